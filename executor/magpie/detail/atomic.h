@@ -1,0 +1,204 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+// The ground under every lock-free structure: atomics, fences, pauses, parking and the clock that
+// limits rates, gathered in one environment, so that a model checker can take its place.
+//
+// It is the only file with fences and pause instructions. It is not a portability layer: Linux.
+//
+//     template <class Env = StdEnv>
+//     class Flag {
+//       typename Env::template Atomic<bool> set_{false};
+//     };
+//
+// Threads: every function may be called from any thread at any time, but for prepare() and the test
+// hook, which say when. Cancellation: none of it is aware of it. Errors: see heavy_fence().
+
+#if defined(__SANITIZE_THREAD__)
+#define MAGPIE_DETAIL_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MAGPIE_DETAIL_TSAN 1
+#endif
+#endif
+#ifndef MAGPIE_DETAIL_TSAN
+#define MAGPIE_DETAIL_TSAN 0
+#endif
+
+namespace magpie::detail {
+
+// What two threads write is kept this far apart. 64 is the line of x86-64 and of most ARM cores;
+// std::hardware_destructive_interference_size varies with the compiler's flags, so it may not
+// decide the layout of a type that several translation units share.
+inline constexpr std::size_t kCacheLine = 64;
+
+// Steps that tests leave out on purpose, to see that the models notice. Only an environment of the
+// model checks answers true; with StdEnv each question folds away.
+enum class Mutant : std::uint8_t {
+  none,
+  deque_no_revoking_state,  // a thief goes from biased straight to fenced, then makes its barrier
+  deque_no_epoch,           // mode changes leave the epoch as it was
+  deque_steal_two,          // a thief takes two items with one compare-and-swap
+  deque_no_fence_in_pop,    // a fenced pop without its fence
+  deque_no_fence_in_steal,  // a fenced steal without its fence
+  deque_no_barrier,         // a thief revokes the bias without the heavy fence
+  deque_relaxed_push,       // bottom is published with a relaxed store
+  deque_last_pop_without_cas,  // a fenced pop takes the last item by a plain store
+  event_count_key_apart,       // prepare() reads its key before it counts itself in
+  event_count_no_epoch,        // a notification does not move the epoch
+  event_count_late_claim,      // a waiter that leaves does not give back its claimed notification
+  spin_lock_relaxed_unlock,    // the lock is released with a relaxed store
+  spin_lock_plain_lock,        // the lock is taken by a load and a store
+  timer_word_no_wait,          // disarm() does not wait for a callback that is running
+  timer_word_relaxed_end,      // end_fire() publishes with a relaxed store
+  injection_no_lock,           // push() without the lock
+};
+
+// What StdEnv asks of the kernel. Not inline: system headers stay out of this one.
+struct [[gnu::visibility("default")]] Kernel {
+  static bool register_membarrier() noexcept;
+  static void membarrier() noexcept;
+  static std::uint64_t membarriers() noexcept;
+  static bool may_bias(std::uint64_t now_ns) noexcept;
+  static bool futex_wait(const void* word, std::uint32_t expected,
+                         std::optional<std::uint64_t> deadline_ns) noexcept;
+  static void futex_wake(const void* word, int count) noexcept;
+  static void yield() noexcept;
+  static std::uint64_t now_ns() noexcept;
+
+  static inline std::atomic<bool> membarrier_in_use{false};
+  // The word that fences write under ThreadSanitizer, which does not understand fences.
+  static inline std::atomic<std::uint32_t> fence_word{0};
+};
+
+struct StdEnv {
+  template <class T>
+  using Atomic = std::atomic<T>;
+
+  // Smaller limits wherever a structure counts something, so that a model reaches them.
+  static constexpr bool kModel = false;
+  static constexpr bool mutant(Mutant) noexcept { return false; }
+
+  // Settles once and for all how asymmetric fences are made. Call it before the process has a
+  // second thread that uses these structures: the kernel registers a single-threaded process at
+  // once, and needs some 20 ms for another. Deques that were made before stay fenced.
+  // MAGPIE_NO_MEMBARRIER=1 in the environment refuses membarrier (a diagnostic).
+  static bool prepare() noexcept { return Kernel::register_membarrier(); }
+
+  // Whether light_fence() is a compiler barrier, because heavy_fence() pays for both sides.
+  static bool asymmetric() noexcept {
+#if MAGPIE_DETAIL_TSAN
+    return false;
+#else
+    // Relaxed: prepare() comes before the threads that ask, and those are started after it.
+    return Kernel::membarrier_in_use.load(std::memory_order_relaxed);
+#endif
+  }
+
+  static void compiler_barrier() noexcept {
+    asm volatile("" ::: "memory");
+  }
+
+  static void fence_seq_cst() noexcept {
+#if MAGPIE_DETAIL_TSAN
+    // All fences meet on one word: the order that fences have among themselves.
+    Kernel::fence_word.fetch_add(1, std::memory_order_seq_cst);
+#elif defined(__clang__) && defined(__x86_64__)
+    // Clang would emit mfence, which takes about 10 ns longer than a locked instruction.
+    asm volatile("lock; orq $0, (%%rsp)" ::: "memory", "cc");
+#else
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+  }
+
+  // The two halves of one fence. A thread that made a store, a light fence and a load, and another
+  // that made a store, a heavy fence and a load: at least one of them sees the other's store.
+  static void light_fence() noexcept {
+    if (asymmetric()) [[likely]] {
+      compiler_barrier();
+    } else {
+      fence_seq_cst();
+    }
+  }
+
+  // About 1.3 us with membarrier, and an interrupt for every core that runs this process. If the
+  // kernel takes back what it granted at registration (a sandbox entered later), no sound fallback
+  // exists, since other threads rely on it: the process ends with a message that names the remedy.
+  static void heavy_fence() noexcept {
+    if (asymmetric()) {
+      Kernel::membarrier();
+    } else {
+      fence_seq_cst();
+    }
+  }
+
+  // How many barriers went to the kernel so far.
+  static std::uint64_t heavy_fences() noexcept {
+    return Kernel::membarriers();
+  }
+
+  // A budget that all deques share: whether one of them may go back to the mode whose revocation
+  // costs a heavy fence.
+  static bool may_bias(std::uint64_t now_ns) noexcept {
+    return Kernel::may_bias(now_ns);
+  }
+
+  static void pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb" ::: "memory");
+#else
+    compiler_barrier();
+#endif
+  }
+
+  static void yield_thread() noexcept {
+    Kernel::yield();
+  }
+
+  // Steady, for rate limits and deadlines of parked threads.
+  static std::uint64_t now_ns() noexcept {
+    return Kernel::now_ns();
+  }
+
+  // Sleeps while the high half of `word` is `expected`. True: woken, or the half had changed;
+  // false: the deadline (of the steady clock) passed first. Signals do not end the sleep.
+  static bool futex_wait(Atomic<std::uint64_t>& word, std::uint32_t expected,
+                         std::optional<std::uint64_t> deadline_ns) noexcept {
+    return Kernel::futex_wait(high_half(word), expected, deadline_ns);
+  }
+
+  // Wakes up to `count` sleepers. `word` may be gone by now: only its address is used.
+  static void futex_wake(Atomic<std::uint64_t>& word, int count) noexcept {
+    Kernel::futex_wake(high_half(word), count);
+  }
+
+ private:
+  static const void* high_half(const Atomic<std::uint64_t>& word) noexcept {
+    static_assert(sizeof(Atomic<std::uint64_t>) == sizeof(std::uint64_t));
+    const auto* half = reinterpret_cast<const std::uint32_t*>(&word);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return half + 1;
+#else
+    return half;
+#endif
+  }
+};
+
+// Pins fences to the fallback for tests, or lets them go again. Only while no Deque and no parked
+// thread exists: they chose their side of the fence already.
+class [[gnu::visibility("default")]] MembarrierForTests {
+ public:
+  static void refuse() noexcept;
+  static void restore() noexcept;
+};
+
+}  // namespace magpie::detail

@@ -1,0 +1,469 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#pragma once
+
+#include <magpie/detail/atomic.h>
+
+#include <new>
+
+// The queue of one worker: the owner pushes and pops at one end without a locked instruction or a
+// fence, thieves take from the other end, one item at a time. It is a Chase-Lev deque that is
+// biased towards its owner until the first thief comes: DEQUE.md has the states, the steps (their
+// numbers stand in the comments below) and the proof sketch.
+//
+// Not a general container: items are non-zero words, and nothing is destroyed with the deque.
+//
+//     Deque<> deque;
+//     if (!deque.owner().push(item)) run_it_now(item);
+//     std::uintptr_t newest = deque.owner().pop();
+//     Deque<>::Stolen oldest = other.thief().steal();
+//
+// Threads: owner() for one thread, at any one time; thief() and size_hint() for all. Destruction
+// when nobody uses it any more. No cancellation. Errors: the constructor throws std::bad_alloc;
+// push() returns false, with the deque unchanged, when it had to grow and memory was short.
+
+namespace magpie::detail {
+
+template <class Env = StdEnv>
+class Deque {
+ public:
+  enum class Steal : std::uint8_t {
+    stolen,
+    empty,
+    retry,  // there may be items, somebody else was faster: ask again, and do not park on it
+  };
+  struct Stolen {
+    Steal outcome;
+    std::uintptr_t item;  // 0 unless stolen
+  };
+
+  class Owner;
+  class Thief;
+
+  explicit Deque(std::size_t capacity = 256) : Deque(capacity, kFirstIndex) {}
+  Deque(const Deque&) = delete;
+  Deque& operator=(const Deque&) = delete;
+  ~Deque() {
+    Buffer* buffer = buffer_.load(std::memory_order_relaxed);
+    while (buffer != nullptr) {
+      Buffer* previous = buffer->previous;
+      Buffer::destroy(buffer);
+      buffer = previous;
+    }
+  }
+
+  [[nodiscard("a handle does nothing by itself")]] Owner owner() noexcept { return Owner(*this); }
+  [[nodiscard("a handle does nothing by itself")]] Thief thief() noexcept { return Thief(*this); }
+
+  // How many items there were a moment ago.
+  std::size_t size_hint() const noexcept {
+    const std::uint64_t top = index_of(top_.load(std::memory_order_relaxed));
+    const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
+    return bottom > top ? static_cast<std::size_t>(bottom - top) : 0;
+  }
+
+ private:
+  friend class DequeTestAccess;
+  using Slot = typename Env::template Atomic<std::uintptr_t>;
+  using Word = std::uint64_t;  // {mode:2, epoch:18, index:44}, the mode in the highest bits
+
+  enum class Mode : std::uint8_t { biased = 0, revoking = 1, fenced = 2 };
+
+  static constexpr int kIndexBits = 44;
+  static constexpr int kEpochBits = 18;
+  static constexpr Word kIndexMask = (Word{1} << kIndexBits) - 1;
+  static constexpr Word kEpochMask = (Word{1} << kEpochBits) - 1;
+
+  // Indices start at 1, so that the key of "one below empty" never wraps below zero.
+  static constexpr std::uint64_t kFirstIndex = 1;
+  // A deque that is empty between two operations starts over at the first index once it passed
+  // this one; the index moves only by steals and fenced last pops, some ten days at full speed.
+  static constexpr std::uint64_t kRestartIndex = std::uint64_t{1} << (kIndexBits - 1);
+  // A fenced pop costs about 20 ns, a revocation about 1.3 us and an interrupt for every core: the
+  // bias must be worth it, so it comes back after this many fenced pops, without one steal, in at
+  // least a dwell. The dwell doubles whenever the bias was soon revoked again.
+  static constexpr std::uint32_t kPopsBeforeBias = Env::kModel ? 1 : 4096;
+  static constexpr std::uint64_t kShortestDwell = Env::kModel ? 0 : 1'000'000;
+  static constexpr std::uint64_t kLongestDwell = Env::kModel ? 0 : 64'000'000;
+  static constexpr std::uint64_t kSoonInDwells = 16;
+
+  static constexpr Word pack(Mode mode, Word epoch, Word index) noexcept {
+    return (static_cast<Word>(mode) << (kIndexBits + kEpochBits)) |
+           ((epoch & kEpochMask) << kIndexBits) | index;
+  }
+  static constexpr Mode mode_of(Word word) noexcept {
+    return static_cast<Mode>(word >> (kIndexBits + kEpochBits));
+  }
+  static constexpr Word epoch_of(Word word) noexcept { return (word >> kIndexBits) & kEpochMask; }
+  static constexpr std::uint64_t index_of(Word word) noexcept { return word & kIndexMask; }
+  static constexpr Word with_index(Word word, std::uint64_t index) noexcept {
+    return (word & ~kIndexMask) | index;
+  }
+  static constexpr Word next_epoch(Word word) noexcept {
+    return Env::mutant(Mutant::deque_no_epoch) ? epoch_of(word) : epoch_of(word) + 1;
+  }
+
+  // A ring of slots. Old rings live as long as the deque: a thief may still read them.
+  struct Buffer {
+    Buffer* previous;
+    std::uint64_t mask;
+
+    Slot* slots() noexcept { return reinterpret_cast<Slot*>(this + 1); }
+
+    static Buffer* create(std::uint64_t capacity, Buffer* previous) noexcept {
+      static_assert(sizeof(Buffer) % alignof(Slot) == 0);
+      const std::size_t bytes = sizeof(Buffer) + static_cast<std::size_t>(capacity) * sizeof(Slot);
+      void* memory = ::operator new(bytes, std::nothrow);
+      if (memory == nullptr) return nullptr;
+      auto* buffer = ::new (memory) Buffer{previous, capacity - 1};
+      for (std::uint64_t i = 0; i < capacity; ++i) ::new (buffer->slots() + i) Slot(0);
+      return buffer;
+    }
+    static void destroy(Buffer* buffer) noexcept {
+      for (std::uint64_t i = 0; i <= buffer->mask; ++i) buffer->slots()[i].~Slot();
+      ::operator delete(buffer);
+    }
+  };
+
+  Deque(std::size_t capacity, std::uint64_t first_index);
+
+  // The owner's.
+  bool push(std::uintptr_t item) noexcept;
+  std::uintptr_t pop() noexcept;
+  std::uintptr_t pop_carefully(std::uint64_t bottom, Word top) noexcept;
+  std::uintptr_t peek() const noexcept;
+  std::uintptr_t take_oldest() noexcept;
+  void between_operations(std::uint64_t now_ns) noexcept;
+  bool make_room(std::uint64_t bottom) noexcept;
+  void consider_bias(Word top, std::uint64_t now_ns) noexcept;
+  void restart_indices(Word top) noexcept;
+  void adopt(Buffer* buffer) noexcept;
+
+  // Anybody's.
+  Stolen steal() noexcept;
+  bool revoke(Word top) noexcept;
+
+  // Read by all, written by thieves, and by the owner in fenced mode.
+  alignas(kCacheLine) typename Env::template Atomic<Word> top_;
+  typename Env::template Atomic<Buffer*> buffer_;
+
+  // Written by the owner in every operation; thieves read bottom_.
+  alignas(kCacheLine) typename Env::template Atomic<std::uint64_t> bottom_;
+  Slot* slots_ = nullptr;        // of the newest ring
+  std::uint64_t mask_ = 0;       // of the newest ring
+  std::uint64_t limit_ = 0;      // bottom may rise to this without a look at top
+  Word key_base_ = 0;            // {biased, epoch of the latest bias, 0}
+  std::uint64_t own_takes_ = 0;  // how often the owner moved top's index
+
+  // The owner's books about the bias, read between operations only.
+  std::uint64_t stolen_seen_ = 0;   // steals up to the start of the quiet stretch
+  std::uint64_t quiet_since_ = 0;   // when it started
+  std::uint64_t biased_since_ = 0;  // when the bias came back last
+  std::uint64_t dwell_ = kShortestDwell;
+  std::uint32_t fenced_pops_ = 0;  // within the quiet stretch
+  bool fenced_noted_ = false;      // whether a quiet stretch has been started since the revocation
+};
+
+// What only the owning thread may do.
+template <class Env>
+class Deque<Env>::Owner {
+ public:
+  // False: no memory to grow, and nothing was pushed. Ends with the light fence, so that a relaxed
+  // look at the word of attention may follow (PARKING.md, step N2).
+  [[nodiscard("an item that was not pushed must run elsewhere")]] bool push(
+      std::uintptr_t item) const noexcept {
+    return deque_->push(item);
+  }
+  // The newest item, or 0.
+  [[nodiscard("the item has left the deque")]] std::uintptr_t pop() const noexcept {
+    return deque_->pop();
+  }
+  // What the slot of the newest item holds: the item that pop() would return, if nobody steals it,
+  // or a stale one if the deque is empty (0 if it always was).
+  [[nodiscard("looking changes nothing")]] std::uintptr_t peek() const noexcept {
+    return deque_->peek();
+  }
+  // The item that thieves would take next; 0 if there is none or a thief was faster.
+  [[nodiscard("the item has left the deque")]] std::uintptr_t take_oldest() const noexcept {
+    return deque_->take_oldest();
+  }
+  // To be called now and then, with the steady clock: the deque goes back to its bias when it pays.
+  void between_operations(std::uint64_t now_ns) const noexcept {
+    deque_->between_operations(now_ns);
+  }
+  [[nodiscard("looking changes nothing")]] std::size_t size_hint() const noexcept {
+    return deque_->size_hint();
+  }
+
+ private:
+  friend class Deque;
+  explicit Owner(Deque& deque) noexcept : deque_(&deque) {}
+  Deque* deque_;
+};
+
+// What any thread may do.
+template <class Env>
+class Deque<Env>::Thief {
+ public:
+  // The oldest item. May make a heavy fence, if the deque is biased.
+  [[nodiscard("the item has left the deque")]] Stolen steal() const noexcept {
+    return deque_->steal();
+  }
+  [[nodiscard("looking changes nothing")]] std::size_t size_hint() const noexcept {
+    return deque_->size_hint();
+  }
+
+ private:
+  friend class Deque;
+  explicit Thief(Deque& deque) noexcept : deque_(&deque) {}
+  Deque* deque_;
+};
+
+template <class Env>
+Deque<Env>::Deque(std::size_t capacity, std::uint64_t first_index)
+    // Without asymmetric fences the deque is fenced for good.
+    : top_(pack(Env::asymmetric() ? Mode::biased : Mode::fenced, 0, first_index)),
+      buffer_(nullptr),
+      bottom_(first_index) {
+  std::uint64_t slots = 2;
+  while (slots < capacity) slots *= 2;
+  Buffer* buffer = Buffer::create(slots, nullptr);
+  if (buffer == nullptr) throw std::bad_alloc();
+  adopt(buffer);
+  limit_ = first_index + slots;
+}
+
+// Release: pairs with the load of buffer_ in steal() (step S5).
+template <class Env>
+void Deque<Env>::adopt(Buffer* buffer) noexcept {
+  slots_ = buffer->slots();
+  mask_ = buffer->mask;
+  buffer_.store(buffer, std::memory_order_release);
+}
+
+template <class Env>
+inline bool Deque<Env>::push(std::uintptr_t item) noexcept {
+  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
+  if (bottom == limit_) [[unlikely]] {
+    if (!make_room(bottom)) return false;
+  }
+  slots_[bottom & mask_].store(item, std::memory_order_relaxed);  // P1
+  // P2. Release: pairs with the acquire load of bottom_ in step S4, for the slot and for what the
+  // item refers to. Every store to bottom_ is a release, also those that lower it: a thief may read
+  // any of them, and a relaxed store would not pass on the pushes that came before it.
+  bottom_.store(bottom + 1, Env::mutant(Mutant::deque_relaxed_push) ? std::memory_order_relaxed
+                                                                    : std::memory_order_release);
+  Env::light_fence();  // P3
+  return true;
+}
+
+template <class Env>
+inline std::uintptr_t Deque<Env>::pop() noexcept {
+  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed) - 1;
+  bottom_.store(bottom, std::memory_order_release);  // O1; release: see P2
+  Env::compiler_barrier();                           // O2, half of the heavy fence in step S2
+  // O3. Acquire: pairs with the compare-and-swap in S6: the thief is done with its slot.
+  const Word top = top_.load(std::memory_order_acquire);
+  // O4. Any mode but biased makes the word greater than the key; within the bias, the key is that
+  // of this epoch, and the comparison is one of indices.
+  if (top <= key_base_ + bottom) [[likely]] {
+    return slots_[bottom & mask_].load(std::memory_order_relaxed);
+  }
+  return pop_carefully(bottom, top);
+}
+
+template <class Env>
+inline std::uintptr_t Deque<Env>::peek() const noexcept {
+  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
+  return slots_[(bottom - 1) & mask_].load(std::memory_order_relaxed);
+}
+
+// Empty, revoking or fenced.
+template <class Env>
+[[gnu::noinline]] std::uintptr_t Deque<Env>::pop_carefully(std::uint64_t bottom,
+                                                           Word top) noexcept {
+  if (mode_of(top) == Mode::biased) {
+    bottom_.store(bottom + 1, std::memory_order_release);  // O5; release: see P2
+    return 0;
+  }
+  ++fenced_pops_;
+  // O6. Pairs with the fence in S3: of this pop's store to bottom_ and a thief's load of top_, both
+  // before their fences, at least one is seen by the other side's load after its own fence.
+  if constexpr (!Env::mutant(Mutant::deque_no_fence_in_pop)) Env::fence_seq_cst();
+  for (;;) {
+    top = top_.load(std::memory_order_acquire);  // O7; acquire: see O3
+    if (index_of(top) < bottom) return slots_[bottom & mask_].load(std::memory_order_relaxed);
+    if (index_of(top) > bottom) break;
+    if constexpr (Env::mutant(Mutant::deque_last_pop_without_cas)) {
+      top_.store(with_index(top, bottom + 1), std::memory_order_seq_cst);
+      bottom_.store(bottom + 1, std::memory_order_release);
+      return slots_[bottom & mask_].load(std::memory_order_relaxed);
+    }
+    // O8. The last item belongs to who moves top. Pairs with S6. It fails if a thief was faster, or
+    // if the mode changed meanwhile: then once more.
+    if (top_.compare_exchange_strong(top, with_index(top, bottom + 1), std::memory_order_seq_cst,
+                                     std::memory_order_acquire)) {
+      ++own_takes_;
+      bottom_.store(bottom + 1, std::memory_order_release);  // release: see P2
+      return slots_[bottom & mask_].load(std::memory_order_relaxed);
+    }
+  }
+  bottom_.store(bottom + 1, std::memory_order_release);  // O9; release: see P2
+  return 0;
+}
+
+template <class Env>
+std::uintptr_t Deque<Env>::take_oldest() noexcept {
+  // The owner's own bottom cannot move meanwhile, so no fence is needed in any mode: who moves top
+  // from this word has the item.
+  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
+  Word top = top_.load(std::memory_order_acquire);  // acquire: see O3
+  const std::uint64_t index = index_of(top);
+  while (index < bottom && index_of(top) == index) {
+    const std::uintptr_t item = slots_[index & mask_].load(std::memory_order_relaxed);
+    // T1. Pairs with S6; tried again only if a thief changed the mode.
+    if (top_.compare_exchange_strong(top, with_index(top, index + 1), std::memory_order_seq_cst,
+                                     std::memory_order_acquire)) {
+      ++own_takes_;
+      return item;
+    }
+  }
+  return 0;
+}
+
+template <class Env>
+[[gnu::noinline]] bool Deque<Env>::make_room(std::uint64_t bottom) noexcept {
+  // Acquire: pairs with S6; a slot is written again only after its thief has read it.
+  const std::uint64_t top = index_of(top_.load(std::memory_order_acquire));
+  const std::uint64_t capacity = mask_ + 1;
+  if (bottom - top < capacity) {
+    limit_ = top + capacity;
+    return true;
+  }
+  Buffer* old = buffer_.load(std::memory_order_relaxed);
+  Buffer* grown = Buffer::create(capacity * 2, old);
+  if (grown == nullptr) return false;
+  for (std::uint64_t i = top; i != bottom; ++i) {
+    grown->slots()[i & grown->mask].store(slots_[i & mask_].load(std::memory_order_relaxed),
+                                          std::memory_order_relaxed);
+  }
+  adopt(grown);
+  limit_ = top + capacity * 2;
+  return true;
+}
+
+template <class Env>
+inline void Deque<Env>::between_operations(std::uint64_t now_ns) noexcept {
+  // Relaxed: only the owner enters the bias, and a revocation that is missed now is seen next time.
+  const Word top = top_.load(std::memory_order_relaxed);
+  if (mode_of(top) == Mode::fenced && Env::asymmetric()) consider_bias(top, now_ns);
+  if (index_of(top) >= kRestartIndex) [[unlikely]] {
+    restart_indices(top_.load(std::memory_order_relaxed));
+  }
+}
+
+template <class Env>
+[[gnu::noinline]] void Deque<Env>::consider_bias(Word top, std::uint64_t now_ns) noexcept {
+  const std::uint64_t stolen = index_of(top) - own_takes_;
+  if (!fenced_noted_ || stolen != stolen_seen_) {
+    if (!fenced_noted_ && biased_since_ != 0) {
+      const bool soon = now_ns - biased_since_ < dwell_ * kSoonInDwells;
+      dwell_ = soon ? dwell_ * 2 : dwell_ / 2;
+      if (dwell_ > kLongestDwell) dwell_ = kLongestDwell;
+      if (dwell_ < kShortestDwell) dwell_ = kShortestDwell;
+    }
+    fenced_noted_ = true;
+    stolen_seen_ = stolen;
+    quiet_since_ = now_ns;
+    fenced_pops_ = 0;
+    return;
+  }
+  if (fenced_pops_ < kPopsBeforeBias || now_ns - quiet_since_ < dwell_) return;
+  if (!Env::may_bias(now_ns)) return;
+  // B1. A new epoch: a thief that is still on its way with the old word fails in S6.
+  const Word biased = pack(Mode::biased, next_epoch(top), index_of(top));
+  if (top_.compare_exchange_strong(top, biased, std::memory_order_seq_cst,
+                                   std::memory_order_relaxed)) {
+    key_base_ = with_index(biased, 0);
+    biased_since_ = now_ns;
+    fenced_noted_ = false;
+  }
+}
+
+template <class Env>
+[[gnu::noinline]] void Deque<Env>::restart_indices(Word top) noexcept {
+  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
+  if (index_of(top) != bottom || mode_of(top) == Mode::revoking) return;
+  // B2. Bottom first: with an old top, thieves find the deque empty; then a new epoch, so that they
+  // fail in S6 if they come with an old word.
+  bottom_.store(kFirstIndex, std::memory_order_release);  // release: see P2
+  const Word restarted = pack(mode_of(top), next_epoch(top), kFirstIndex);
+  if (!top_.compare_exchange_strong(top, restarted, std::memory_order_seq_cst,
+                                    std::memory_order_relaxed)) {
+    bottom_.store(bottom, std::memory_order_release);  // a thief revokes just now: next time
+    return;
+  }
+  if (mode_of(restarted) == Mode::biased) key_base_ = with_index(restarted, 0);
+  limit_ = kFirstIndex + mask_ + 1;
+  own_takes_ = 0;
+  stolen_seen_ = kFirstIndex;
+}
+
+// S1, S2: from biased over revoking to fenced. False: somebody else moved top.
+template <class Env>
+[[gnu::noinline]] bool Deque<Env>::revoke(Word top) noexcept {
+  if constexpr (Env::mutant(Mutant::deque_no_revoking_state)) {
+    const Word at_once = pack(Mode::fenced, next_epoch(top), index_of(top));
+    const bool mine = top_.compare_exchange_strong(top, at_once, std::memory_order_seq_cst,
+                                                   std::memory_order_relaxed);
+    if (mine) Env::heavy_fence();
+    return mine;
+  }
+  // S1. From here on the owner is careful, if it sees it; nobody steals yet.
+  Word seen = pack(Mode::revoking, next_epoch(top), index_of(top));
+  if (!top_.compare_exchange_strong(top, seen, std::memory_order_seq_cst,
+                                    std::memory_order_relaxed)) {
+    return false;
+  }
+  // S2. Pairs with O2: a pop that did not see S1 has its bottom_ written out now; every later one
+  // sees S1.
+  if constexpr (!Env::mutant(Mutant::deque_no_barrier)) Env::heavy_fence();
+  // The owner may move the index meanwhile, nobody the rest. Release: pairs with the acquire of top
+  // in steal(), and passes on what the barrier made visible.
+  while (!top_.compare_exchange_strong(seen, pack(Mode::fenced, epoch_of(seen), index_of(seen)),
+                                       std::memory_order_seq_cst, std::memory_order_acquire)) {
+  }
+  return true;
+}
+
+template <class Env>
+typename Deque<Env>::Stolen Deque<Env>::steal() noexcept {
+  for (;;) {
+    const Word top = top_.load(std::memory_order_acquire);  // S0; pairs with S2, S6, O8, T1, B1, B2
+    const std::uint64_t index = index_of(top);
+    if (bottom_.load(std::memory_order_relaxed) <= index) return {Steal::empty, 0};
+    if (mode_of(top) == Mode::biased) {
+      if (!revoke(top)) return {Steal::retry, 0};
+      continue;
+    }
+    if (mode_of(top) == Mode::revoking) return {Steal::retry, 0};  // not on somebody else's barrier
+    if constexpr (!Env::mutant(Mutant::deque_no_fence_in_steal)) Env::fence_seq_cst();  // S3
+    const std::uint64_t bottom = bottom_.load(std::memory_order_acquire);  // S4; pairs with P2
+    if (bottom <= index) return {Steal::empty, 0};
+    Buffer* buffer = buffer_.load(std::memory_order_acquire);  // S5; pairs with adopt()
+    const std::uintptr_t item =
+        buffer->slots()[index & buffer->mask].load(std::memory_order_relaxed);
+    const bool two = Env::mutant(Mutant::deque_steal_two) && bottom - index > 1;
+    Word expected = top;
+    // S6. Moves top only if neither index, mode nor epoch changed since S0. Release: pairs with O3,
+    // O7 and the load of top_ in make_room().
+    if (!top_.compare_exchange_strong(expected, with_index(top, index + (two ? 2 : 1)),
+                                      std::memory_order_seq_cst, std::memory_order_relaxed)) {
+      return {Steal::retry, 0};
+    }
+    return {Steal::stolen, item};
+  }
+}
+
+}  // namespace magpie::detail

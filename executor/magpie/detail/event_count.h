@@ -1,0 +1,139 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#pragma once
+
+#include <magpie/detail/atomic.h>
+
+#include <optional>
+
+// Where workers sleep: a condition variable without a mutex, for conditions that lie in other
+// atomics. PARKING.md has the steps and the proof sketch.
+//
+//     EventCount<>::Key key = sleepers.prepare();      // K1: from here on notifications count
+//     StdEnv::heavy_fence();                           // K2: against notifiers with a light fence
+//     if (found_work_after_all()) sleepers.cancel(key);
+//     else sleepers.wait(key, std::nullopt);
+//
+// Not a semaphore: a notification that nobody waits for is forgotten, and a waiter may be woken
+// without one; who returns looks for work again. All waiters are equal: notify_one() is for whoever
+// gets it. A waiter that cancels may have swallowed a notification: it found work, so it is awake,
+// which is all that a notification asks for.
+//
+// Threads: any. Who notifies makes its condition true first, then a fence (the light one, if the
+// waiters make the heavy one in K2), and then calls notify_one(): with nobody asleep that is one
+// relaxed load. Cancellation: not aware. Errors: none.
+
+namespace magpie::detail {
+
+template <class Env = StdEnv>
+class EventCount {
+ public:
+  class Key {
+    friend class EventCount;
+    explicit Key(std::uint32_t epoch) noexcept : epoch_(epoch) {}
+    std::uint32_t epoch_;
+  };
+
+  EventCount() = default;
+  EventCount(const EventCount&) = delete;
+  EventCount& operator=(const EventCount&) = delete;
+
+  // K1. Every key ends in exactly one cancel() or wait().
+  [[nodiscard("the caller is counted until it cancels or waits")]] Key prepare() noexcept {
+    if constexpr (Env::mutant(Mutant::event_count_key_apart)) {
+      const Key early(epoch_of(state_.load(std::memory_order_acquire)));
+      state_.fetch_add(kWaiter, std::memory_order_seq_cst);
+      return early;
+    }
+    // One step for counting in and reading the epoch. Sequentially consistent: pairs, over the
+    // waiter's fence and the notifier's, with the load of state_ in step N3.
+    return Key(epoch_of(state_.fetch_add(kWaiter, std::memory_order_seq_cst)));
+  }
+
+  // K4.
+  void cancel(Key) noexcept { leave(); }
+
+  // K3. Sleeps until a notification or until the steady clock shows `deadline_ns`. True: notified,
+  // possibly without cause; false: the deadline came first.
+  bool wait(Key key, std::optional<std::uint64_t> deadline_ns) noexcept {
+    // Acquire: pairs with the compare-and-swap in notify().
+    bool notified = epoch_of(state_.load(std::memory_order_acquire)) != key.epoch_;
+    if (!notified) {
+      // Whoever was woken returns, with the epoch changed or not: the one that the kernel chose
+      // instead of an earlier waiter must not go back to sleep with that one's wake-up.
+      notified = Env::futex_wait(state_, key.epoch_, deadline_ns);
+    }
+    const std::uint32_t epoch = leave();
+    return notified || epoch != key.epoch_;
+  }
+
+  // N3, N4. For one waiter that has no notification coming yet.
+  void notify_one() noexcept { notify(false); }
+  void notify_all() noexcept { notify(true); }
+
+  // How many are between prepare() and the end of cancel() or wait().
+  std::uint32_t waiters() const noexcept {
+    return waiters_of(state_.load(std::memory_order_relaxed));
+  }
+
+ private:
+  // {epoch:32, notified:16, waiters:16}; waiters sleep on the epoch's half. `notified` says how
+  // many of the waiters are certain to return by themselves: for them no further call to the kernel
+  // is worth making, although they have not yet run and left. The epoch wraps after 2^32
+  // notifications; a thread would have to lie still between prepare() and wait() for exactly so
+  // many.
+  static constexpr std::uint64_t kWaiter = 1;
+  static constexpr std::uint64_t kNotified = std::uint64_t{1} << 16;
+  static constexpr std::uint64_t kEpoch = std::uint64_t{1} << 32;
+
+  static constexpr std::uint32_t waiters_of(std::uint64_t state) noexcept {
+    return static_cast<std::uint32_t>(state & 0xffff);
+  }
+  static constexpr std::uint32_t notified_of(std::uint64_t state) noexcept {
+    return static_cast<std::uint32_t>((state >> 16) & 0xffff);
+  }
+  static constexpr std::uint32_t epoch_of(std::uint64_t state) noexcept {
+    return static_cast<std::uint32_t>(state >> 32);
+  }
+
+  void notify(bool all) noexcept {
+    // N3. Relaxed: the caller's fence comes before it.
+    std::uint64_t state = state_.load(std::memory_order_relaxed);
+    for (;;) {
+      const std::uint32_t asleep = waiters_of(state) - notified_of(state);
+      if (asleep == 0) [[likely]] {
+        return;
+      }
+      std::uint64_t next = state + (all ? asleep : 1) * kNotified;
+      if constexpr (!Env::mutant(Mutant::event_count_no_epoch)) next += kEpoch;
+      // N4. Release: pairs with the loads of state_ in wait() and leave().
+      if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
+                                       std::memory_order_relaxed)) {
+        break;
+      }
+    }
+    Env::futex_wake(state_, all ? kEverybody : 1);  // N5
+  }
+
+  std::uint32_t leave() noexcept {
+    std::uint64_t state = state_.load(std::memory_order_relaxed);
+    for (;;) {
+      std::uint64_t next = state - kWaiter;
+      if constexpr (!Env::mutant(Mutant::event_count_late_claim)) {
+        if (notified_of(state) != 0) next -= kNotified;
+      }
+      // Acquire: pairs with N4, for what the notifier wrote before it.
+      if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
+                                       std::memory_order_relaxed)) {
+        return epoch_of(state);
+      }
+    }
+  }
+
+  static constexpr int kEverybody = 0x7fffffff;
+
+  alignas(kCacheLine) typename Env::template Atomic<std::uint64_t> state_{0};
+};
+
+}  // namespace magpie::detail
