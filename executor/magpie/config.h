@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#pragma once
+
+// The version, and the few things that differ between compilers.
+//
+// Not a place for options: nothing in here can be configured, and a program that mixes translation
+// units with and without NDEBUG or a sanitizer still sees the same layouts.
+
+#define MAGPIE_VERSION_MAJOR 0
+#define MAGPIE_VERSION_MINOR 1
+#define MAGPIE_VERSION_PATCH 0
+#define MAGPIE_VERSION "0.1.0"
+
+// The libraries are compiled with hidden visibility. What other binaries link against, throw or
+// catch says so: an exception class whose type information is hidden cannot be caught elsewhere.
+#define MAGPIE_EXPORT __attribute__((visibility("default")))
+
+#define MAGPIE_NOINLINE __attribute__((noinline))
+#define MAGPIE_ALWAYS_INLINE inline __attribute__((always_inline))
+// Out of line and away from the hot code; branches that lead here are taken as unlikely.
+#define MAGPIE_COLD __attribute__((noinline, cold))
+#define MAGPIE_LIKELY(condition) __builtin_expect(static_cast<bool>(condition), 1)
+#define MAGPIE_UNLIKELY(condition) __builtin_expect(static_cast<bool>(condition), 0)
+
+// Defined (as 1) only in builds with the sanitizer, so that #if and #ifdef mean the same.
+#if defined(__SANITIZE_THREAD__)
+#define MAGPIE_TSAN 1
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define MAGPIE_ASAN 1
+#endif
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) && !defined(MAGPIE_TSAN)
+#define MAGPIE_TSAN 1
+#endif
+#if __has_feature(address_sanitizer) && !defined(MAGPIE_ASAN)
+#define MAGPIE_ASAN 1
+#endif
+#endif
