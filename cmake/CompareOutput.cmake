@@ -1,0 +1,20 @@
+# SPDX-FileCopyrightText: 2026 The magpie authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# cmake -DPROGRAM=... -DEXPECTED=... -DACTUAL=... -P CompareOutput.cmake
+#
+# Runs PROGRAM and fails unless it ends with 0 and its stdout is EXPECTED, byte for byte. ACTUAL keeps the output.
+
+if(NOT EXISTS ${EXPECTED})
+  message(FATAL_ERROR "No expected output: write it to ${EXPECTED}")
+endif()
+execute_process(COMMAND ${PROGRAM} OUTPUT_FILE ${ACTUAL} RESULT_VARIABLE code)
+if(NOT code EQUAL 0)
+  file(READ ${ACTUAL} output)
+  message(FATAL_ERROR "${PROGRAM} ended with ${code} after printing:\n${output}")
+endif()
+execute_process(COMMAND ${CMAKE_COMMAND} -E compare_files ${EXPECTED} ${ACTUAL} RESULT_VARIABLE differs ERROR_QUIET)
+if(differs)
+  execute_process(COMMAND diff -u ${EXPECTED} ${ACTUAL} OUTPUT_VARIABLE diff)
+  message(FATAL_ERROR "The output differs from ${EXPECTED} (-: expected, +: printed):\n${diff}")
+endif()

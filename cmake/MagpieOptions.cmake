@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: 2026 The magpie authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Every option of the build, and the flags that follow from them.
+
+option(MAGPIE_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+option(MAGPIE_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
+option(MAGPIE_BUILD_BENCH "Build the benchmarks (needs Google Benchmark and oneTBB)" ${PROJECT_IS_TOP_LEVEL})
+option(MAGPIE_WERROR "Warnings are errors" OFF)
+set(MAGPIE_SANITIZE "" CACHE STRING "Sanitizers for everything: 'address,undefined', 'thread', or empty")
+
+find_package(TBB CONFIG QUIET)
+find_package(absl CONFIG QUIET)
+option(MAGPIE_WITH_TBB "Build magpie::tbb" ${TBB_FOUND})
+option(MAGPIE_WITH_ABSEIL "Build magpie::status" ${absl_FOUND})
+
+# Relacy runs threads as fibers, which the sanitizers do not follow: the models are left out there.
+if(MAGPIE_SANITIZE)
+  set(models_by_default OFF)
+else()
+  set(models_by_default ON)
+endif()
+option(MAGPIE_BUILD_MODEL_TESTS "With the tests: build tests/model" ${models_by_default})
+option(MAGPIE_VERIFY_HEADERS "Compile every header alone against its own floor" ${MAGPIE_BUILD_TESTS})
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+# A build type only where magpie is the project: a parent project chooses its own.
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+
+add_compile_options(-Wall -Wextra -Wconversion -Wshadow)
+if(MAGPIE_WERROR)
+  add_compile_options(-Werror)
+endif()
+
+if(MAGPIE_SANITIZE)
+  add_compile_options(-fsanitize=${MAGPIE_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${MAGPIE_SANITIZE})
+  if(MAGPIE_SANITIZE MATCHES "undefined")
+    # Without this UBSan prints and goes on, and the test passes.
+    add_compile_options(-fno-sanitize-recover=all)
+  endif()
+endif()

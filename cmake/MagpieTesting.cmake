@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 The magpie authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# What the tests are declared with:
+#   magpie_add_gtest(file label)                              one executable, one ctest test
+#   magpie_compile_fail(name file expected-message)           a program that must not compile, and says why
+#   magpie_test_properties(name LABELS ... [TIMEOUT s])       labels, timeout and the sanitizers' settings
+
+# halt_on_error=0: one run shows every race; the exit status is non-zero all the same.
+set(MAGPIE_TSAN_OPTIONS "halt_on_error=0:second_deadlock_stack=1:history_size=4")
+set(MAGPIE_ASAN_OPTIONS "detect_stack_use_after_return=1:check_initialization_order=1:strict_init_order=1")
+set(MAGPIE_UBSAN_OPTIONS "print_stacktrace=1")
+# Debian's llvm-19 has the symbolizer only under a name with its version; the suppressions need it, and the reader too.
+find_program(MAGPIE_SYMBOLIZER NAMES llvm-symbolizer-19 llvm-symbolizer)
+if(MAGPIE_SYMBOLIZER)
+  foreach(options IN ITEMS MAGPIE_TSAN_OPTIONS MAGPIE_ASAN_OPTIONS MAGPIE_UBSAN_OPTIONS)
+    string(APPEND ${options} ":external_symbolizer_path=${MAGPIE_SYMBOLIZER}")
+  endforeach()
+endif()
+set(MAGPIE_TEST_ENVIRONMENT
+  "ASAN_OPTIONS=${MAGPIE_ASAN_OPTIONS}"
+  "UBSAN_OPTIONS=${MAGPIE_UBSAN_OPTIONS}"
+  "TSAN_OPTIONS=${MAGPIE_TSAN_OPTIONS}")
+
+function(magpie_test_properties name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "LABELS")
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
+                       ENVIRONMENT "${MAGPIE_TEST_ENVIRONMENT}")
+endfunction()
+
+# A test file may set its own ctest properties, each on a line of its own near the top:
+#   // ctest-labels: slow          (added to the folder's label; several with ;)
+#   // ctest-timeout: 600          (seconds, instead of 300)
+#   // ctest-serial                (nothing else runs beside it)
+function(magpie_add_gtest source label)
+  cmake_path(GET source STEM name)
+  cmake_path(GET source PARENT_PATH folder)
+  cmake_path(GET folder FILENAME folder)
+  set(target ${folder}_${name})
+
+  file(STRINGS ${source} directives REGEX "^// ctest-|^#include <magpie/(tbb_executor|status)\\.h>")
+  set(labels ${label})
+  set(timeout 300)
+  set(serial OFF)
+  set(peers "")
+  if(name MATCHES "^tbb_")
+    list(APPEND peers tbb)
+  endif()
+  foreach(line IN LISTS directives)
+    if(line MATCHES "^// ctest-labels: *(.+)$")
+      list(APPEND labels ${CMAKE_MATCH_1})
+    elseif(line MATCHES "^// ctest-timeout: *([0-9]+)$")
+      set(timeout ${CMAKE_MATCH_1})
+    elseif(line MATCHES "^// ctest-serial$")
+      set(serial ON)
+    elseif(line MATCHES "tbb_executor")
+      list(APPEND peers tbb)
+    elseif(line MATCHES "status")
+      list(APPEND peers status)
+    else()
+      message(FATAL_ERROR "${source}: not a directive: ${line}")
+    endif()
+  endforeach()
+  foreach(peer IN LISTS peers)
+    if(NOT TARGET magpie::${peer})
+      message(STATUS "Left out, as magpie::${peer} is not built: ${target}")
+      return()
+    endif()
+  endforeach()
+
+  add_executable(${target} ${source})
+  target_link_libraries(${target} PRIVATE magpie_test_support)
+  foreach(peer IN LISTS peers)
+    target_link_libraries(${target} PRIVATE magpie::${peer})
+  endforeach()
+  if(MAGPIE_TEST_PCH)
+    target_precompile_headers(${target} REUSE_FROM magpie_test_pch)
+  endif()
+
+  add_test(NAME ${target} COMMAND ${target})
+  magpie_test_properties(${target} LABELS ${labels} TIMEOUT ${timeout})
+  set_tests_properties(${target} PROPERTIES RUN_SERIAL ${serial})
+  if("tbb" IN_LIST peers)
+    set_property(TEST ${target} APPEND PROPERTY ENVIRONMENT
+      "TSAN_OPTIONS=${MAGPIE_TSAN_OPTIONS}:suppressions=${PROJECT_SOURCE_DIR}/cmake/tsan.supp")
+  endif()
+endfunction()
+
+# The file must compile as it stands and must not with -DMAGPIE_COMPILE_FAIL, where the compiler has to print
+# `message` (plain text, no pattern). So a program that is wrong for another reason is not taken for a success.
+function(magpie_compile_fail name file message)
+  cmake_path(ABSOLUTE_PATH file BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+  set(includes "")
+  foreach(dir IN ITEMS executor combinators tests)
+    list(APPEND includes -I${PROJECT_SOURCE_DIR}/${dir})
+  endforeach()
+  string(REPLACE ";" "|" includes "${includes}")
+  add_test(NAME compile_fail.${name}
+           COMMAND ${CMAKE_COMMAND} -DCOMPILER=${CMAKE_CXX_COMPILER} -DFLAGS=${includes} -DFILE=${file}
+                   -DMESSAGE=${message} -P ${PROJECT_SOURCE_DIR}/cmake/CompileFail.cmake)
+  magpie_test_properties(compile_fail.${name} LABELS unit compile_fail)
+endfunction()
