@@ -8,7 +8,8 @@ set(command ${COMPILER} -std=c++20 -fsyntax-only ${flags})
 
 execute_process(COMMAND ${command} ${FILE} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(NOT code EQUAL 0)
-  message(FATAL_ERROR "${FILE} must compile without MAGPIE_COMPILE_FAIL, but:\n${output}")
+  message("${output}")
+  message(FATAL_ERROR "${FILE} must compile without MAGPIE_COMPILE_FAIL")
 endif()
 
 execute_process(COMMAND ${command} -DMAGPIE_COMPILE_FAIL ${FILE}
@@ -18,5 +19,6 @@ if(code EQUAL 0)
 endif()
 string(FIND "${output}" "${MESSAGE}" position)
 if(position EQUAL -1)
-  message(FATAL_ERROR "${FILE} is refused, but not with: ${MESSAGE}\nThe compiler says:\n${output}")
+  message("${output}")
+  message(FATAL_ERROR "${FILE} is refused, but not with: ${MESSAGE}")
 endif()

@@ -16,8 +16,7 @@ function(magpie_add_library name)
     add_library(${target} ${arg_SOURCES})
     set(scope PUBLIC)
     set_target_properties(${target} PROPERTIES
-      VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
-      POSITION_INDEPENDENT_CODE ON)
+      VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
     get_target_property(type ${target} TYPE)
     if(type STREQUAL "SHARED_LIBRARY")
       # Inline variables and function-local statics must be one per process, so they are exported too: the version
