@@ -115,7 +115,8 @@ class Slot : public SlotBase {
       static_assert(sizeof...(A) == 0, "void has no value");
     } else if constexpr (is_reference) {
       static_assert(sizeof...(A) == 1, "a reference is bound to one object");
-      bind(std::forward<A>(arguments)...);
+      T object(std::forward<A>(arguments)...);
+      std::construct_at(&value_, std::addressof(object));
     } else {
       std::construct_at(std::addressof(value_), std::forward<A>(arguments)...);
     }
@@ -191,10 +192,6 @@ class Slot : public SlotBase {
   }
 
  private:
-  void bind(std::remove_reference_t<T>& object) noexcept requires is_reference {
-    std::construct_at(&value_, std::addressof(object));
-  }
-
   void destroy() noexcept {
     if constexpr (!std::is_trivially_destructible_v<Stored>) {
       if (state_ == SlotState::value) std::destroy_at(std::addressof(value_));
