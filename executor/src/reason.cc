@@ -131,8 +131,11 @@ ReasonRef ReasonRef::of_kind(CancelKind kind) noexcept {
 
 ReasonRef ReasonRef::make(CancelKind kind, std::string message) noexcept {
   if (message.empty()) return of_kind(kind);
-  const auto* node = new (std::nothrow) OwnReason(kind, std::move(message), nullptr, 0);
-  return node != nullptr ? ReasonRef(node) : of_kind(kind);
+  try {
+    return ReasonRef(new OwnReason(kind, std::move(message), nullptr, 0));
+  } catch (const std::bad_alloc&) {
+    return of_kind(kind);
+  }
 }
 
 ReasonRef ReasonRef::sibling_failed(std::string_view label, std::exception_ptr cause) noexcept {

@@ -50,6 +50,12 @@ std::exception_ptr oops() {
   return std::make_exception_ptr(std::runtime_error("oops"));
 }
 
+// Not inlined: with AddressSanitizer g++ 12 takes the copy of an empty slot for a read of its
+// value.
+[[gnu::noinline]] Slot<std::string> copy_of(const Slot<std::string>& slot) {
+  return slot;
+}
+
 template <class T>
 std::string thrown_by_take(Slot<T>& slot) {
   try {
@@ -203,7 +209,7 @@ TEST(Slot, ReplacesWhatItHeld) {
 
 TEST(Slot, CopiesEveryState) {
   Slot<std::string> slot;
-  const Slot<std::string> empty = slot;
+  const Slot<std::string> empty = copy_of(slot);
   EXPECT_EQ(empty.state(), SlotState::empty);
   slot.emplace("a string that is too long to be short");
   Slot<std::string> copy = slot;
