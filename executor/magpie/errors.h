@@ -31,7 +31,7 @@ namespace magpie {
 /// Thrown by a cancellation point in a cancelled scope. On purpose not a std::exception, so that
 /// `catch (const std::exception&)` does not swallow a cancellation. A task that ends with it ends
 /// cancelled; users may throw one for that.
-class MAGPIE_EXPORT CancelledError final {
+class MAGPIE_EXPORT CancelledError {
  public:
   /// An empty message stands for the sentence of the kind (and for none if it is `requested`).
   explicit CancelledError(CancelReason reason = {}) noexcept

@@ -27,7 +27,13 @@
 
 namespace magpie {
 
-enum class Outcome : std::uint8_t { value, error, timed_out, cancelled };
+/// How a task ended; each result has exactly one of these.
+enum class Outcome : std::uint8_t {
+  value,      ///< it returned
+  error,      ///< it threw, and neither of the next two
+  timed_out,  ///< it ended with a TimeoutError; for try_timeout: with that timeout's own
+  cancelled,  ///< it ended with a CancelledError
+};
 
 namespace detail {
 struct ResultAccess;
@@ -38,19 +44,19 @@ MAGPIE_EXPORT std::exception_ptr make_cancelled(const ReasonRef& reason) noexcep
 
 /// The outcome of a Task<T>. T may be void or an lvalue reference. Copyable if T is.
 template <class T>
-class [[nodiscard("a result may hold an error")]] Result {
+class Result {
   static constexpr bool is_void = std::is_void_v<T>;
   static constexpr bool is_reference = std::is_reference_v<T>;
 
  public:
   /// Used by the library: the slot must not be empty.
-  explicit Result(detail::Slot<T> &&
-                  slot) noexcept(std::is_nothrow_move_constructible_v<detail::Slot<T>>)
+  explicit Result(detail::Slot<T>&& slot) noexcept(
+      std::is_nothrow_move_constructible_v<detail::Slot<T>>)
       : slot_(std::move(slot)) {}
 
   /// Used by the library. With own_timeout_only a TimeoutError in the slot is an error like any
   /// other: it came from a timeout further in.
-  static Result from_slot(detail::Slot<T> && slot, bool own_timeout_only = false) {
+  static Result from_slot(detail::Slot<T>&& slot, bool own_timeout_only = false) {
     Result result(std::move(slot));
     if (own_timeout_only) result.slot_.set_timeout_mark(detail::TimeoutMark::never);
     return result;
@@ -76,27 +82,19 @@ class [[nodiscard("a result may hold an error")]] Result {
     }
     return Outcome::value;
   }
-  [[nodiscard]] bool has_value() const noexcept {
-    return slot_.has_value();
-  }
-  [[nodiscard]] explicit operator bool() const noexcept {
-    return has_value();
-  }
+  [[nodiscard]] bool has_value() const noexcept { return slot_.has_value(); }
+  [[nodiscard]] explicit operator bool() const noexcept { return has_value(); }
   /// Failed, and neither timed out nor cancelled.
-  [[nodiscard]] bool is_error() const noexcept {
-    return outcome() == Outcome::error;
-  }
+  [[nodiscard]] bool is_error() const noexcept { return outcome() == Outcome::error; }
   /// Ended with a TimeoutError; from try_timeout: with that timeout's own.
-  [[nodiscard]] bool is_timeout() const noexcept {
-    return outcome() == Outcome::timed_out;
-  }
+  [[nodiscard]] bool is_timeout() const noexcept { return outcome() == Outcome::timed_out; }
   [[nodiscard]] bool is_cancelled() const noexcept {
     return slot_.state() == detail::SlotState::cancelled;
   }
 
   /// The value; throws what the task threw (CancelledError if it was cancelled). A reference is
   /// given as it is, whatever the result's own constness.
-  std::add_lvalue_reference_t<T> value()& {
+  std::add_lvalue_reference_t<T> value() & {
     slot_.require_value();
     return slot_.value();
   }
@@ -104,7 +102,7 @@ class [[nodiscard("a result may hold an error")]] Result {
     slot_.require_value();
     return slot_.value();
   }
-  std::add_rvalue_reference_t<T> value()&& {
+  std::add_rvalue_reference_t<T> value() && {
     slot_.require_value();
     if constexpr (!is_void) return static_cast<T&&>(slot_.value());
   }
@@ -118,14 +116,14 @@ class [[nodiscard("a result may hold an error")]] Result {
   template <class U>
   requires(!is_void && std::convertible_to<U, T> &&
            (!is_reference || std::is_lvalue_reference_v<U&&>)) [[nodiscard]] T
-  value_or(U && other) const& {
+      value_or(U&& other) const& {
     if (has_value()) return slot_.value();
     return static_cast<T>(std::forward<U>(other));
   }
   template <class U>
   requires(!is_void && std::convertible_to<U, T> &&
            (!is_reference || std::is_lvalue_reference_v<U&&>)) [[nodiscard]] T
-  value_or(U && other)&& {
+      value_or(U&& other) && {
     if (has_value()) return static_cast<T&&>(slot_.value());
     return static_cast<T>(std::forward<U>(other));
   }

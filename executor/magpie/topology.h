@@ -23,7 +23,7 @@ namespace magpie {
 /// and the CPU quotas (cgroup v1 and v2) of the process's control group and all groups around it,
 /// rounded up, at least 1. The environment variable MAGPIE_THREADS, unless empty, is taken instead:
 /// std::invalid_argument when it is not a number from 1 to 4096.
-[[nodiscard]] MAGPIE_EXPORT std::size_t available_parallelism();
+MAGPIE_EXPORT std::size_t available_parallelism();
 
 /// The processors of the calling thread's affinity mask, in the order in which to use them: one of
 /// each core first, the cores' further hardware threads after those, the strongest cores leading
@@ -35,7 +35,11 @@ namespace detail {
 struct Parallelism {
   std::size_t affinity;              // processors in the mask
   std::optional<std::size_t> quota;  // whole processors of the tightest quota, nothing if unlimited
-  std::size_t usable() const noexcept;
+
+  std::size_t usable() const noexcept {
+    const std::size_t allowed = quota && *quota < affinity ? *quota : affinity;
+    return allowed > 0 ? allowed : 1;
+  }
 };
 
 // `root` is put before every path that is opened: empty for the machine itself.

@@ -10,10 +10,10 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
@@ -30,11 +30,18 @@ namespace {
 
 constexpr std::size_t most_threads = 4096;
 
+// With C's functions, because a std::ifstream throws when reading fails after opening did not (a
+// directory, a group that is removed meanwhile).
 std::optional<std::string> read_file(const std::string& path) {
-  std::ifstream file(path);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
+                                                             std::fclose);
   if (!file) return std::nullopt;
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad()) return std::nullopt;
+  std::string text;
+  char block[4096];
+  while (const std::size_t got = std::fread(block, 1, sizeof block, file.get())) {
+    text.append(block, got);
+  }
+  if (std::ferror(file.get()) != 0) return std::nullopt;
   return text;
 }
 
@@ -259,10 +266,6 @@ std::optional<int> first_of_list(const std::string& path) {
 }  // namespace
 
 namespace detail {
-
-std::size_t Parallelism::usable() const noexcept {
-  return std::max<std::size_t>(1, quota ? std::min(affinity, *quota) : affinity);
-}
 
 Parallelism probe(const std::string& root, std::size_t affinity) {
   const Membership membership = read_membership(root);

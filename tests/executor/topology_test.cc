@@ -308,6 +308,17 @@ TEST_F(Topology, IgnoresBrokenFilesOfVersionOne) {
   EXPECT_EQ(detail::probe(root_, 64).usable(), 64u);
 }
 
+TEST_F(Topology, IgnoresDirectoriesWhereItExpectsFiles) {
+  groups("0::/app\n");
+  version2_mount();
+  write("/sys/fs/cgroup/cpu.max", "200000 100000\n");
+  fs::create_directories(root_ + "/sys/fs/cgroup/app/cpu.max");
+  EXPECT_EQ(quota(), 2u);
+  fs::remove(root_ + "/proc/self/cgroup");
+  fs::create_directories(root_ + "/proc/self/cgroup");
+  EXPECT_EQ(quota(), unlimited);
+}
+
 // --- Processors ---
 
 class Processors : public Topology {
