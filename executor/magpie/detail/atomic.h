@@ -6,10 +6,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <optional>
 
-// The ground under every lock-free structure: atomics, fences, pauses, parking and the clock that
-// limits rates, gathered in one environment, so that a model checker can take its place.
+// The ground under every lock-free structure: atomics, fences, pauses, parking, memory and the
+// clock that limits rates, gathered in one environment, so that a model checker can take its place.
 //
 // It is the only file with fences and pause instructions. It is not a portability layer: Linux.
 //
@@ -51,9 +52,9 @@ enum class Mutant : std::uint8_t {
   deque_no_barrier,         // a thief revokes the bias without the heavy fence
   deque_relaxed_push,       // bottom is published with a relaxed store
   deque_last_pop_without_cas,  // a fenced pop takes the last item by a plain store
-  event_count_key_apart,       // prepare() reads its key before it counts itself in
+  event_count_late_key,        // prepare() reads its key after it has counted itself in
   event_count_no_epoch,        // a notification does not move the epoch
-  event_count_late_claim,      // a waiter that leaves does not give back its claimed notification
+  event_count_kept_claim,      // a waiter that leaves does not take its notification with it
   spin_lock_relaxed_unlock,    // the lock is released with a relaxed store
   spin_lock_plain_lock,        // the lock is taken by a load and a store
   timer_word_no_wait,          // disarm() does not wait for a callback that is running
@@ -148,6 +149,14 @@ struct StdEnv {
   // costs a heavy fence.
   static bool may_bias(std::uint64_t now_ns) noexcept {
     return Kernel::may_bias(now_ns);
+  }
+
+  // Null if memory is short.
+  static void* allocate(std::size_t bytes) noexcept {
+    return ::operator new(bytes, std::nothrow);
+  }
+  static void deallocate(void* memory) noexcept {
+    ::operator delete(memory);
   }
 
   static void pause() noexcept {

@@ -79,7 +79,8 @@ class Deque {
   static constexpr std::uint64_t kFirstIndex = 1;
   // A deque that is empty between two operations starts over at the first index once it passed
   // this one; the index moves only by steals and fenced last pops, some ten days at full speed.
-  static constexpr std::uint64_t kRestartIndex = std::uint64_t{1} << (kIndexBits - 1);
+  static constexpr std::uint64_t kRestartIndex =
+      Env::kModel ? 4 : std::uint64_t{1} << (kIndexBits - 1);
   // A fenced pop costs about 20 ns, a revocation about 1.3 us and an interrupt for every core: the
   // bias must be worth it, so it comes back after this many fenced pops, without one steal, in at
   // least a dwell. The dwell doubles whenever the bias was soon revoked again.
@@ -114,7 +115,7 @@ class Deque {
     static Buffer* create(std::uint64_t capacity, Buffer* previous) noexcept {
       static_assert(sizeof(Buffer) % alignof(Slot) == 0);
       const std::size_t bytes = sizeof(Buffer) + static_cast<std::size_t>(capacity) * sizeof(Slot);
-      void* memory = ::operator new(bytes, std::nothrow);
+      void* memory = Env::allocate(bytes);
       if (memory == nullptr) return nullptr;
       auto* buffer = ::new (memory) Buffer{previous, capacity - 1};
       for (std::uint64_t i = 0; i < capacity; ++i) ::new (buffer->slots() + i) Slot(0);
@@ -122,7 +123,7 @@ class Deque {
     }
     static void destroy(Buffer* buffer) noexcept {
       for (std::uint64_t i = 0; i <= buffer->mask; ++i) buffer->slots()[i].~Slot();
-      ::operator delete(buffer);
+      Env::deallocate(buffer);
     }
   };
 
@@ -135,6 +136,7 @@ class Deque {
   std::uintptr_t peek() const noexcept;
   std::uintptr_t take_oldest() noexcept;
   void between_operations(std::uint64_t now_ns) noexcept;
+  bool push_after_making_room(std::uintptr_t item) noexcept;
   bool make_room(std::uint64_t bottom) noexcept;
   void consider_bias(Word top, std::uint64_t now_ns) noexcept;
   void restart_indices(Word top) noexcept;
@@ -198,7 +200,8 @@ class Deque<Env>::Owner {
 
  private:
   friend class Deque;
-  explicit Owner(Deque& deque) noexcept : deque_(&deque) {}
+  // Inlined also where a translation unit instantiates the whole class explicitly.
+  [[gnu::always_inline]] explicit Owner(Deque& deque) noexcept : deque_(&deque) {}
   Deque* deque_;
 };
 
@@ -216,7 +219,7 @@ class Deque<Env>::Thief {
 
  private:
   friend class Deque;
-  explicit Thief(Deque& deque) noexcept : deque_(&deque) {}
+  [[gnu::always_inline]] explicit Thief(Deque& deque) noexcept : deque_(&deque) {}
   Deque* deque_;
 };
 
@@ -246,7 +249,7 @@ template <class Env>
 inline bool Deque<Env>::push(std::uintptr_t item) noexcept {
   const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
   if (bottom == limit_) [[unlikely]] {
-    if (!make_room(bottom)) return false;
+    return push_after_making_room(item);
   }
   slots_[bottom & mask_].store(item, std::memory_order_relaxed);  // P1
   // P2. Release: pairs with the acquire load of bottom_ in step S4, for the slot and for what the
@@ -332,8 +335,14 @@ std::uintptr_t Deque<Env>::take_oldest() noexcept {
   return 0;
 }
 
+// A tail call, so that push() itself saves no registers.
 template <class Env>
-[[gnu::noinline]] bool Deque<Env>::make_room(std::uint64_t bottom) noexcept {
+[[gnu::noinline]] bool Deque<Env>::push_after_making_room(std::uintptr_t item) noexcept {
+  return make_room(bottom_.load(std::memory_order_relaxed)) && push(item);
+}
+
+template <class Env>
+bool Deque<Env>::make_room(std::uint64_t bottom) noexcept {
   // Acquire: pairs with S6; a slot is written again only after its thief has read it.
   const std::uint64_t top = index_of(top_.load(std::memory_order_acquire));
   const std::uint64_t capacity = mask_ + 1;

@@ -41,10 +41,9 @@ class EventCount {
 
   // K1. Every key ends in exactly one cancel() or wait().
   [[nodiscard("the caller is counted until it cancels or waits")]] Key prepare() noexcept {
-    if constexpr (Env::mutant(Mutant::event_count_key_apart)) {
-      const Key early(epoch_of(state_.load(std::memory_order_acquire)));
+    if constexpr (Env::mutant(Mutant::event_count_late_key)) {
       state_.fetch_add(kWaiter, std::memory_order_seq_cst);
-      return early;
+      return Key(epoch_of(state_.load(std::memory_order_acquire)));
     }
     // One step for counting in and reading the epoch. Sequentially consistent: pairs, over the
     // waiter's fence and the notifier's, with the load of state_ in step N3.
@@ -120,7 +119,7 @@ class EventCount {
     std::uint64_t state = state_.load(std::memory_order_relaxed);
     for (;;) {
       std::uint64_t next = state - kWaiter;
-      if constexpr (!Env::mutant(Mutant::event_count_late_claim)) {
+      if constexpr (!Env::mutant(Mutant::event_count_kept_claim)) {
         if (notified_of(state) != 0) next -= kNotified;
       }
       // Acquire: pairs with N4, for what the notifier wrote before it.

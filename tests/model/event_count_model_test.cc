@@ -1,0 +1,240 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <magpie/detail/deque.h>
+#include <magpie/detail/event_count.h>
+
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "sim.h"
+
+// No wake-up is lost: a thread that sleeps although there is work for it is a deadlock here. First
+// the event count alone, then a worker that parks against one that pushes (PARKING.md).
+
+namespace magpie::model {
+namespace {
+
+using detail::Deque;
+using detail::EventCount;
+
+constexpr auto relaxed = std::memory_order_relaxed;
+constexpr auto seq_cst = std::memory_order_seq_cst;
+
+void expect_clean(const Report& report) {
+  EXPECT_TRUE(report.passed() && report.exhausted) << report;
+  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
+}
+
+Report noted(Report report) {
+  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
+              report.message.c_str());
+  return report;
+}
+
+// Each of the takers needs one unit; the givers put in as many, one by one, and notify.
+template <Mutant kMutant>
+struct Units {
+  using Env = SimEnv<kMutant>;
+  typename Env::template Atomic<int> left{0};
+  EventCount<Env> event;
+
+  void give() {
+    left.fetch_add(1, relaxed);
+    Env::fence_seq_cst();
+    event.notify_one();
+  }
+  bool try_take() {
+    int seen = left.load(relaxed);
+    while (seen > 0) {
+      if (left.compare_exchange_strong(seen, seen - 1, relaxed, relaxed)) return true;
+    }
+    return false;
+  }
+  void take(std::optional<std::uint64_t> deadline) {
+    while (!try_take()) {
+      const auto key = event.prepare();
+      Env::fence_seq_cst();
+      if (try_take()) {
+        event.cancel(key);
+        return;
+      }
+      // Who gives up waiting looks once more, then sleeps without a deadline.
+      if (!event.wait(key, deadline)) deadline.reset();
+    }
+  }
+};
+
+template <Mutant kMutant>
+Report give_and_take(Options options, int givers, int each, std::optional<std::uint64_t> deadline,
+                     bool all = false) {
+  return explore(options, [=](Sim& sim) {
+    Units<kMutant> units;
+    for (int i = 0; i < givers; ++i) {
+      sim.spawn([&, each, all] {
+        if (all) {
+          units.left.fetch_add(each, relaxed);
+          SimEnv<>::fence_seq_cst();
+          units.event.notify_all();
+        } else {
+          for (int n = 0; n < each; ++n) units.give();
+        }
+      });
+    }
+    for (int i = 0; i < givers * each; ++i) {
+      sim.spawn([&, deadline] { units.take(deadline); });
+    }
+    sim.run();
+    sim.check(units.event.waiters() == 0, "a waiter was not counted out");
+  });
+}
+
+TEST(EventCountModel, OneGiverWakesTwoSleepers) {
+  expect_clean(give_and_take<Mutant::none>({.preemptions = 3}, 1, 2, std::nullopt));
+}
+
+TEST(EventCountModel, TwoGiversWakeTwoSleepers) {
+  expect_clean(give_and_take<Mutant::none>({.preemptions = 2}, 2, 1, std::nullopt));
+}
+
+TEST(EventCountModel, ADeadlineMayComeAtAnyMoment) {
+  expect_clean(give_and_take<Mutant::none>({.preemptions = 2}, 1, 2, 1'000));
+}
+
+TEST(EventCountModel, NotifyAllWakesEverySleeper) {
+  expect_clean(give_and_take<Mutant::none>({.preemptions = 2}, 1, 2, std::nullopt, true));
+}
+
+TEST(EventCountModel, ManySleepersInRandomSchedules) {
+  for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
+    const Report report = give_and_take<Mutant::none>(
+        {.strategy = strategy, .executions = 50'000, .pct_depth = 4}, 2, 3, 1'000);
+    EXPECT_TRUE(report.passed()) << report;
+  }
+}
+
+Report hunt(Report report) {
+  EXPECT_TRUE(report.failed) << report;
+  return noted(report);
+}
+
+TEST(EventCountModelMutant, AKeyReadAfterCountingInMissesANotificationThatIsCounted) {
+  hunt(give_and_take<Mutant::event_count_late_key>({.preemptions = 3}, 1, 2, std::nullopt));
+}
+
+TEST(EventCountModelMutant, ANotificationMustMoveTheEpoch) {
+  hunt(give_and_take<Mutant::event_count_no_epoch>({.preemptions = 3}, 1, 2, std::nullopt));
+}
+
+TEST(EventCountModelMutant, AWaiterThatLeavesTakesItsNotificationWithIt) {
+  hunt(give_and_take<Mutant::event_count_kept_claim>({.preemptions = 3}, 1, 2, std::nullopt));
+}
+
+// ---- parking ----
+
+enum class Park { sound, without_heavy_fence, without_rescan, rescan_before_counting_in };
+enum class Push { sound, without_looking };
+
+// One worker pushes `items`, looks for sleepers after each push, and takes none itself: the parker
+// must get them all. In a pool the pusher would go on with them; here it is busy for ever.
+template <Park kPark, Push kPush = Push::sound>
+Report park_against_push(Options options, std::uintptr_t items, int parkers, bool asymmetric = true,
+                         bool timed = false) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<>;
+    sim.set_asymmetric(asymmetric);
+    Deque<Env> deque(2);
+    EventCount<Env> sleepers;
+    Env::Atomic<std::uint32_t> attention(0);
+    std::uintptr_t taken = 0;
+
+    sim.spawn([&, items] {
+      for (std::uintptr_t item = 1; item <= items; ++item) {
+        sim.check(deque.owner().push(item), "push failed");  // N1, and N2, the light fence
+        if constexpr (kPush == Push::sound) {
+          if (attention.load(relaxed) != 0) sleepers.notify_one();  // N3
+        }
+      }
+    });
+
+    for (int i = 0; i < parkers; ++i) {
+      sim.spawn([&, items, timed] {
+        const auto look = [&] {  // true: no reason to sleep
+          const auto stolen = deque.thief().steal();
+          if (stolen.item != 0) {
+            taken += 1;
+            // More where it came from: the next sleeper is this worker's to wake.
+            if (deque.size_hint() > 0 && attention.load(seq_cst) != 0) sleepers.notify_one();
+          }
+          return stolen.outcome != Deque<Env>::Steal::empty;
+        };
+        bool short_park = timed;
+        while (taken < items) {
+          if (look()) {
+            Env::yield_thread();
+            continue;
+          }
+          if constexpr (kPark == Park::rescan_before_counting_in) {
+            Env::heavy_fence();
+            if (look()) continue;
+          }
+          attention.fetch_add(1, seq_cst);      // K0
+          const auto key = sleepers.prepare();  // K1
+          // K2. A short park does without the heavy fence: it ends by itself.
+          if (kPark != Park::without_heavy_fence && !short_park) Env::heavy_fence();
+          const bool rescan = kPark == Park::sound || kPark == Park::without_heavy_fence;
+          if (taken >= items || (rescan && look())) {
+            sleepers.cancel(key);  // K4
+            attention.fetch_sub(1, seq_cst);
+            continue;
+          }
+          const std::optional<std::uint64_t> deadline =
+              short_park ? std::optional<std::uint64_t>(sim.now_ns() + 50) : std::nullopt;
+          short_park = sleepers.wait(key, deadline) && timed;  // K3
+          attention.fetch_sub(1, seq_cst);
+        }
+        // Whoever took the last item tells the others, which is this model's shutdown.
+        Env::fence_seq_cst();
+        sleepers.notify_all();
+      });
+    }
+    sim.run();
+    sim.check(taken == items, "an item was lost");
+  });
+}
+
+TEST(ParkingModel, NoPushIsOverlookedByOneParker) {
+  expect_clean(park_against_push<Park::sound>({.preemptions = 3}, 2, 1));
+}
+
+TEST(ParkingModel, NoPushIsOverlookedByTwoParkers) {
+  expect_clean(park_against_push<Park::sound>({.preemptions = 2}, 2, 2));
+}
+
+TEST(ParkingModel, NoPushIsOverlookedWithoutAsymmetricFences) {
+  expect_clean(park_against_push<Park::sound>({.preemptions = 2}, 2, 1, false));
+}
+
+TEST(ParkingModel, AShortParkNeedsNoHeavyFence) {
+  expect_clean(park_against_push<Park::sound>({.preemptions = 2}, 2, 1, true, true));
+}
+
+TEST(ParkingModelMutant, WithoutTheHeavyFenceAPushIsOverlooked) {
+  hunt(park_against_push<Park::without_heavy_fence>({.preemptions = 3}, 2, 1));
+}
+
+TEST(ParkingModelMutant, WithoutARescanAPushIsOverlooked) {
+  hunt(park_against_push<Park::without_rescan>({.preemptions = 3}, 2, 1));
+}
+
+TEST(ParkingModelMutant, ARescanBeforeCountingInIsTooEarly) {
+  hunt(park_against_push<Park::rescan_before_counting_in>({.preemptions = 3}, 2, 1));
+}
+
+TEST(ParkingModelMutant, APusherThatDoesNotLookWakesNobody) {
+  hunt(park_against_push<Park::sound, Push::without_looking>({.preemptions = 3}, 2, 1));
+}
+
+}  // namespace
+}  // namespace magpie::model

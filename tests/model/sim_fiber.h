@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#pragma once
+
+#include <magpie/detail/atomic.h>  // MAGPIE_DETAIL_TSAN
+
+#include <ucontext.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define MAGPIE_MODEL_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MAGPIE_MODEL_ASAN 1
+#endif
+#endif
+#ifndef MAGPIE_MODEL_ASAN
+#define MAGPIE_MODEL_ASAN 0
+#endif
+
+#if MAGPIE_MODEL_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if MAGPIE_DETAIL_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+// A stack with a function on it, for the simulated threads of sim.h: all of them take turns on one
+// real thread. The sanitizers are told of each change of stacks.
+//
+// A fiber may be abandoned in the middle and started anew: what lay on its stack is forgotten, no
+// destructor runs.
+
+namespace magpie::model {
+
+class Fiber {
+ public:
+  using Entry = void (*)();
+
+  Fiber() = default;  // the real thread's own stack
+  Fiber(const Fiber&) = delete;
+  Fiber& operator=(const Fiber&) = delete;
+  ~Fiber() {
+#if MAGPIE_DETAIL_TSAN
+    if (stack_ != nullptr && tsan_ != nullptr) __tsan_destroy_fiber(tsan_);
+#endif
+  }
+
+  void restart(Entry entry) {
+    if (stack_ == nullptr) stack_ = std::make_unique_for_overwrite<std::byte[]>(kStackSize);
+#if MAGPIE_DETAIL_TSAN
+    if (tsan_ != nullptr) __tsan_destroy_fiber(tsan_);
+    tsan_ = __tsan_create_fiber(0);
+#endif
+    getcontext(&context_);
+    context_.uc_stack.ss_sp = stack_.get();
+    context_.uc_stack.ss_size = kStackSize;
+    context_.uc_link = nullptr;
+    makecontext(&context_, entry, 0);
+    asan_fake_stack_ = nullptr;
+  }
+
+  // From `from`, which runs now, to `to`. Returns when somebody switches back.
+  static void switch_over(Fiber& from, Fiber& to) {
+#if MAGPIE_DETAIL_TSAN
+    if (from.tsan_ == nullptr) from.tsan_ = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(to.tsan_, 0);
+#endif
+#if MAGPIE_MODEL_ASAN
+    __sanitizer_start_switch_fiber(&from.asan_fake_stack_, to.bottom(), to.size());
+#endif
+    previous = &from;
+    swapcontext(&from.context_, &to.context_);
+    from.arrived();
+  }
+
+  // The first thing that an entry function does.
+  void arrived() {
+#if MAGPIE_MODEL_ASAN
+    const void* bottom = nullptr;
+    std::size_t size = 0;
+    __sanitizer_finish_switch_fiber(asan_fake_stack_, &bottom, &size);
+    if (previous != nullptr && previous->stack_ == nullptr) {
+      previous->real_bottom_ = bottom;
+      previous->real_size_ = size;
+    }
+#endif
+  }
+
+ private:
+  static constexpr std::size_t kStackSize = 256 * 1024;
+
+  const void* bottom() const {
+    return stack_ != nullptr ? stack_.get() : real_bottom_;
+  }
+  std::size_t size() const {
+    return stack_ != nullptr ? kStackSize : real_size_;
+  }
+
+  static inline Fiber* previous = nullptr;
+
+  ucontext_t context_{};
+  std::unique_ptr<std::byte[]> stack_;
+  void* asan_fake_stack_ = nullptr;
+  const void* real_bottom_ = nullptr;
+  std::size_t real_size_ = 0;
+  [[maybe_unused]] void* tsan_ = nullptr;
+};
+
+}  // namespace magpie::model

@@ -1,0 +1,158 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <magpie/detail/injection_queue.h>
+#include <magpie/detail/spin_lock.h>
+#include <magpie/detail/timer_queue.h>
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <mutex>
+#include <optional>
+
+#include "sim.h"
+
+// The small ones on a machine with store buffers: SpinLock, TimerWord, InjectionQueue, with a look
+// at who may be gone by the time that somebody touches them. Orders: small_relacy_test.cc.
+
+namespace magpie::model {
+namespace {
+
+using detail::InjectionQueue;
+using detail::Runnable;
+using detail::SpinLock;
+using detail::TimerWord;
+
+void expect_clean(const Report& report) {
+  EXPECT_TRUE(report.passed() && report.exhausted) << report;
+  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
+}
+
+template <Mutant kMutant>
+Report exclude(int threads, unsigned preemptions) {
+  return explore({.preemptions = preemptions}, [=](Sim& sim) {
+    SpinLock<SimEnv<kMutant>> lock;
+    int inside = 0;
+    for (int i = 0; i < threads; ++i) {
+      sim.spawn([&] {
+        for (int n = 0; n < 2; ++n) {
+          std::lock_guard hold(lock);
+          sim.check(++inside == 1, "two threads are inside");
+          sim.pass();
+          --inside;
+        }
+      });
+    }
+    sim.run();
+  });
+}
+
+TEST(SpinLockModel, OneThreadIsInsideAtATime) {
+  expect_clean(exclude<Mutant::none>(2, 4));
+  expect_clean(exclude<Mutant::none>(3, 3));
+}
+
+TEST(SpinLockModelMutant, ALoadAndAStoreAreNotALock) {
+  EXPECT_TRUE(exclude<Mutant::spin_lock_plain_lock>(2, 2).failed);
+}
+
+TEST(SpinLockModel, WhoeverLocksLastMayDestroyIt) {
+  expect_clean(explore({.preemptions = 4}, [](Sim& sim) {
+    std::optional<SpinLock<SimEnv<>>> lock(std::in_place);
+    int users = 2;
+    for (int i = 0; i < 2; ++i) {
+      sim.spawn([&] {
+        lock->lock();
+        const bool last = --users == 0;
+        lock->unlock();
+        if (last) lock.reset();
+      });
+    }
+    sim.run();
+  }));
+}
+
+// A monitor fires due timers under the queue's lock; the frame leaves and is gone.
+template <Mutant kMutant>
+Report fire_against_leave(unsigned preemptions) {
+  return explore({.preemptions = preemptions}, [](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    struct Frame {
+      TimerWord<Env> word;
+      typename Env::template Atomic<int> touched{0};
+    };
+    SpinLock<Env> queue;
+    std::optional<Frame> frame(std::in_place);
+    bool queued = true;
+    bool fired = false;
+    bool unfired = false;
+    sim.spawn([&] {
+      queue.lock();
+      const bool mine = queued && frame->word.begin_fire();
+      queued = false;
+      queue.unlock();
+      if (!mine) return;
+      frame->touched.store(1, std::memory_order_relaxed);
+      fired = true;
+      frame->word.end_fire();
+    });
+    sim.spawn([&] {
+      queue.lock();
+      queued = false;
+      queue.unlock();
+      unfired = frame->word.disarm();
+      sim.check(fired || frame->touched.load(std::memory_order_relaxed) == 0, "fired too late");
+      frame.reset();
+    });
+    sim.run();
+    sim.check(fired != unfired, "both or neither believe that it fired");
+  });
+}
+
+TEST(TimerWordModel, AFrameThatLeavesIsNotTouchedAgain) {
+  expect_clean(fire_against_leave<Mutant::none>(4));
+}
+
+TEST(TimerWordModelMutant, WithoutTheWaitTheFrameIsGoneWhileTheTimerFires) {
+  EXPECT_TRUE(fire_against_leave<Mutant::timer_word_no_wait>(3).failed);
+}
+
+TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
+  expect_clean(explore({.preemptions = 3}, [](Sim& sim) {
+    InjectionQueue<SimEnv<>> queue;
+    std::array<Runnable, 4> runnables{};
+    std::array<int, 4> out{};
+    int order = 0;
+    const auto take = [&](Runnable* runnable) {
+      if (runnable == nullptr) return;
+      const auto index = static_cast<std::size_t>(runnable - runnables.data());
+      sim.check(out[index] == 0, "a runnable came out twice");
+      out[index] = ++order;
+    };
+    sim.spawn([&] {
+      queue.push(runnables[0]);
+      queue.push(runnables[1]);
+    });
+    sim.spawn([&] {
+      runnables[2].next = &runnables[3];
+      queue.push_all({&runnables[2], &runnables[3], 2});
+    });
+    sim.spawn([&] {
+      take(queue.pop());
+      take(queue.pop());
+    });
+    sim.run();
+    auto rest = queue.pop_batch(10);
+    while (rest.first != nullptr) {
+      Runnable* next = rest.first->next;
+      take(rest.first);
+      rest.first = next;
+    }
+    sim.check(order == 4 && queue.empty(), "a runnable was lost");
+    sim.check(out[0] < out[1] && out[2] + 1 == out[3], "runnables came out in a wrong order");
+  }));
+}
+
+}  // namespace
+}  // namespace magpie::model
