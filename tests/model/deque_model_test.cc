@@ -19,7 +19,7 @@ using detail::Deque;
 
 // How often each item was taken. Plain variables: between two points a thread is alone.
 struct Ledger {
-  explicit Ledger(Sim& sim) : sim(sim) {}
+  explicit Ledger(Sim& checker) : sim(checker) {}
 
   void take(std::uintptr_t item) {
     if (item == 0) return;

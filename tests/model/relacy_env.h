@@ -5,13 +5,15 @@
 
 // Relacy defines `new`, `delete`, `assert`, the memory orders and more as macros: standard headers
 // come before it, and its macros go right after it.
+#include <array>
 #include <atomic>
 #include <cassert>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <optional>
-#include <sstream>
+#include <ostream>
+#include <streambuf>
 #include <string>
 
 #if defined(__clang__)
@@ -240,27 +242,36 @@ struct RelacyReport {
   std::string text;
 };
 
+// Keeps the beginning of what is written, in memory of its own: Relacy replaces the operators new
+// and delete while it runs, so that a string that grows then would be freed by the wrong one.
+class RelacyText : public std::streambuf {
+ public:
+  RelacyText() { setp(text_.data(), text_.data() + text_.size()); }
+  std::string str() const { return {pbase(), pptr()}; }
+
+ protected:
+  int_type overflow(int_type c) override { return traits_type::not_eof(c); }
+
+ private:
+  std::array<char, 32 * 1024> text_;
+};
+
 // Exhaustive within the bound.
 template <class Test>
 RelacyReport explore_relacy(RelacyOptions options = {}) {
-  std::ostringstream text;
+  RelacyText text;
+  std::ostream stream(&text);
   rl::test_params params;
   params.search_type = options.bound == 0 ? rl::sched_random : rl::sched_bound;
   params.context_bound = options.bound;
   params.iteration_count = options.executions;
   params.execution_depth_limit = 2'000;
-  params.output_stream = &text;
-  params.progress_stream = &text;
+  params.output_stream = &stream;
+  params.progress_stream = &stream;
   RelacyReport report;
   report.passed = rl::simulate<Test>(params);
   report.executions = params.stop_iteration;
   report.text = text.str();
-  // The history of a failing run is long; its beginning and end tell the story.
-  constexpr std::size_t kHalf = 6'000;
-  if (report.text.size() > 2 * kHalf) {
-    report.text =
-        report.text.substr(0, kHalf) + "\n...\n" + report.text.substr(report.text.size() - kHalf);
-  }
   return report;
 }
 
