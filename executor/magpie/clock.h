@@ -173,3 +173,5 @@ class MAGPIE_EXPORT Clock {
 [[nodiscard]] MAGPIE_EXPORT Clock& system_steady_clock() noexcept;
 
 }  // namespace magpie
+
+#include <magpie/manual_clock.h>

@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The one child of a wrapper such as timeout, as_result or uncancellable: started in a scope, its outcome kept in a slot and never
+// thrown into a frame of the library.
+
+#include <coroutine>
+#include <type_traits>
+#include <utility>
+
+#include <magpie/detail/awaitable.h>
+#include <magpie/detail/foreign.h>
+#include <magpie/detail/operation.h>
+#include <magpie/detail/slot.h>
+#include <magpie/task.h>
+
+namespace magpie::detail {
+
+template <class T>
+class TaskCallee {
+ public:
+  using value_type = T;
+  explicit TaskCallee(Task<T>&& task) : frame_(std::move(task).take_frame()) {}
+  TaskCallee(TaskCallee&&) noexcept = default;
+
+  void require() const { frame_.require(); }
+  std::coroutine_handle<> start(Scope& scope, std::coroutine_handle<> parent) noexcept {
+    return frame_.bind(scope, Continuation::to(parent), slot);
+  }
+  void finish() noexcept {}
+  static constexpr bool done() noexcept { return false; }
+
+  Slot<T> slot;
+
+ private:
+  TaskFrame<T> frame_;
+};
+
+template <class Op>
+class OperationCallee {
+ public:
+  using value_type = typename Op::value_type;
+  explicit OperationCallee(Op&& op) : op_(std::move(op)) {}
+  OperationCallee(OperationCallee&& other) : op_(std::move(other.op_)) {}  // not started yet: the slot is empty
+
+  void require() const noexcept {}
+  std::coroutine_handle<> start(Scope& scope, std::coroutine_handle<> parent) noexcept {
+    op_.prepare(&scope, &OperationBase::resume_target, parent.address());
+    try {
+      if (op_.start()) return std::noop_coroutine();
+    } catch (...) {
+      slot.capture_current_exception();
+    }
+    return parent;
+  }
+  void finish() noexcept {
+    if (slot.empty()) op_.finish(slot);
+  }
+  /// Whether it would complete at once: a handle that is done.
+  bool done() const noexcept {
+    if constexpr (requires { op_.done(); }) {
+      return op_.done();
+    } else {
+      return false;
+    }
+  }
+
+  Slot<value_type> slot;
+
+ private:
+  Op op_;
+};
+
+template <class A>
+auto make_callee(A&& awaitable) {
+  using Plain = std::remove_cvref_t<A>;
+  if constexpr (IsOperation<A>) {
+    return OperationCallee<Plain>(std::move(awaitable));
+  } else if constexpr (IsOperationSource<A>) {
+    return make_callee(std::forward<A>(awaitable).operation());
+  } else {
+    auto task = as_task(std::forward<A>(awaitable));
+    return TaskCallee<typename decltype(task)::value_type>(std::move(task));
+  }
+}
+
+template <class A>
+using callee_t = decltype(make_callee(std::declval<A>()));
+
+}  // namespace magpie::detail

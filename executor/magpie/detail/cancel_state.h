@@ -1,0 +1,203 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What a cancellation source, its tokens and their callbacks share.
+//
+// The callbacks of a state run on the cancelling thread, outside its lock. Taking a callback back waits for it if it is running
+// on another thread, and not if it is running on this one. The state may lose its last owner inside a callback: the canceller
+// holds a reference of its own. The protocol: executor/CANCELLATION.md, "stop state".
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include <magpie/config.h>
+#include <magpie/detail/atomic.h>
+#include <magpie/detail/backoff.h>
+#include <magpie/detail/reason.h>
+#include <magpie/detail/scope.h>
+#include <magpie/detail/spin_lock.h>
+
+namespace magpie::detail {
+
+/// Names the calling thread: equal within it, different between threads that live at the same time.
+MAGPIE_EXPORT std::uintptr_t thread_tag() noexcept;
+
+template <class Env>
+struct BasicCallbackNode {
+  enum class Status : std::uint8_t { idle, listed, running, finished };
+
+  BasicCallbackNode* prev = nullptr;  // under the state's lock
+  BasicCallbackNode* next = nullptr;
+  void (*invoke)(BasicCallbackNode*) noexcept = nullptr;
+  typename Env::template Atomic<Status> status{Status::idle};
+  std::uintptr_t runner = 0;   // who runs it; under the lock
+  bool* destroyed = nullptr;   // set by a callback that destroys itself; only the runner's thread touches it
+};
+
+/// The list of callbacks and the one flag, without ownership: what the models check.
+template <class Env>
+class BasicStopState {
+ public:
+  using Node = BasicCallbackNode<Env>;
+  using Status = typename Node::Status;
+
+  bool cancelled() const noexcept { return cancelled_.load(std::memory_order_acquire); }  // pairs with begin()
+
+  /// True for the first; it then calls run_callbacks().
+  bool begin(ReasonRef reason) noexcept {
+    std::lock_guard guard(lock_);
+    if (cancelled_.load(std::memory_order_relaxed)) return false;
+    reason_ = std::move(reason);
+    cancelled_.store(true, std::memory_order_release);  // pairs with cancelled(), for reason_
+    return true;
+  }
+
+  void run_callbacks(std::uintptr_t self) noexcept {
+    for (;;) {
+      bool destroyed = false;
+      Node* node;
+      {
+        std::lock_guard guard(lock_);
+        node = head_;
+        if (node == nullptr) return;
+        unlink(*node);
+        node->status.store(Status::running, std::memory_order_relaxed);
+        node->runner = self;
+        node->destroyed = &destroyed;
+      }
+      node->invoke(node);
+      // Unless the callback destroyed its node: the last touch of it. Release: pairs with remove().
+      if (!destroyed) node->status.store(Status::finished, std::memory_order_release);
+    }
+  }
+
+  /// False if the state is cancelled already: the caller runs the callback itself.
+  bool add(Node& node) noexcept {
+    std::lock_guard guard(lock_);
+    if (cancelled_.load(std::memory_order_relaxed)) return false;
+    node.next = head_;
+    node.prev = nullptr;
+    if (head_ != nullptr) head_->prev = &node;
+    head_ = &node;
+    node.status.store(Status::listed, std::memory_order_relaxed);
+    return true;
+  }
+
+  /// Afterwards the callback neither runs nor will run, unless it runs on the calling thread. True if it never ran.
+  bool remove(Node& node, std::uintptr_t self) noexcept {
+    {
+      std::lock_guard guard(lock_);
+      const Status status = node.status.load(std::memory_order_relaxed);
+      if (status == Status::listed) {
+        unlink(node);
+        node.status.store(Status::idle, std::memory_order_relaxed);
+        return true;
+      }
+      if (status == Status::idle) return true;
+      if (node.runner == self) {
+        if (status == Status::running) *node.destroyed = true;
+        return false;
+      }
+    }
+    Backoff<Env> backoff;
+    // Acquire: pairs with run_callbacks(): what the callback did is seen.
+    while (node.status.load(std::memory_order_acquire) != Status::finished) backoff.wait();
+    return false;
+  }
+
+  const ReasonRef& reason() const noexcept { return reason_; }  // once cancelled
+
+ private:
+  void unlink(Node& node) noexcept {
+    (node.prev != nullptr ? node.prev->next : head_) = node.next;
+    if (node.next != nullptr) node.next->prev = node.prev;
+  }
+
+  typename Env::template Atomic<bool> cancelled_{false};
+  SpinLock<Env> lock_;
+  Node* head_ = nullptr;
+  ReasonRef reason_;
+};
+
+using CallbackNode = BasicCallbackNode<StdEnv>;
+
+/// The counted state behind sources and tokens. A scope's token is one too: the scope holds a reference and cancels it.
+class MAGPIE_EXPORT CancelState : public ScopeToken {
+ public:
+  CancelState() = default;
+  virtual ~CancelState();
+  CancelState(const CancelState&) = delete;
+  CancelState& operator=(const CancelState&) = delete;
+
+  void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept {
+    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;  // acq_rel: as for any counted object
+  }
+  /// A reference, unless the last one is gone.
+  bool try_add_ref() noexcept {
+    std::uint32_t refs = refs_.load(std::memory_order_relaxed);
+    while (refs != 0) {
+      if (refs_.compare_exchange_weak(refs, refs + 1, std::memory_order_relaxed)) return true;
+    }
+    return false;
+  }
+  bool sole_owner() const noexcept { return refs_.load(std::memory_order_acquire) == 1; }
+
+  void add_source() noexcept { sources_.fetch_add(1, std::memory_order_relaxed); }
+  void drop_source() noexcept { sources_.fetch_sub(1, std::memory_order_release); }
+  virtual bool can_be_cancelled() const noexcept {
+    return cancelled() || sources_.load(std::memory_order_acquire) != 0;  // pairs with drop_source()
+  }
+
+  bool cancelled() const noexcept { return stop_.cancelled(); }
+  const ReasonRef& reason() const noexcept { return stop_.reason(); }
+
+  /// The caller holds a reference.
+  bool cancel(ReasonRef reason) noexcept {
+    if (!stop_.begin(std::move(reason))) return false;
+    add_ref();  // the last callback may drop the last owner
+    stop_.run_callbacks(thread_tag());
+    release();
+    return true;
+  }
+
+  bool add(CallbackNode& node) noexcept { return stop_.add(node); }
+  bool remove(CallbackNode& node) noexcept { return stop_.remove(node, thread_tag()); }
+
+  /// Something that lives as long as the state, made at most once: the bridge to std::stop_token.
+  template <class T, class Make>
+  T& attachment(Make&& make) {
+    std::lock_guard guard(attachment_mutex_);
+    if (!attachment_) attachment_ = std::forward<Make>(make)();
+    return *static_cast<T*>(attachment_.get());
+  }
+
+ private:
+  std::atomic<std::uint32_t> refs_{1};
+  std::atomic<std::uint32_t> sources_{0};
+  BasicStopState<StdEnv> stop_;
+  std::mutex attachment_mutex_;
+  std::shared_ptr<void> attachment_;
+};
+
+/// Delivers what a cancellation claimed: schedules the waiters, cancels the tokens. No lock may be held.
+MAGPIE_EXPORT void deliver(const BasicCancelEffects<StdEnv>& effects, const ReasonRef& reason) noexcept;
+
+/// Cancels a scope and delivers. False if it was cancelled before.
+MAGPIE_EXPORT bool cancel_scope_now(Scope& scope, ReasonRef reason) noexcept;
+
+/// Leaves a scope, with everything that has to happen to tokens made in it.
+MAGPIE_EXPORT void leave_scope_slow(Scope& scope) noexcept;
+inline void leave_scope(Scope& scope) noexcept { leave_scope_slow(scope); }
+
+/// Lets go of the tokens of a task that has ended: nothing will cancel them any more.
+MAGPIE_EXPORT void detach_tokens(ScopeToken* tokens) noexcept;
+
+/// The token state of a scope, with a reference for the caller.
+MAGPIE_EXPORT CancelState* token_state_of(Scope& scope);
+
+}  // namespace magpie::detail

@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What every executor has, whatever runs its tasks: the registry of live tasks, their count, timers, the pool for blocking calls,
+// and the phases of its end. Page: executor/SHUTDOWN.md.
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <iosfwd>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include <magpie/clock.h>
+#include <magpie/config.h>
+#include <magpie/detail/blocking_pool.h>
+#include <magpie/detail/spin_lock.h>
+#include <magpie/detail/task_record.h>
+#include <magpie/detail/timers.h>
+#include <magpie/executor_options.h>
+#include <magpie/manual_clock.h>
+#include <magpie/stats.h>
+
+namespace magpie::detail {
+
+struct alignas(kCacheLine) RegistryShard {
+  SpinLock<StdEnv> lock;
+  TaskRecord* head = nullptr;  // live tasks
+  // Only ever rise, so that a sum over shards can be trusted: see ExecutorServices::live().
+  std::atomic<std::uint64_t> started{0};
+  std::atomic<std::uint64_t> ended{0};
+  std::atomic<std::uint64_t> completed{0};  // of the spawned tasks that ended, those with a value or an error
+  std::atomic<std::uint64_t> cancelled{0};
+  std::atomic<std::uint64_t> entered{0};  // visits of threads that are not the executor's own
+  std::atomic<std::uint64_t> left{0};
+};
+
+class MAGPIE_EXPORT ExecutorServices {
+ public:
+  ExecutorServices(const ExecutorOptions& options, Clock& clock);
+  ~ExecutorServices();
+
+  enum class Phase : std::uint32_t { open, draining, cancelling, closed };
+
+  // --- tasks ------------------------------------------------------------------------------------------------------------
+  void admit(Executor& executor, TaskRecord& record);
+  void retire(TaskRecord& record, SlotState outcome) noexcept;
+  void admit_post(Executor& executor);
+  void retire_post() noexcept;
+  void dump(std::ostream& out) const;
+  std::uint64_t live() const noexcept;  // tasks and posted functions that have not ended
+  void unobserved(std::string_view name, std::exception_ptr error) noexcept;
+  const std::shared_ptr<const UnobservedHandler>& handler() const noexcept { return handler_; }
+
+  // --- the end ----------------------------------------------------------------------------------------------------------
+  ShutdownReport shutdown(Duration drain, bool destructor);
+  void cancel_all(const ReasonRef& reason) noexcept;
+  /// Waits until nothing is live; false if `stop_waiting` rose before. A dump goes to stderr after ten seconds if asked.
+  bool wait_idle(const std::atomic<bool>* stop_waiting, bool dump_when_slow);
+  void poke() noexcept;
+  void wait_for_entrants() noexcept;
+
+  void enter() noexcept;
+  void leave() noexcept;
+
+  VirtualTime* virtual_time() const noexcept { return virtual_time_; }
+
+  Clock& clock;
+  Timers timers;
+  BlockingPool blocking;
+
+ private:
+  static constexpr std::size_t kShards = 32;
+  RegistryShard& shard_here() const noexcept;
+  bool refuse(Executor& executor) noexcept;
+  std::uint64_t sum(std::atomic<std::uint64_t> RegistryShard::* counter) const noexcept;
+
+  VirtualTime* const virtual_time_;
+  std::shared_ptr<const UnobservedHandler> handler_;
+  std::unique_ptr<RegistryShard[]> shards_;
+  std::atomic<Phase> phase_{Phase::open};
+  std::atomic<std::uint32_t> watchers_{0};  // threads in wait_idle()
+  std::mutex idle_mutex_;
+  std::condition_variable idle_;
+  std::mutex shutdown_mutex_;
+};
+
+}  // namespace magpie::detail

@@ -1,0 +1,128 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Awaitables that are not ours, and turning anything awaitable into a task.
+//
+// A foreign awaitable resumes its awaiter wherever it likes. The shim takes the strand home to its executor before user code goes
+// on. It cannot be cancelled: the library does not know how.
+
+#include <coroutine>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+#include <magpie/detail/awaitable.h>
+#include <magpie/detail/executor_core.h>
+#include <magpie/detail/promise.h>
+#include <magpie/detail/slot.h>
+#include <magpie/task.h>
+
+namespace magpie::detail {
+
+/// Passes a foreign awaitable through await_transform as it is. Only the shim uses it.
+template <class A>
+struct Raw {
+  A&& awaitable;
+};
+
+/// Takes a strand to an executor. Not cancellable: the strand must get there.
+class [[nodiscard]] GoTo : public Runnable {
+ public:
+  explicit GoTo(Executor* target) noexcept : target_(target) {}
+  bool await_ready() const noexcept { return current_executor() == target_; }
+  template <class P>
+  void await_suspend(std::coroutine_handle<P> awaiting) noexcept {
+    coroutine_ = awaiting;
+    scope_ = awaiting.promise().scope;
+    run = [](Runnable* node) noexcept {
+      auto* const self = static_cast<GoTo*>(node);
+      resume_strand(self->coroutine_, self->scope_);
+    };
+    target_->schedule(*this);
+  }
+  void await_resume() const noexcept {}
+
+ private:
+  Executor* target_;
+  std::coroutine_handle<> coroutine_;
+  Scope* scope_ = nullptr;
+};
+
+template <class A>
+auto transform_raw(Raw<A> raw) -> decltype(get_awaiter(std::forward<A>(raw.awaitable))) {
+  return get_awaiter(std::forward<A>(raw.awaitable));
+}
+
+template <class R, class A>
+Task<R> foreign_shim(A awaitable) {  // A: the awaitable by value, or a reference to one in the awaiting frame
+  Executor* const home = current_executor();
+  std::exception_ptr error;
+  if constexpr (std::is_void_v<R>) {
+    try {
+      co_await Raw<A>{std::forward<A>(awaitable)};
+    } catch (...) {
+      error = std::current_exception();
+    }
+    co_await GoTo(home);
+    if (error) std::rethrow_exception(std::move(error));
+  } else {
+    Slot<R> value;
+    try {
+      decltype(auto) awaited = co_await Raw<A>{std::forward<A>(awaitable)};
+      value.emplace(static_cast<decltype(awaited)&&>(awaited));
+    } catch (...) {
+      error = std::current_exception();
+    }
+    co_await GoTo(home);
+    if (error) std::rethrow_exception(std::move(error));
+    co_return value.take();
+  }
+}
+
+template <class A>
+inline constexpr bool is_raw = false;
+template <class A>
+inline constexpr bool is_raw<Raw<A>> = true;
+
+template <class A>
+decltype(auto) transform_awaitable(A&& awaitable) {
+  using Plain = std::remove_cvref_t<A>;
+  if constexpr (is_raw<Plain>) {
+    return transform_raw(std::move(awaitable));
+  } else if constexpr (IsTask<A>) {
+    static_assert(!std::is_lvalue_reference_v<A>,
+                  "a Task is awaited once and as an rvalue: write `co_await std::move(task)`");
+    return std::forward<A>(awaitable).operator co_await();
+  } else if constexpr (Ours<A> || std::same_as<Plain, GoTo>) {
+    return std::forward<A>(awaitable);
+  } else {
+    static_assert(Foreign<A>, "this cannot be awaited: it is neither an awaitable of magpie nor any other");
+    return foreign_shim<awaited_t<A>, A&&>(std::forward<A>(awaitable)).operator co_await();
+  }
+}
+
+// The body of as_task() for what has no frame of its own.
+template <class R, class A>
+Task<R> awaiting_task(A awaitable) {
+  co_return co_await std::move(awaitable);
+}
+
+/// Anything awaitable as a task; tasks as they are. Keeps the awaitable by value; an lvalue handle is copied.
+template <class A>
+auto as_task(A&& awaitable) {
+  using Plain = std::remove_cvref_t<A>;
+  if constexpr (IsTask<A>) {
+    static_assert(!std::is_lvalue_reference_v<A>, "a task is given away: write std::move(task)");
+    return Plain(std::move(awaitable));
+  } else if constexpr (IsOperationSource<A>) {
+    return as_task(std::forward<A>(awaitable).operation());
+  } else if constexpr (Ours<A>) {
+    return awaiting_task<awaited_t<A>, Plain>(std::forward<A>(awaitable));
+  } else {
+    static_assert(Foreign<A>, "this cannot be awaited: pass a Task or another awaitable");
+    return foreign_shim<awaited_t<A>, A>(std::forward<A>(awaitable));
+  }
+}
+
+}  // namespace magpie::detail

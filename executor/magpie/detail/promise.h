@@ -1,0 +1,100 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The promise of Task<T>: three pointers. Where it stands (its scope: task, executor and cancellation are reached from
+// there), whom it tells at its end, and where its outcome goes. The outcome lies with whoever awaits, so a frame holds no result
+// and is freed before its awaiter goes on.
+
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+#include <magpie/config.h>
+#include <magpie/detail/end_sink.h>
+#include <magpie/detail/frame_pool.h>
+#include <magpie/detail/join.h>
+#include <magpie/detail/scope.h>
+#include <magpie/detail/slot.h>
+#include <magpie/detail/thread_state.h>
+
+namespace magpie::detail {
+
+struct PromiseBase {
+  Scope* scope;
+  Continuation continuation;
+  SlotBase* slot;
+
+  static void* operator new(std::size_t size) { return allocate_frame(size); }
+  static void operator delete(void* frame, std::size_t size) noexcept { free_frame(frame, size); }
+};
+
+// Stateless on purpose: its await_suspend destroys the frame that it lies in.
+struct FinalAwaiter {
+  bool await_ready() const noexcept { return false; }
+
+  template <class P>
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<P> self) const noexcept {
+    const Continuation continuation = self.promise().continuation;
+    if (continuation.is_coroutine()) {
+      self.destroy();
+      return transfer(continuation.coroutine());
+    }
+    const SlotState outcome = self.promise().slot->state();
+    self.destroy();
+    if (continuation.is_rec()) return child_ended(continuation.rec(), outcome);
+    EndSink* const sink = continuation.sink();
+    return sink->ended(sink, outcome);
+  }
+
+  void await_resume() const noexcept {}
+};
+
+template <class A>
+decltype(auto) transform_awaitable(A&& awaitable);  // detail/foreign.h: awaitables that are not ours
+
+template <class T>
+class TaskPromise;
+
+template <class T>
+class TaskPromiseBase : public PromiseBase {
+ public:
+  Task<T> get_return_object() noexcept;
+  std::suspend_always initial_suspend() const noexcept { return {}; }
+  FinalAwaiter final_suspend() const noexcept { return {}; }
+  void unhandled_exception() noexcept { result().capture_current_exception(); }
+
+  template <class A>
+  decltype(auto) await_transform(A&& awaitable) {
+    return transform_awaitable(std::forward<A>(awaitable));
+  }
+
+ protected:
+  Slot<T>& result() noexcept { return *static_cast<Slot<T>*>(slot); }
+};
+
+template <class T>
+class TaskPromise final : public TaskPromiseBase<T> {
+ public:
+  template <class U = T>
+    requires std::is_constructible_v<T, U&&>
+  void return_value(U&& value) {
+    this->result().emplace(std::forward<U>(value));
+  }
+};
+
+template <class T>
+class TaskPromise<T&> final : public TaskPromiseBase<T&> {
+ public:
+  void return_value(T& value) noexcept { this->result().emplace(value); }
+};
+
+template <>
+class TaskPromise<void> final : public TaskPromiseBase<void> {
+ public:
+  void return_void() noexcept { result().emplace(); }
+};
+
+}  // namespace magpie::detail

@@ -1,0 +1,443 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Cancellation scopes: where a coroutine stands in the tree that a cancellation walks.
+//
+// A scope lies in the frame of whoever opened it (a combinator, a timeout, a task's record). Entering one is a handful of
+// plain stores; it joins its parent's list of children only when something below it parks ("lazy links"), so trees that only
+// compute pay nothing. `cancelled()` is one relaxed load while no scope of the task is cancelled.
+//
+// The protocol, its invariants and the proof sketch are in executor/CANCELLATION.md; the step numbers in comments refer to it.
+// Locks nest only from parent to child. No user code and no scheduling happens under a lock: a cancellation collects what it
+// claimed in `CancelEffects`, and the caller delivers it afterwards.
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+#include <magpie/detail/atomic.h>
+#include <magpie/detail/fwd.h>
+#include <magpie/detail/reason.h>
+#include <magpie/detail/spin_lock.h>
+#include <magpie/detail/waiter_state.h>
+
+namespace magpie::detail {
+
+/// The part of a task that its scopes count in. Own cancelled scopes that have not been left, plus cancellations that
+/// reached the task from an enclosing group: while it is 0, nothing that the task runs is cancelled.
+template <class Env>
+struct BasicTaskCore {
+  typename Env::template Atomic<std::uint32_t> cancels{0};
+};
+using TaskCore = BasicTaskCore<StdEnv>;
+
+/// A token's state, as far as its scope knows it: a link in a list under the scope's lock.
+struct ScopeToken {
+  ScopeToken* next_token = nullptr;
+  bool own = false;  // made for the scope that holds it, not inherited from one that has been left
+  bool (*unused)(const ScopeToken*) noexcept = nullptr;  // nobody but the scope holds it any more
+
+ protected:
+  ~ScopeToken() = default;
+};
+
+/// What a cancellation has claimed: to be delivered once no lock is held.
+template <class Env>
+struct BasicCancelEffects {
+  BasicWaiter<Env>* waiters = nullptr;  // linked by scope_next
+  ScopeToken* tokens = nullptr;         // to be cancelled, or let go of at the end of a task
+  ScopeToken* dropped = nullptr;        // to be let go of
+};
+
+enum class ScopeKind : std::uint8_t {
+  plain = 0,
+  masked = 1,     // cancellation from outside stops here
+  task_root = 2,  // the scope of a whole task
+};
+
+/// What a scope carries besides cancellation; the walk towards the root finds it.
+enum class ScopeBaggage : std::uint8_t { none = 0, deadline = 1, task_local = 2 };
+
+template <class Env>
+class BasicScope {
+ public:
+  using Waiter = BasicWaiter<Env>;
+  using Effects = BasicCancelEffects<Env>;
+
+  BasicScope() = default;
+  BasicScope(const BasicScope&) = delete;
+  BasicScope& operator=(const BasicScope&) = delete;
+
+  // --- by the coroutine that opens the scope ---------------------------------------------------------------------------
+
+  /// Opens the scope. Plain stores: nobody else can see it yet.
+  void enter(BasicScope* parent, BasicTaskCore<Env>* task, ScopeKind kind = ScopeKind::plain,
+             ScopeBaggage baggage = ScopeBaggage::none) noexcept {
+    parent_ = parent;
+    task_ = task;
+    kind_ = kind;
+    baggage_ = baggage;
+    state_.store(kActive, std::memory_order_relaxed);
+    linked_.store(0, std::memory_order_relaxed);
+  }
+
+  /// Opens the scope of a whole task, which is linked from the start: `parent` is the group's scope or null.
+  /// Returns false if the group is cancelled already: the task is then born cancelled.
+  bool enter_root(BasicScope* parent, BasicTaskCore<Env>* task) noexcept {
+    enter(parent, task, ScopeKind::task_root);
+    init_lists();
+    if (parent == nullptr) {
+      linked_.store(1, std::memory_order_relaxed);
+      return true;
+    }
+    parent->link();
+    std::lock_guard guard(parent->lock_);
+    const bool born_cancelled = parent->cancelled();
+    if (born_cancelled) task->cancels.store(1, std::memory_order_relaxed);
+    parent->append_child(*this);
+    linked_.store(1, std::memory_order_release);  // pairs with the acquire load in link()
+    return !born_cancelled;
+  }
+
+  /// Leaves the scope: everything below it has ended. Returns tokens that must be cancelled because the parent is: the caller
+  /// does that with no lock held. A scope that nobody parked below and nobody cancelled pays two loads.
+  Effects exit() noexcept {
+    Effects effects;
+    const bool was_cancelled = state_.load(std::memory_order_relaxed) == kCancelled;
+    if (linked_.load(std::memory_order_relaxed) != 0) unlink(effects);
+    if (was_cancelled) {
+      reason_ = ReasonRef();
+      task_->cancels.fetch_sub(1, std::memory_order_relaxed);
+    }
+    return effects;
+  }
+
+  // --- by anything below ------------------------------------------------------------------------------------------------
+
+  /// Whether a cancellation reaches this scope, from itself or from outside as far as no mask stops it.
+  bool cancelled() const noexcept {
+    // Relaxed: a checkpoint may be late by a moment; whoever parks asks again under the scope's lock.
+    if (task_->cancels.load(std::memory_order_relaxed) == 0) [[likely]] return false;
+    return first_cancelled(false) != nullptr;
+  }
+
+  /// The reason of the outermost cancelled scope that reaches this one; null if there is none.
+  ReasonRef reason() const noexcept {
+    const BasicScope* s = first_cancelled(true);
+    return s != nullptr ? s->reason_ : ReasonRef();
+  }
+
+  /// Parks `waiter`: from here on a cancellation may claim it. False if the scope is cancelled: the waiter was not parked.
+  /// The caller holds the lock of the primitive that the waiter queues on (it nests outside the scope's).
+  bool park(Waiter& waiter) noexcept {
+    link();
+    std::lock_guard guard(lock_);
+    if (cancelled()) return false;  // checked under the lock: a traversal comes either before (seen here) or after (claims it)
+    waiter.scope_prev = nullptr;
+    waiter.scope_next = waiters_;
+    if (waiters_ != nullptr) waiters_->scope_prev = &waiter;
+    waiters_ = &waiter;
+    return true;
+  }
+
+  /// Takes a waiter that something else completed out of the list. Not for one that a cancellation claimed: that one is out.
+  void unpark(Waiter& waiter) noexcept {
+    std::lock_guard guard(lock_);
+    remove_waiter(waiter);
+  }
+
+  // --- from any thread, by whoever knows that the scope has not been left -----------------------------------------------
+
+  /// Cancels the scope and everything below it. False if it was cancelled (or closed) before.
+  bool cancel(ReasonRef reason, Effects& effects) noexcept {
+    {
+      std::lock_guard guard(lock_);
+      if (state_.load(std::memory_order_relaxed) != kActive) return false;
+      reason_ = std::move(reason);
+      // Release: pairs with the acquire in first_cancelled(), which then reads reason_.
+      state_.store(kCancelled, std::memory_order_release);
+      task_->cancels.fetch_add(1, std::memory_order_release);
+    }
+    if (linked_.load(std::memory_order_acquire) != 0) sweep(effects);
+    return true;
+  }
+
+  /// Ends the time in which cancel() returns true: the task has its outcome.
+  void close() noexcept {
+    std::lock_guard guard(lock_);
+    if (state_.load(std::memory_order_relaxed) == kActive) state_.store(kClosed, std::memory_order_relaxed);
+  }
+
+  /// This scope's own state, whatever its parents say.
+  bool cancelled_itself() const noexcept { return state_.load(std::memory_order_acquire) == kCancelled; }
+  /// The reason of this scope's own cancellation; only after cancelled_itself().
+  const ReasonRef& own_reason() const noexcept { return reason_; }
+
+  /// Whether a cancellation from further out reaches the scope (its own is not asked).
+  bool cancelled_from_outside() const noexcept {
+    return kind_ != ScopeKind::masked && parent_ != nullptr && parent_->first_cancelled(false) != nullptr;
+  }
+  ReasonRef outside_reason() const noexcept {
+    return kind_ != ScopeKind::masked && parent_ != nullptr ? parent_->reason() : ReasonRef();
+  }
+
+  BasicScope* parent() const noexcept { return parent_; }
+  BasicTaskCore<Env>* task() const noexcept { return task_; }
+  ScopeKind kind() const noexcept { return kind_; }
+  ScopeBaggage baggage() const noexcept { return baggage_; }
+
+  /// The scope's own token, made by `make()` the first time; `make` runs under the scope's lock and gets whether the scope is
+  /// cancelled. A scope that is cancelled keeps none.
+  /// `found` gets a token that was there already, under the lock too: the time to take a reference.
+  template <class Make, class Found>
+  ScopeToken* own_token(Make&& make, Found&& found) {
+    link();
+    std::lock_guard guard(lock_);
+    for (ScopeToken* t = tokens_; t != nullptr; t = t->next_token) {
+      if (!t->own) continue;
+      found(t);
+      return t;
+    }
+    const bool dead = cancelled();
+    ScopeToken* token = make(dead);
+    if (!dead && token != nullptr) {
+      token->own = true;
+      token->next_token = tokens_;
+      tokens_ = token;
+    }
+    return token;
+  }
+
+  /// All tokens, at the end of a task: nothing will cancel them any more.
+  ScopeToken* take_tokens() noexcept {
+    if (linked_.load(std::memory_order_relaxed) == 0) return nullptr;
+    std::lock_guard guard(lock_);
+    ScopeToken* all = tokens_;
+    tokens_ = nullptr;
+    return all;
+  }
+
+  /// Calls fn(const Waiter&) for waiters at this scope and below, at most `limit` of them. For dumps: fn runs under a lock.
+  template <class F>
+  void visit_waiters(std::size_t limit, F&& fn) noexcept;
+
+ private:
+  static constexpr std::uint8_t kActive = 0;
+  static constexpr std::uint8_t kCancelled = 1;
+  static constexpr std::uint8_t kClosed = 2;
+
+  void init_lists() noexcept {
+    pins_ = 0;
+    waiters_ = nullptr;
+    first_child_ = nullptr;
+    next_sibling_ = nullptr;
+    prev_sibling_ = nullptr;
+    tokens_ = nullptr;
+  }
+
+  // The walk towards the root. Acquire: pairs with the release in cancel(), so that the reason can be read.
+  const BasicScope* first_cancelled(bool outermost) const noexcept {
+    const BasicScope* found = nullptr;
+    for (const BasicScope* s = this; s != nullptr; s = s->parent_) {
+      if (s->state_.load(std::memory_order_acquire) == kCancelled) {
+        found = s;
+        if (!outermost) return found;
+      }
+      if (s->kind_ == ScopeKind::masked) break;
+    }
+    return found;
+  }
+
+  // Invariant: linked implies that every ancestor is. Hence top-down, a handful of levels a pass.
+  void link() noexcept {
+    while (linked_.load(std::memory_order_acquire) == 0) {  // pairs with the release below
+      constexpr int kLevels = 32;
+      BasicScope* path[kLevels];
+      int n = 0;
+      for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_) {
+        path[n % kLevels] = s;  // keeps the outermost ones
+        ++n;
+      }
+      for (int i = n; i > 0 && n - i < kLevels; --i) path[(i - 1) % kLevels]->link_to_parent();
+    }
+  }
+
+  void link_to_parent() noexcept {
+    std::lock_guard guard(parent_->lock_);
+    if (linked_.load(std::memory_order_relaxed) != 0) return;
+    init_lists();
+    parent_->append_child(*this);
+    linked_.store(1, std::memory_order_release);  // pairs with the acquire loads in link() and cancel()
+  }
+
+  void append_child(BasicScope& child) noexcept {  // under lock_
+    child.prev_sibling_ = nullptr;
+    child.next_sibling_ = first_child_;
+    if (first_child_ != nullptr) first_child_->prev_sibling_ = &child;
+    first_child_ = &child;
+  }
+
+  void remove_waiter(Waiter& w) noexcept {  // under lock_
+    if (w.scope_prev != nullptr) {
+      w.scope_prev->scope_next = w.scope_next;
+    } else {
+      waiters_ = w.scope_next;
+    }
+    if (w.scope_next != nullptr) w.scope_next->scope_prev = w.scope_prev;
+  }
+
+  void unlink(Effects& effects) noexcept {
+    BasicScope* const p = parent_;
+    if (p == nullptr) return;  // a task's own root: its record outlives every traversal
+    Backoff<Env> backoff;
+    for (;;) {
+      std::unique_lock guard(p->lock_);
+      if (pins_ == 0) {  // pins_ is guarded by the parent's lock
+        if (prev_sibling_ != nullptr) {
+          prev_sibling_->next_sibling_ = next_sibling_;
+        } else {
+          p->first_child_ = next_sibling_;
+        }
+        if (next_sibling_ != nullptr) next_sibling_->prev_sibling_ = prev_sibling_;
+        if (tokens_ != nullptr || Env::kModel) hand_tokens_to(*p, effects);
+        return;
+      }
+      guard.unlock();  // a cancellation is below this scope: it ends by itself, and soon
+      backoff.wait();
+    }
+  }
+
+  void hand_tokens_to(BasicScope& p, Effects& effects) noexcept {  // under p.lock_
+    std::lock_guard guard(lock_);
+    if (tokens_ == nullptr) return;
+    ScopeToken** tail = &tokens_;
+    while (*tail != nullptr) {
+      ScopeToken* const t = *tail;
+      if (t->unused != nullptr && t->unused(t)) {  // or a long-lived task would collect them
+        *tail = t->next_token;
+        t->next_token = effects.dropped;
+        effects.dropped = t;
+      } else {
+        t->own = false;
+        tail = &t->next_token;
+      }
+    }
+    if (kind_ == ScopeKind::task_root) {
+      effects.tokens = tokens_;  // the end of a task: the caller lets go of them
+    } else if (p.cancelled()) {
+      effects.tokens = tokens_;
+    } else {
+      *tail = p.tokens_;
+      p.tokens_ = tokens_;
+    }
+    tokens_ = nullptr;
+  }
+
+  static BasicScope* next_unmasked(BasicScope* s) noexcept {
+    while (s != nullptr && s->kind_ == ScopeKind::masked) s = s->next_sibling_;
+    return s;
+  }
+
+  // Under the parent's lock, before the scope is visited: the count must rise first.
+  static void pin(BasicScope& s) noexcept {
+    ++s.pins_;
+    if (s.kind_ == ScopeKind::task_root) s.task_->cancels.fetch_add(1, std::memory_order_release);
+  }
+
+  // Depth first, iteratively, holding one lock at a time. Every scope on the path is pinned, so it cannot be left.
+  void sweep(Effects& effects) noexcept {
+    BasicScope* s = this;
+    bool descend = true;
+    for (;;) {
+      if (descend) {
+        std::lock_guard guard(s->lock_);
+        s->claim_all(effects);
+        BasicScope* const child = next_unmasked(s->first_child_);
+        if (child != nullptr) pin(*child);
+        if (child == nullptr) {
+          descend = false;
+        } else {
+          s = child;  // pinned; the guard still holds the lock of the one above
+        }
+        continue;
+      }
+      if (s == this) return;
+      BasicScope* const p = s->parent_;
+      std::lock_guard guard(p->lock_);
+      BasicScope* const sibling = next_unmasked(s->next_sibling_);
+      if (sibling != nullptr) pin(*sibling);
+      --s->pins_;  // the last touch of s
+      descend = sibling != nullptr;
+      s = sibling != nullptr ? sibling : p;
+    }
+  }
+
+  void claim_all(Effects& effects) noexcept {  // under lock_
+    for (Waiter* w = waiters_; w != nullptr;) {
+      Waiter* const next = w->scope_next;
+      if (w->state.try_cancel()) {
+        remove_waiter(*w);
+        w->scope_next = effects.waiters;
+        effects.waiters = w;
+      }
+      w = next;
+    }
+    while (tokens_ != nullptr) {
+      ScopeToken* const t = tokens_;
+      tokens_ = t->next_token;
+      t->next_token = effects.tokens;
+      effects.tokens = t;
+    }
+  }
+
+  BasicScope* parent_;
+  BasicTaskCore<Env>* task_;
+  typename Env::template Atomic<std::uint8_t> state_;
+  typename Env::template Atomic<std::uint8_t> linked_;
+  ScopeKind kind_;
+  ScopeBaggage baggage_;
+  SpinLock<Env> lock_;
+  // Valid once linked; guarded by lock_, but pins_ and the siblings, which the parent's lock guards.
+  std::uint16_t pins_;
+  Waiter* waiters_;
+  BasicScope* first_child_;
+  BasicScope* next_sibling_;
+  BasicScope* prev_sibling_;
+  ScopeToken* tokens_;
+  ReasonRef reason_;
+};
+
+template <class Env>
+template <class F>
+void BasicScope<Env>::visit_waiters(std::size_t limit, F&& fn) noexcept {
+  if (linked_.load(std::memory_order_acquire) == 0) return;
+  BasicScope* s = this;
+  bool descend = true;
+  for (;;) {
+    if (descend) {
+      std::lock_guard guard(s->lock_);
+      for (Waiter* w = s->waiters_; w != nullptr && limit > 0; w = w->scope_next, --limit) fn(*w);
+      BasicScope* child = limit > 0 ? s->first_child_ : nullptr;
+      while (child != nullptr && child->kind_ == ScopeKind::task_root) child = child->next_sibling_;
+      if (child == nullptr) {
+        descend = false;
+      } else {
+        ++child->pins_;
+        s = child;
+      }
+      continue;
+    }
+    if (s == this) return;
+    BasicScope* const p = s->parent_;
+    std::lock_guard guard(p->lock_);
+    BasicScope* sibling = limit > 0 ? s->next_sibling_ : nullptr;
+    while (sibling != nullptr && sibling->kind_ == ScopeKind::task_root) sibling = sibling->next_sibling_;
+    if (sibling != nullptr) ++sibling->pins_;
+    --s->pins_;
+    descend = sibling != nullptr;
+    s = sibling != nullptr ? sibling : p;
+  }
+}
+
+}  // namespace magpie::detail

@@ -1,0 +1,144 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// How a task in the full sense is started, and the executor's templates.
+
+#include <concepts>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <magpie/cancellation_token.h>
+#include <magpie/detail/executor_core.h>
+#include <magpie/detail/foreign.h>
+#include <magpie/detail/task_record.h>
+#include <magpie/join_handle.h>
+#include <magpie/task.h>
+
+namespace magpie {
+
+/// How a task is spawned: its name, and a token that cancels it. Converts from a string: spawn(task, "name").
+class SpawnOptions {
+ public:
+  SpawnOptions() noexcept {}
+  SpawnOptions(std::string name) noexcept : name_(std::move(name)) {}
+  SpawnOptions(std::string_view name) : name_(name) {}
+  SpawnOptions(const char* name) : name_(name) {}
+
+  SpawnOptions& name(std::string name) {
+    name_ = std::move(name);
+    return *this;
+  }
+  SpawnOptions& token(CancellationToken token) {
+    token_ = std::move(token);
+    return *this;
+  }
+
+ private:
+  friend struct detail::Spawner;
+  std::string name_;
+  CancellationToken token_;
+};
+
+namespace detail {
+
+struct Spawner {
+  /// A task below `group` (null: a root), told to `owner` at its end (null: nobody).
+  template <class T>
+  static JoinHandle<T> spawn(Executor& executor, Task<T>&& task, SpawnOptions&& options, Scope* group, TaskOwner* owner) {
+    TaskFrame<T> frame = std::move(task).take_frame();
+    frame.require();
+    struct Release {
+      void operator()(TaskState<T>* state) const noexcept { state->release(); }
+    };
+    std::unique_ptr<TaskState<T>, Release> state(new TaskState<T>());
+    if (group == nullptr) state->inherit_locals(thread_state()->locals);
+    std::unique_ptr<TokenLink> link;
+    if (options.token_.can_be_cancelled()) link = std::make_unique<TokenLink>(*state, options.token_);
+    state->set_up(executor, {}, std::move(options.name_));
+    state->hold(frame.bind(state->root(), Continuation::to(static_cast<EndSink*>(state.get())), state->slot()));
+    state->set_owner(owner);
+    state->open(group);
+    JoinHandle<T> handle{StateHandle<T>(state.get())};
+    if (link) {
+      TokenLink& armed = *link;
+      state->link_token(std::move(link));
+      armed.arm();
+    }
+    try {
+      ExecutorAccess::admit(executor, *state);
+    } catch (...) {
+      state->abandon();
+      throw;
+    }
+    (void)state.release();  // the running task's reference
+    return handle;
+  }
+
+  template <class F>
+  static void post(Executor& executor, F&& function) {
+    struct Node : Runnable {
+      Node(Executor& the_executor, F&& f) : executor(the_executor), call(std::forward<F>(f)) {}
+      Executor& executor;
+      std::decay_t<F> call;
+    };
+    std::unique_ptr<Node> node(new Node(executor, std::forward<F>(function)));
+    node->run = [](Runnable* base) noexcept {
+      std::unique_ptr<Node> self(static_cast<Node*>(base));
+      Executor& home = self->executor;
+      thread_state()->locals = nullptr;
+      try {
+        std::move(self->call)();
+      } catch (...) {
+        ExecutorAccess::unobserved(home, "post", std::current_exception());
+      }
+      self.reset();
+      ExecutorAccess::retire_post(home);
+    };
+    ExecutorAccess::admit_post(executor);
+    executor.schedule(*node.release());
+  }
+};
+
+template <class T>
+T take_result(JoinHandle<T>&& handle) {
+  Slot<T> slot;
+  handle.state().move_to(slot);
+  handle = JoinHandle<T>();
+  return slot.take();
+}
+
+}  // namespace detail
+
+template <class A>
+auto Executor::run(A&& task) {
+  using T = detail::awaited_t<A>;
+  detail::refuse_on_worker("run()");
+  JoinHandle<T> handle =
+      detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)), SpawnOptions(), nullptr, nullptr);
+  handle.state().mark_observed();
+  detail::ExecutorAccess::await_task(*this, handle.state());
+  return detail::take_result(std::move(handle));
+}
+
+template <class A>
+auto Executor::spawn(A&& task, SpawnOptions options) {
+  using T = detail::awaited_t<A>;
+  return detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)), std::move(options), nullptr, nullptr);
+}
+
+template <class A>
+auto Executor::spawn(A&& task) {
+  return spawn(std::forward<A>(task), SpawnOptions());
+}
+
+template <std::invocable F>
+void Executor::post(F&& function) {
+  detail::Spawner::post(*this, std::forward<F>(function));
+}
+
+}  // namespace magpie

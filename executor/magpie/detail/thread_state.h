@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What a thread knows about itself: whose worker it is, and where its stack gets low.
+//
+// A coroutine may be on another thread after every suspension, so nothing of this may be kept across one. `thread_state()`
+// reads the thread register afresh at each call and cannot be cached by the compiler; do not keep or compare what it returns.
+
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+
+#include <magpie/config.h>
+#include <magpie/detail/fwd.h>
+
+namespace magpie::detail {
+
+struct LocalsFrame;
+
+inline constexpr std::size_t kFrameClasses = 16;
+inline constexpr std::size_t kFrameGranule = 64;  // bytes; classes are its multiples up to 1 KiB
+
+struct FreeFrame {
+  FreeFrame* next;
+};
+
+struct FrameShelf {  // one size class of this thread's frame cache
+  FreeFrame* head;
+  std::uint32_t count;
+};
+
+struct ThreadState {
+  LocalQueue* queue;           // this thread is a worker with a deque
+  Executor* executor;          // the thread runs work of this executor just now
+  void* bounced;               // a coroutine to resume from the loop, because the stack got low
+  std::uintptr_t stack_limit;  // frames below this address bounce; 0: never
+  LocalsFrame* locals;         // task-locals of what runs, for plain functions such as spawn()
+  std::uint64_t next_id;       // task ids are handed out in blocks
+  std::uint64_t last_id;
+  std::uint32_t index;         // small number of this thread, for picking shards; 0: none yet
+  bool frames_open;            // the frame cache may keep memory: its clean-up at thread exit is registered
+  bool frames_closed;          // that clean-up has run
+  FrameShelf shelves[kFrameClasses];
+};
+
+MAGPIE_EXPORT extern constinit thread_local ThreadState tls_thread_state asm("magpie_thread_state_v1")
+    __attribute__((tls_model("initial-exec")));
+
+#if defined(__x86_64__) && defined(__linux__)
+inline ThreadState* thread_state() noexcept {
+  ThreadState* state;
+  // volatile: neither hoisted, nor merged with the same read on the other side of a suspension.
+  asm volatile(
+      "movq %%fs:0, %0\n\t"
+      "addq magpie_thread_state_v1@gottpoff(%%rip), %0"
+      : "=r"(state)
+      :
+      : "cc");
+  return state;
+}
+#else
+MAGPIE_EXPORT MAGPIE_NOINLINE ThreadState* thread_state() noexcept;
+#endif
+
+inline Executor* current_executor() noexcept { return thread_state()->executor; }
+inline LocalQueue* local_queue() noexcept { return thread_state()->queue; }
+
+/// A small number for this thread, from 1.
+MAGPIE_EXPORT std::uint32_t assign_thread_index() noexcept;
+inline std::uint32_t thread_index() noexcept {
+  const std::uint32_t index = thread_state()->index;
+  return index != 0 ? index : assign_thread_index();
+}
+
+/// The next task id. Threads take ids in blocks, so that spawning shares no line.
+MAGPIE_EXPORT TaskId next_task_id() noexcept;
+
+// --- transfers -------------------------------------------------------------------------------------------------------
+//
+// clang makes a guaranteed tail call of every symmetric transfer. g++ before 14 does so only when it optimises, and not under
+// sanitizers; so there, each transfer compares its frame address with the thread's mark and, below it, leaves the handle to the
+// loop that resumed the chain: the stack unwinds and the coroutine goes on from the top.
+
+#if defined(__clang__)
+inline std::coroutine_handle<> transfer(std::coroutine_handle<> to) noexcept { return to; }
+#else
+inline __attribute__((always_inline)) std::coroutine_handle<> transfer(std::coroutine_handle<> to) noexcept {
+  ThreadState* const state = thread_state();
+  const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+  if (here >= state->stack_limit) [[likely]] return to;
+  state->bounced = to.address();
+  return std::noop_coroutine();
+}
+#endif
+
+/// Resumes a coroutine from a loop or a Runnable's function, and everything that bounced off the stack's end.
+MAGPIE_EXPORT void resume_here(std::coroutine_handle<> coroutine) noexcept;
+
+/// While it lives, this thread runs work of `executor`; nests.
+class ExecutorThreadScope {
+ public:
+  MAGPIE_EXPORT ExecutorThreadScope(Executor* executor, LocalQueue* queue) noexcept;
+  MAGPIE_EXPORT ~ExecutorThreadScope();
+  ExecutorThreadScope(const ExecutorThreadScope&) = delete;
+  ExecutorThreadScope& operator=(const ExecutorThreadScope&) = delete;
+
+ private:
+  Executor* executor_;
+  LocalQueue* queue_;
+  std::uintptr_t stack_limit_;
+};
+
+}  // namespace magpie::detail

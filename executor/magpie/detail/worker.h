@@ -1,0 +1,122 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// A worker of the work-stealing executor, and the machine that the workers make up: where work comes from, in which order, and how
+// a worker goes to sleep. The steps P1 to P6 are those of executor/PARKING.md.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include <magpie/config.h>
+#include <magpie/detail/event_count.h>
+#include <magpie/detail/executor_services.h>
+#include <magpie/detail/injection_queue.h>
+#include <magpie/detail/local_queue.h>
+#include <magpie/detail/random.h>
+#include <magpie/executor_options.h>
+#include <magpie/stats.h>
+
+namespace magpie::detail {
+
+class WorkStealingMachine;
+
+/// Numbers that one worker writes and anybody reads.
+struct WorkerCounters {
+  std::atomic<std::uint64_t> tasks_run{0};
+  std::atomic<std::uint64_t> local_pops{0};
+  std::atomic<std::uint64_t> steals_tried{0};
+  std::atomic<std::uint64_t> steals_won{0};
+  std::atomic<std::uint64_t> injected{0};
+  std::atomic<std::uint64_t> parks{0};
+  std::atomic<std::uint64_t> wakeups{0};
+  std::atomic<std::int64_t> idle_ns{0};
+  std::atomic<std::int64_t> since_ns{0};  // when it started
+  std::atomic<std::int64_t> until_ns{0};  // when it left; 0: it is there
+
+  // One writer: a load and a store, no locked instruction.
+  template <class N>
+  static void add(std::atomic<N>& counter, N n = 1) noexcept {
+    counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
+};
+
+struct alignas(kCacheLine) Worker : LocalQueue {
+  Worker(WorkStealingMachine& the_machine, std::size_t the_index);
+
+  WorkStealingMachine& machine;
+  const std::size_t index;
+  Random random;
+  std::uint32_t tick = 0;
+  bool from_inbox = false;     // the last item came from the inbox: the deque's turn
+  bool prefer_oldest = false;  // a strand has yielded
+  bool woken = false;          // looking for what it was woken for
+  TimerShard* timers = nullptr;
+  std::thread thread;
+  alignas(kCacheLine) WorkerCounters counters;
+};
+
+class WorkStealingMachine {
+ public:
+  static constexpr std::size_t kMostThreads = 4096;
+
+  WorkStealingMachine(Executor& executor, ExecutorServices& services, const ExecutorOptions& options);
+  ~WorkStealingMachine();
+  WorkStealingMachine(const WorkStealingMachine&) = delete;
+  WorkStealingMachine& operator=(const WorkStealingMachine&) = delete;
+
+  /// The number that an option means; std::invalid_argument.
+  static std::size_t wanted_threads(std::size_t option);
+
+  void schedule(Runnable& work) noexcept;
+  void schedule_behind(Runnable& work) noexcept;
+  void resize(std::size_t threads);
+  /// Ends the workers: nothing is live any more.
+  void stop() noexcept;
+
+  std::size_t thread_count() const noexcept { return target_.load(std::memory_order_relaxed); }
+  void add_stats(ExecutorStats& stats) const;
+
+ private:
+  friend struct Worker;
+  void inject(Runnable& work) noexcept;
+  void wake_one() noexcept;
+  static bool attend(LocalQueue* queue) noexcept;
+
+  void start_workers(std::size_t from, std::size_t to);
+  void end_workers(std::size_t from, std::size_t to) noexcept;
+  void work(Worker& self) noexcept;
+  std::uintptr_t next_item(Worker& self) noexcept;
+  std::uintptr_t take_from_inbox(Worker& self) noexcept;
+  std::uintptr_t steal(Worker& self) noexcept;
+  std::uintptr_t search(Worker& self) noexcept;
+  bool work_in_sight() const noexcept;
+  void park(Worker& self) noexcept;
+  void execute(Worker& self, std::uintptr_t item) noexcept;
+  void housekeeping(Worker& self) noexcept;
+  void hand_over(Worker& self) noexcept;
+  bool leaving(const Worker& self) const noexcept;
+  void pin(std::size_t index) noexcept;
+
+  Executor& executor_;
+  ExecutorServices& services_;
+  const std::string name_;
+  std::vector<int> cpus_;  // for pinning; empty: not pinned
+  std::size_t most_spinners_ = 1;
+
+  alignas(kCacheLine) std::atomic<std::uint32_t> attention_{0};
+  alignas(kCacheLine) EventCount<StdEnv> sleepers_;
+  alignas(kCacheLine) std::atomic<std::uint32_t> spinners_{0};
+  InjectionQueue<StdEnv> inbox_;
+  alignas(kCacheLine) std::atomic<std::size_t> target_{0};  // workers with a smaller index serve
+  std::atomic<std::size_t> slots_{0};                       // workers that exist, serving or not
+  std::unique_ptr<std::atomic<Worker*>[]> workers_;
+  std::mutex resize_mutex_;
+};
+
+}  // namespace magpie::detail

@@ -1,0 +1,104 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include <pthread.h>
+
+#include <magpie/detail/blocking_pool.h>
+#include <magpie/detail/executor_core.h>
+#include <magpie/detail/thread_name.h>
+#include <magpie/manual_clock.h>
+
+namespace magpie::detail {
+
+BlockingPool::BlockingPool(std::string name, std::size_t max_threads, std::chrono::nanoseconds keep_alive,
+                           VirtualTime* virtual_time)
+    : name_(std::move(name)),
+      max_threads_(std::max<std::size_t>(max_threads, 1)),
+      // Longer than a century is for ever, and keeps now() + keep_alive from overflowing.
+      keep_alive_(std::clamp<std::chrono::nanoseconds>(keep_alive, std::chrono::nanoseconds(0),
+                                                       std::chrono::hours(24 * 365 * 100))),
+      virtual_time_(virtual_time) {}
+
+BlockingPool::~BlockingPool() { stop(); }
+
+bool BlockingPool::submit(BlockingJob& job) {
+  std::unique_lock lock(mutex_);
+  if (inline_) {
+    if (!job.park_in_scope()) return false;
+    lock.unlock();
+    run(job);
+    return true;
+  }
+  if (idle_ <= queued_ && threads_ < max_threads_) {
+    try {
+      ++threads_;
+      std::thread([this] { serve(); }).detach();
+    } catch (...) {
+      --threads_;
+      if (threads_ == 0) throw;  // with at least one thread the job only waits longer
+    }
+  }
+  if (!job.park_in_scope()) return false;
+  queue_.push_back(job);
+  ++queued_;
+  if (virtual_time_ != nullptr) virtual_time_->blocking_begins();
+  work_.notify_one();
+  return true;
+}
+
+void BlockingPool::forget(BlockingJob& job) noexcept {
+  std::unique_lock lock(mutex_);
+  if (!job.queued) return;
+  queue_.remove(job);
+  --queued_;
+  lock.unlock();
+  if (virtual_time_ != nullptr) virtual_time_->blocking_ends();
+}
+
+void BlockingPool::stop() noexcept {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  work_.notify_all();
+  gone_.wait(lock, [this] { return threads_ == 0; });
+}
+
+void BlockingPool::run(BlockingJob& job) noexcept {
+  bool wake_anyway = false;
+  if (!job.try_complete(&wake_anyway)) {  // from here on the call's own outcome counts
+    if (wake_anyway) job.home->schedule(job);
+    return;
+  }
+  job.call(&job);
+  job.home->schedule(job);
+}
+
+void BlockingPool::serve() noexcept {
+  std::unique_lock lock(mutex_);
+  name_this_thread(name_ + "-io", started_++);
+  for (;;) {
+    if (!queue_.empty()) {
+      auto& job = static_cast<BlockingJob&>(*queue_.front());
+      queue_.remove(job);
+      --queued_;
+      lock.unlock();
+      run(job);
+      if (virtual_time_ != nullptr) virtual_time_->blocking_ends();
+      lock.lock();
+      continue;
+    }
+    if (stopping_) break;
+    ++idle_;
+    const bool woken = work_.wait_for(lock, keep_alive_, [this] { return stopping_ || !queue_.empty(); });
+    --idle_;
+    if (!woken) break;
+  }
+  --threads_;
+  // Notified under the lock: the pool may be gone as soon as it is released.
+  if (threads_ == 0) gone_.notify_all();
+}
+
+}  // namespace magpie::detail

@@ -1,0 +1,375 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <cstdio>
+#include <iostream>
+#include <sstream>
+
+#include <magpie/detail/backoff.h>
+#include <magpie/detail/exception_ptr.h>
+#include <magpie/detail/executor_core.h>
+#include <magpie/detail/executor_services.h>
+#include <magpie/detail/join.h>
+#include <magpie/detail/local_queue.h>
+#include <magpie/errors.h>
+
+namespace magpie::detail {
+
+ExecutorServices::ExecutorServices(const ExecutorOptions& options, Clock& the_clock)
+    : clock(the_clock),
+      timers(the_clock),
+      blocking(options.name, options.max_blocking_threads, options.blocking_keep_alive,
+               the_clock.as_manual() != nullptr ? &the_clock.as_manual()->virtual_time() : nullptr),
+      virtual_time_(the_clock.as_manual() != nullptr ? &the_clock.as_manual()->virtual_time() : nullptr),
+      shards_(new RegistryShard[kShards]) {
+  if (options.on_unobserved_error) {
+    handler_ = std::make_shared<const UnobservedHandler>(options.on_unobserved_error);
+  }
+  if (virtual_time_ != nullptr) virtual_time_->attach(timers);
+}
+
+ExecutorServices::~ExecutorServices() {
+  if (virtual_time_ != nullptr) virtual_time_->detach();
+}
+
+RegistryShard& ExecutorServices::shard_here() const noexcept { return shards_[thread_index() % kShards]; }
+
+std::uint64_t ExecutorServices::sum(std::atomic<std::uint64_t> RegistryShard::* counter) const noexcept {
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < kShards; ++i) total += (shards_[i].*counter).load(std::memory_order_seq_cst);
+  return total;
+}
+
+std::uint64_t ExecutorServices::live() const noexcept {
+  // Both sums only rise, and `ended` is read first: if they are equal, there was a moment in between when nothing was live.
+  const std::uint64_t ended = sum(&RegistryShard::ended);
+  const std::uint64_t started = sum(&RegistryShard::started);
+  return started - ended;
+}
+
+// After `started` was raised: shutdown() either sees that, or is seen here.
+bool ExecutorServices::refuse(Executor& executor) noexcept {
+  const Phase phase = phase_.load(std::memory_order_seq_cst);
+  if (phase == Phase::open) return false;
+  return phase == Phase::closed || current_executor() != &executor;
+}
+
+void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
+  RegistryShard& shard = shard_here();
+  shard.started.fetch_add(1, std::memory_order_seq_cst);
+  if (refuse(executor)) {
+    shard.ended.fetch_add(1, std::memory_order_seq_cst);
+    poke();
+    throw ExecutorShutdownError("this executor has been shut down and takes no more work: spawn before shutdown(), or on another executor");
+  }
+  {
+    std::lock_guard guard(shard.lock);
+    record.shard_ = &shard;
+    record.registry_prev_ = nullptr;
+    record.registry_next_ = shard.head;
+    if (shard.head != nullptr) shard.head->registry_prev_ = &record;
+    shard.head = &record;
+  }
+  // The sweep of cancel_all() finds the record in its shard, or this finds the phase that was set before.
+  if (phase_.load(std::memory_order_seq_cst) == Phase::cancelling) {
+    record.cancel(ReasonRef::of_kind(CancelKind::shutdown));
+  }
+  executor.schedule(record);
+}
+
+void ExecutorServices::retire(TaskRecord& record, SlotState outcome) noexcept {
+  RegistryShard& shard = *record.shard_;
+  {
+    std::lock_guard guard(shard.lock);
+    (record.registry_prev_ != nullptr ? record.registry_prev_->registry_next_ : shard.head) = record.registry_next_;
+    if (record.registry_next_ != nullptr) record.registry_next_->registry_prev_ = record.registry_prev_;
+    record.shard_ = nullptr;
+  }
+  RegistryShard& here = shard_here();
+  (outcome == SlotState::cancelled ? here.cancelled : here.completed).fetch_add(1, std::memory_order_relaxed);
+  here.ended.fetch_add(1, std::memory_order_seq_cst);
+  poke();
+}
+
+void ExecutorServices::admit_post(Executor& executor) {
+  RegistryShard& shard = shard_here();
+  shard.started.fetch_add(1, std::memory_order_seq_cst);
+  if (!refuse(executor)) return;
+  shard.ended.fetch_add(1, std::memory_order_seq_cst);
+  poke();
+  throw ExecutorShutdownError("this executor has been shut down and takes no more work: post before shutdown(), or to another executor");
+}
+
+void ExecutorServices::retire_post() noexcept {
+  shard_here().ended.fetch_add(1, std::memory_order_seq_cst);
+  poke();
+}
+
+// seq_cst: pairs with wait_idle(): the watcher sees the raised count, or this sees the watcher.
+void ExecutorServices::poke() noexcept {
+  if (watchers_.load(std::memory_order_seq_cst) == 0) [[likely]] return;
+  std::lock_guard guard(idle_mutex_);
+  idle_.notify_all();
+}
+
+bool ExecutorServices::wait_idle(const std::atomic<bool>* stop_waiting, bool dump_when_slow) {
+  watchers_.fetch_add(1, std::memory_order_seq_cst);
+  if (virtual_time_ != nullptr) virtual_time_->waiter_begins();
+  std::unique_lock lock(idle_mutex_);
+  bool dumped = !dump_when_slow;
+  const auto over = [&] {
+    return live() == 0 || (stop_waiting != nullptr && stop_waiting->load(std::memory_order_acquire));
+  };
+  while (!over()) {
+    if (dumped) {
+      idle_.wait(lock);
+    } else if (idle_.wait_for(lock, std::chrono::seconds(10)) == std::cv_status::timeout && !over()) {
+      dumped = true;
+      lock.unlock();
+      std::cerr << "magpie: an executor's destructor has been waiting for 10 s for tasks that do not end:\n";
+      dump(std::cerr);
+      lock.lock();
+    }
+  }
+  lock.unlock();
+  if (virtual_time_ != nullptr) virtual_time_->waiter_ends();
+  watchers_.fetch_sub(1, std::memory_order_seq_cst);
+  return live() == 0;
+}
+
+void ExecutorServices::cancel_all(const ReasonRef& reason) noexcept {
+  phase_.store(Phase::cancelling, std::memory_order_seq_cst);
+  for (std::size_t i = 0; i < kShards; ++i) {
+    RegistryShard& shard = shards_[i];
+    TaskRecord* chain = nullptr;
+    {
+      std::lock_guard guard(shard.lock);
+      for (TaskRecord* r = shard.head; r != nullptr; r = r->registry_next_) {
+        r->add_ref();
+        r->sweep_next_ = chain;
+        chain = r;
+      }
+    }
+    while (chain != nullptr) {
+      TaskRecord* const record = chain;
+      chain = record->sweep_next_;
+      record->cancel(reason);
+      record->release();
+    }
+  }
+}
+
+namespace {
+
+// The end of a drain, in the executor's own time.
+struct DrainTimer : Timer {
+  explicit DrainTimer(ExecutorServices& the_services) : services(&the_services) {
+    claim = [](Timer* timer) noexcept { return static_cast<DrainTimer*>(timer)->word.begin_fire(); };
+    fire = [](Timer* timer) noexcept {
+      auto* const self = static_cast<DrainTimer*>(timer);
+      self->expired.store(true, std::memory_order_release);
+      self->services->poke();
+      self->word.end_fire();
+    };
+  }
+  ExecutorServices* services;
+  TimerWord<StdEnv> word;
+  std::atomic<bool> expired{false};
+};
+
+}  // namespace
+
+ShutdownReport ExecutorServices::shutdown(Duration drain, bool destructor) {
+  std::lock_guard only_one(shutdown_mutex_);
+  if (phase_.load(std::memory_order_seq_cst) == Phase::closed) return {};
+  const std::uint64_t completed = sum(&RegistryShard::completed);
+  const std::uint64_t cancelled = sum(&RegistryShard::cancelled);
+  phase_.store(Phase::draining, std::memory_order_seq_cst);
+  if (virtual_time_ != nullptr) virtual_time_->set_auto_advance(true);  // or cleanups that sleep would never end
+  if (drain.is_never()) {
+    wait_idle(nullptr, destructor);
+  } else if (drain.count() > 0) {
+    DrainTimer timer(*this);
+    timer.deadline_ns = to_ns(deadline_after(clock.now(), drain));
+    TimerShard& shard = timers.shard_here();
+    {
+      std::lock_guard guard(shard.lock);
+      Timers::arm(shard, timer);
+    }
+    timers.armed(timer.deadline_ns);
+    wait_idle(&timer.expired, destructor);
+    {
+      std::lock_guard guard(shard.lock);
+      Timers::disarm(shard, timer);
+    }
+    timer.word.disarm();
+  }
+  if (live() != 0) {
+    cancel_all(ReasonRef::of_kind(CancelKind::shutdown));
+    wait_idle(nullptr, destructor);
+  }
+  phase_.store(Phase::closed, std::memory_order_seq_cst);
+  // Work that slipped in between the last look and the closed door was admitted, so it is waited for.
+  if (live() != 0) wait_idle(nullptr, destructor);
+  return {static_cast<std::size_t>(sum(&RegistryShard::completed) - completed),
+          static_cast<std::size_t>(sum(&RegistryShard::cancelled) - cancelled)};
+}
+
+void ExecutorServices::enter() noexcept {
+  shard_here().entered.fetch_add(1, std::memory_order_seq_cst);  // pairs with wait_for_entrants()
+}
+
+void ExecutorServices::leave() noexcept {
+  shard_here().left.fetch_add(1, std::memory_order_seq_cst);  // the last touch; pairs with wait_for_entrants()
+}
+
+void ExecutorServices::wait_for_entrants() noexcept {
+  Backoff<StdEnv> backoff;
+  for (;;) {
+    const std::uint64_t left = sum(&RegistryShard::left);
+    if (left == sum(&RegistryShard::entered)) return;
+    backoff.wait();
+  }
+}
+
+void ExecutorServices::dump(std::ostream& out) const {
+  std::ostringstream text;
+  std::size_t count = 0;
+  const Deadline now = clock.now();
+  for (std::size_t i = 0; i < kShards; ++i) {
+    std::string lines;
+    // References are taken under the lock, the texts are made without it.
+    std::vector<TaskRecord*> records;
+    for (;;) {
+      std::size_t room = records.capacity();
+      bool all = true;
+      {
+        std::lock_guard guard(shards_[i].lock);
+        std::size_t n = 0;
+        for (TaskRecord* r = shards_[i].head; r != nullptr; r = r->registry_next_) ++n;
+        if (n > room) {
+          room = n + n / 2;
+          all = false;
+        } else {
+          for (TaskRecord* r = shards_[i].head; r != nullptr; r = r->registry_next_) {
+            r->add_ref();
+            records.push_back(r);
+          }
+        }
+      }
+      if (all) break;
+      records.reserve(room);
+    }
+    for (TaskRecord* record : records) {
+      record->describe(lines, now);
+      record->release();
+      ++count;
+    }
+    text << lines;
+  }
+  out << count << (count == 1 ? " live task\n" : " live tasks\n") << text.str();
+}
+
+void ExecutorServices::unobserved(std::string_view name, std::exception_ptr error) noexcept {
+  report_unobserved(handler_.get(), name, std::move(error));
+}
+
+void report_unobserved(const UnobservedHandler* handler, std::string_view name, std::exception_ptr error) noexcept {
+  try {
+    if (handler != nullptr) {
+      (*handler)(name, std::move(error));
+      return;
+    }
+    const std::string line = "magpie: nobody asked for the error of " + std::string(name) + ": " + describe(error) + "\n";
+    std::fputs(line.c_str(), stderr);
+  } catch (...) {
+    std::fputs("magpie: on_unobserved_error threw\n", stderr);
+  }
+}
+
+}  // namespace magpie::detail
+
+namespace magpie {
+
+Executor::Executor(std::unique_ptr<detail::ExecutorServices> services) noexcept : services_(std::move(services)) {}
+Executor::~Executor() = default;
+
+Clock& Executor::clock() const noexcept { return services_->clock; }
+void Executor::dump_tasks(std::ostream& out) const { services_->dump(out); }
+
+ExecutorStats Executor::stats() const {
+  ExecutorStats stats;
+  stats.live_tasks = static_cast<std::size_t>(services_->live());
+  stats.pending_timers = services_->timers.pending();
+  stats.heavy_fences = detail::StdEnv::heavy_fences();
+  return stats;
+}
+
+void Executor::await_task(detail::TaskRecord& record) {
+  detail::VirtualTime* const time = services_->virtual_time();
+  if (time != nullptr) time->waiter_begins();
+  record.wait_done();
+  if (time != nullptr) time->waiter_ends();
+}
+
+bool Executor::on_own_thread() const noexcept {
+  const detail::LocalQueue* const queue = detail::local_queue();
+  return queue != nullptr && queue->executor == this;
+}
+
+namespace detail {
+
+Timers& ExecutorAccess::timers(const Executor& executor) noexcept { return executor.services_->timers; }
+BlockingPool& ExecutorAccess::blocking(const Executor& executor) noexcept { return executor.services_->blocking; }
+VirtualTime* ExecutorAccess::virtual_time(const Executor& executor) noexcept {
+  return executor.services_->virtual_time();
+}
+void ExecutorAccess::admit(Executor& executor, TaskRecord& record) { executor.services_->admit(executor, record); }
+void ExecutorAccess::retire(Executor& executor, TaskRecord& record, SlotState outcome) noexcept {
+  ExecutorServices& services = *executor.services_;
+  if (executor.on_own_thread()) {
+    services.retire(record, outcome);
+    return;
+  }
+  services.enter();
+  services.retire(record, outcome);
+  services.leave();
+}
+void ExecutorAccess::admit_post(Executor& executor) { executor.services_->admit_post(executor); }
+void ExecutorAccess::retire_post(Executor& executor) noexcept {
+  ExecutorServices& services = *executor.services_;
+  if (executor.on_own_thread()) {
+    services.retire_post();
+    return;
+  }
+  services.enter();
+  services.retire_post();
+  services.leave();
+}
+void ExecutorAccess::unobserved(Executor& executor, std::string_view name, std::exception_ptr error) noexcept {
+  executor.services_->unobserved(name, std::move(error));
+}
+void ExecutorAccess::enter(Executor& executor) noexcept { executor.services_->enter(); }
+void ExecutorAccess::leave(Executor& executor) noexcept { executor.services_->leave(); }
+
+void note_strand_moves(Executor& home, const Executor* from, const Executor* to) noexcept {
+  VirtualTime* const time = ExecutorAccess::virtual_time(home);
+  if (time == nullptr || (from == &home) == (to == &home)) return;
+  from == &home ? time->visit_begins() : time->visit_ends();
+}
+
+void note_task_ended_abroad(Executor& home) noexcept { note_strand_moves(home, nullptr, &home); }
+
+// A child counts as what it is more abroad than its parent, who is still counted where it awaited.
+void note_strand_ended_abroad(const Join& join) noexcept {
+  note_strand_moves(*TaskRecord::of(join.scope).executor(), current_executor(), join.home);
+}
+
+void refuse_on_worker(const char* what) {
+  if (current_executor() == nullptr) return;
+  throw std::logic_error(std::string(what) +
+                         " was called on a thread that runs tasks, which it would block: co_await the task there, or call it from another thread");
+}
+
+}  // namespace detail
+}  // namespace magpie

@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <cstdint>
+
+#include <magpie/detail/frame_pool.h>
+
+namespace magpie::detail {
+namespace {
+
+// Empties the cache when its thread ends; frames that are freed even later go straight to the allocator.
+struct ShelfCleaner {
+  ~ShelfCleaner() {
+    ThreadState* const state = thread_state();
+    state->frames_open = false;
+    state->frames_closed = true;
+    for (FrameShelf& shelf : state->shelves) {
+      while (shelf.head != nullptr) {
+        FreeFrame* const frame = shelf.head;
+        shelf.head = frame->next;
+        ::operator delete(frame);
+      }
+      shelf.count = 0;
+    }
+  }
+  void open() noexcept { thread_state()->frames_open = true; }  // the call makes sure that this object exists
+};
+
+thread_local ShelfCleaner shelf_cleaner;
+
+void open_shelves() noexcept {
+  ThreadState* const state = thread_state();
+  if (!state->frames_open && !state->frames_closed) shelf_cleaner.open();
+}
+
+constexpr std::size_t rounded(std::size_t size) noexcept {
+  const std::size_t index = (size - 1) / kFrameGranule;
+  return index < kFrameClasses ? (index + 1) * kFrameGranule : size;
+}
+
+}  // namespace
+
+void* allocate_frame_slow(std::size_t size) {
+  void* const memory = ::operator new(rounded(size));
+  open_shelves();
+  return memory;
+}
+
+void free_frame_slow(void* frame, std::size_t) noexcept {
+  ::operator delete(frame);
+  open_shelves();
+}
+
+}  // namespace magpie::detail

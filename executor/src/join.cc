@@ -1,0 +1,53 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <magpie/detail/executor_core.h>
+#include <magpie/detail/join.h>
+#include <magpie/detail/promise.h>
+#include <magpie/detail/locals.h>
+
+namespace magpie::detail {
+namespace {
+
+void resume_parent(Runnable* node) noexcept {
+  auto* const join = static_cast<Join*>(node);
+  resume_strand(join->parent, join->scope.parent());
+}
+
+}  // namespace
+
+std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept {
+  Executor* const home = join->home;
+  // All n units in one hand: no other bearer exists, and what its chain wrote was ordered by its own hand-overs.
+  const bool abroad = current_executor() != home;
+  if (abroad) [[unlikely]] note_strand_ended_abroad(*join);
+  if (units != join->units && !join->counter.deliver(units)) return std::noop_coroutine();
+  if (!abroad) return transfer(join->parent);
+  join->run = resume_parent;
+  home->schedule(*join);
+  return std::noop_coroutine();
+}
+
+std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept {
+  Join* const join = rec->join;
+  for (;;) {
+    if (rec->coroutine != nullptr) {
+      std::coroutine_handle<>::from_address(rec->coroutine).destroy();
+      rec->coroutine = nullptr;
+    }
+    join->settle(join, rec, SlotState::empty);
+    const std::uint32_t units = rec->carry + 1;
+    LocalQueue* const queue = local_queue();
+    rec = queue != nullptr ? pop_sibling(join, queue) : nullptr;
+    if (rec == nullptr) return deliver_to(join, units);
+    rec->carry = units;
+  }
+}
+
+void run_fork(Runnable* node) noexcept {
+  auto* const rec = static_cast<Rec*>(node);
+  install_locals(rec->join->scope);
+  resume_here(start_fork(rec));
+}
+
+}  // namespace magpie::detail

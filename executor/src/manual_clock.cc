@@ -1,0 +1,116 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <stdexcept>
+
+#include <magpie/detail/timers.h>
+#include <magpie/manual_clock.h>
+
+namespace magpie::detail {
+
+namespace {
+// An arbitrary moment after the epoch, so that nobody takes the clock's readings for durations.
+constexpr std::int64_t kStartNs = 1'000'000'000'000;
+}  // namespace
+
+VirtualTime::VirtualTime() noexcept : now_ns_(kStartNs) {}
+
+Deadline VirtualTime::now() const noexcept {
+  return from_ns(now_ns_.load(std::memory_order_acquire));  // pairs with jump(): what was before the jump is seen
+}
+
+void VirtualTime::attach(Timers& timers) {
+  std::lock_guard lock(mutex_);
+  if (timers_ != nullptr) {
+    throw std::invalid_argument(
+        "a ManualClock serves one executor at a time, and this one has one already: make a clock for each");
+  }
+  timers_ = &timers;
+}
+
+void VirtualTime::detach() noexcept {
+  std::lock_guard lock(mutex_);
+  timers_ = nullptr;
+  active_ = visitors_ = blocking_ = 0;
+}
+
+void VirtualTime::advance(Duration duration) {
+  std::unique_lock lock(mutex_);
+  const Deadline target = deadline_after(now(), duration);
+  while (timers_ != nullptr) {
+    const std::int64_t next = timers_->earliest();
+    if (next > to_ns(target)) break;
+    if (next > now_ns_.load(std::memory_order_relaxed)) now_ns_.store(next, std::memory_order_release);
+    ++active_;  // time does not jump meanwhile
+    Timers* const timers = timers_;
+    const std::int64_t now = now_ns_.load(std::memory_order_relaxed);
+    lock.unlock();
+    timers->serve_all(now);
+    lock.lock();
+    --active_;
+  }
+  if (to_ns(target) > now_ns_.load(std::memory_order_relaxed)) {
+    now_ns_.store(to_ns(target), std::memory_order_release);
+  }
+  jump_while_possible(lock);
+}
+
+void VirtualTime::set_auto_advance(bool on) {
+  std::unique_lock lock(mutex_);
+  auto_advance_ = on;
+  jump_while_possible(lock);
+}
+
+void VirtualTime::add(std::size_t* count) noexcept {
+  std::lock_guard lock(mutex_);
+  ++*count;
+}
+
+void VirtualTime::subtract(std::size_t* count) noexcept {
+  std::unique_lock lock(mutex_);
+  if (*count > 0) --*count;
+  jump_while_possible(lock);
+}
+
+void VirtualTime::waiter_begins() noexcept {
+  std::unique_lock lock(mutex_);
+  ++waiters_;
+  jump_while_possible(lock);
+}
+
+void VirtualTime::waiter_ends() noexcept {
+  std::lock_guard lock(mutex_);
+  --waiters_;
+}
+
+bool VirtualTime::worker_parks() noexcept {
+  std::unique_lock lock(mutex_);
+  --active_;
+  return jump(lock);
+}
+
+bool VirtualTime::may_jump() const noexcept {
+  return timers_ != nullptr && auto_advance_ && waiters_ > 0 && active_ == 0 && visitors_ == 0 &&
+         blocking_ == 0 && holds_ == 0;
+}
+
+// Jumps to the next timer and fires it. True: the calling thread is now counted as active.
+bool VirtualTime::jump(std::unique_lock<std::mutex>& lock) noexcept {
+  if (!may_jump()) return false;
+  const std::int64_t next = timers_->earliest();
+  if (next == kNeverNs) return false;
+  if (next > now_ns_.load(std::memory_order_relaxed)) now_ns_.store(next, std::memory_order_release);
+  ++active_;
+  Timers* const timers = timers_;
+  const std::int64_t now = now_ns_.load(std::memory_order_relaxed);
+  lock.unlock();
+  timers->serve_all(now);
+  lock.lock();
+  return true;
+}
+
+void VirtualTime::jump_while_possible(std::unique_lock<std::mutex>& lock) noexcept {
+  while (jump(lock)) --active_;
+}
+
+}  // namespace magpie::detail

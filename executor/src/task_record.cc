@@ -1,0 +1,229 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <cstdio>
+
+#include <magpie/cancellation_token.h>
+#include <magpie/detail/cancel_state.h>
+#include <magpie/detail/executor_core.h>
+#include <magpie/detail/executor_services.h>
+#include <magpie/detail/task_record.h>
+#include <magpie/errors.h>
+
+namespace magpie::detail {
+
+TaskRecord::TaskRecord() noexcept = default;
+TaskRecord::~TaskRecord() = default;
+
+void TaskRecord::set_up(Executor& executor, std::coroutine_handle<> coroutine, std::string name) {
+  executor_ = &executor;
+  id_ = next_task_id();
+  born_ns_ = to_ns(executor.clock().now());
+  if (!name.empty()) name_ = std::make_unique<std::string>(std::move(name));
+  run = start;
+  ended = has_ended;
+  coroutine_ = coroutine;
+}
+
+void TaskRecord::link_token(std::unique_ptr<TokenLink> link) noexcept { token_link_ = std::move(link); }
+
+void TaskRecord::abandon() noexcept {
+  token_link_.reset();
+  if (coroutine_) std::exchange(coroutine_, nullptr).destroy();
+  root_.close();
+  const auto effects = root_.exit();
+  detach_tokens(effects.tokens);
+  detach_tokens(effects.dropped);
+}
+
+void TaskRecord::start(Runnable* node) noexcept {
+  auto* const self = static_cast<TaskRecord*>(node);
+  const std::coroutine_handle<> coroutine = std::exchange(self->coroutine_, nullptr);
+  if (self->root_.cancelled()) {
+    // Its body never runs; its arguments are destroyed before anybody learns of its end.
+    ReasonRef reason = self->root_.reason();
+    coroutine.destroy();
+    self->set_cancelled_outcome(std::move(reason));
+    self->finish(SlotState::cancelled);
+    return;
+  }
+  self->started_.store(true, std::memory_order_relaxed);
+  resume_strand(coroutine, &self->root_);
+}
+
+std::coroutine_handle<> TaskRecord::has_ended(EndSink* sink, SlotState outcome) noexcept {
+  static_cast<TaskRecord*>(sink)->finish(outcome);
+  return std::noop_coroutine();
+}
+
+void TaskRecord::finish(SlotState outcome) noexcept {
+  Executor& executor = *executor_;
+  if (current_executor() != &executor) note_task_ended_abroad(executor);
+
+  // 1. Nobody cancels the task any more; its tokens go quiet.
+  root_.close();
+  token_link_.reset();
+  const auto effects = root_.exit();
+  detach_tokens(effects.tokens);
+  detach_tokens(effects.dropped);
+  detach_tokens(root_.take_tokens());
+
+  // 2. The outcome is published. An error waits for somebody to see it, beyond the executor's life if need be.
+  handler_ = ExecutorAccess::services(executor).handler();
+  Waiter* ready = nullptr;
+  Waiter** tail = &ready;
+  DoneCallback* callbacks;
+  {
+    std::lock_guard guard(lock_);
+    outcome_ = outcome;
+    // seq_cst pairs with drop_handle(): only errors need it. Release pairs with done() and wait_done().
+    done_.store(1, outcome == SlotState::error ? std::memory_order_seq_cst : std::memory_order_release);
+    while (Waiter* const w = waiters_.front()) {
+      waiters_.remove(*w);
+      bool wake_anyway = false;
+      auto* const op = static_cast<JoinWaiter*>(w);
+      if (!op->try_complete(&wake_anyway)) {
+        if (!wake_anyway) continue;
+        op->fill = nullptr;
+      }
+      w->queue_next = nullptr;
+      *tail = w;
+      tail = &w->queue_next;
+    }
+    callbacks = std::exchange(callbacks_, nullptr);
+  }
+  done_.notify_all();
+
+  // 3. Copies first, so that a mover among the waiters comes after them.
+  for (Waiter* w = ready; w != nullptr; w = w->queue_next) {
+    auto* const op = static_cast<JoinWaiter*>(w);
+    if (op->fill != nullptr) op->fill(op);
+  }
+  while (ready != nullptr) {
+    Waiter* const next = ready->queue_next;
+    ready->home->schedule(*ready);
+    ready = next;
+  }
+  while (callbacks != nullptr) {
+    DoneCallback* const next = callbacks->next;
+    callbacks->call(callbacks, *this);
+    callbacks = next;
+  }
+
+  // 4. Without a handle nobody can ask for an error any more. seq_cst: pairs with drop_handle().
+  if (outcome == SlotState::error && handles_.load(std::memory_order_seq_cst) == 0) report_if_unobserved();
+
+  // 5. The group, then the executor. Nothing of either is touched afterwards.
+  if (owner_ != nullptr) owner_->child_ended(owner_, *this);
+  ExecutorAccess::retire(executor, *this, outcome);
+  release();
+}
+
+void TaskRecord::drop_handle() noexcept {
+  // seq_cst on both sides: the last handle sees the end, or the end sees that no handle is left.
+  if (handles_.fetch_sub(1, std::memory_order_seq_cst) == 1 && done_.load(std::memory_order_seq_cst) != 0) {
+    report_if_unobserved();
+  }
+  release();
+}
+
+void TaskRecord::report_if_unobserved() noexcept {
+  if (outcome_ != SlotState::error || owner_ != nullptr) return;  // a group reports its children's errors itself
+  if (observed_.load(std::memory_order_relaxed)) return;
+  if (reported_.exchange(true, std::memory_order_acq_rel)) return;
+  std::string label;
+  try {
+    label = name();
+  } catch (...) {
+  }
+  report_unobserved(handler_.get(), label, error());
+}
+
+void TaskRecord::report_callback_error(std::exception_ptr error) noexcept {
+  std::string label;
+  try {
+    label = name();
+  } catch (...) {
+  }
+  // The handler belongs to the executor, which is alive for a callback at the end of the task; a later on_done() on a finished
+  // task runs on the caller's thread and has only stderr.
+  report_unobserved(handler_.get(), label, std::move(error));
+}
+
+bool TaskRecord::cancel(ReasonRef reason) noexcept { return cancel_scope_now(root_, std::move(reason)); }
+
+void TaskRecord::wait_done() noexcept { done_.wait(0, std::memory_order_acquire); }
+
+void TaskRecord::block_until_done() {
+  refuse_on_worker("wait()");
+  Executor* executor;
+  {
+    std::lock_guard guard(lock_);
+    if (done_.load(std::memory_order_relaxed) != 0) return;
+    executor = executor_;  // alive: it waits for this task, whose end needs the lock
+    ExecutorAccess::enter(*executor);
+  }
+  struct Leave {
+    Executor* executor;
+    ~Leave() { ExecutorAccess::leave(*executor); }
+  } leave{executor};
+  ExecutorAccess::await_task(*executor, *this);
+}
+
+void TaskRecord::on_done(DoneCallback* callback) noexcept {
+  {
+    std::lock_guard guard(lock_);
+    if (done_.load(std::memory_order_relaxed) == 0) {
+      DoneCallback** tail = &callbacks_;
+      while (*tail != nullptr) tail = &(*tail)->next;
+      callback->next = nullptr;
+      *tail = callback;
+      return;
+    }
+  }
+  callback->call(callback, *this);
+}
+
+std::string TaskRecord::name() const {
+  {
+    std::lock_guard guard(lock_);
+    if (name_) return *name_;
+  }
+  return "task-" + std::to_string(static_cast<std::uint64_t>(id_));
+}
+
+void TaskRecord::set_name(std::string name) {
+  auto fresh = std::make_unique<std::string>(std::move(name));
+  std::lock_guard guard(lock_);
+  std::swap(name_, fresh);
+}
+
+void TaskRecord::throw_taken() {
+  throw InvalidStateError("the task's result has been moved out by another handle: await an lvalue handle to copy it instead");
+}
+
+void TaskRecord::describe(std::string& out, Deadline now) const {
+  auto& self = const_cast<TaskRecord&>(*this);
+  out += "  #" + std::to_string(static_cast<std::uint64_t>(id_)) + " " + name();
+  const Scope* const outer = root_.parent();
+  if (outer != nullptr) {
+    // The group's task outlives its children, and this one has not ended or was held by a reference taken when it had not.
+    out += " (in a group)";
+  }
+  const char* state = done() ? "done" : started_.load(std::memory_order_relaxed) ? "running" : "not started";
+  std::string waits;
+  if (!done()) {
+    constexpr std::size_t kMost = 8;
+    const char* seen[kMost];
+    std::size_t count = 0;
+    self.root_.visit_waiters(kMost, [&](const Waiter& w) noexcept { seen[count++] = w.what; });
+    for (std::size_t i = 0; i < count; ++i) waits += (i == 0 ? " " : ", ") + std::string(seen[i]);
+    if (count != 0) state = "waiting for";
+    if (root_.cancelled_itself()) waits += " [cancelled]";
+  }
+  char age[32];
+  std::snprintf(age, sizeof age, "%.3f s", static_cast<double>(to_ns(now) - born_ns_) * 1e-9);
+  out += std::string(": ") + state + waits + ", age " + age + "\n";
+}
+
+}  // namespace magpie::detail

@@ -1,0 +1,68 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <atomic>
+
+#include <magpie/detail/thread_state.h>
+
+namespace magpie::detail {
+
+constinit thread_local ThreadState tls_thread_state{};
+
+#if !(defined(__x86_64__) && defined(__linux__))
+ThreadState* thread_state() noexcept {
+  ThreadState* state = &tls_thread_state;
+  asm volatile("" : "+r"(state));
+  return state;
+}
+#endif
+
+std::uint32_t assign_thread_index() noexcept {
+  static constinit std::atomic<std::uint32_t> next{0};
+  ThreadState* const state = thread_state();
+  state->index = next.fetch_add(1, std::memory_order_relaxed) + 1;
+  return state->index;
+}
+
+TaskId next_task_id() noexcept {
+  static constinit std::atomic<std::uint64_t> next{1};
+  constexpr std::uint64_t kBlock = 64;
+  ThreadState* const state = thread_state();
+  if (state->next_id == state->last_id) {
+    state->next_id = next.fetch_add(kBlock, std::memory_order_relaxed);
+    state->last_id = state->next_id + kBlock;
+  }
+  return static_cast<TaskId>(state->next_id++);
+}
+
+void resume_here(std::coroutine_handle<> coroutine) noexcept {
+  coroutine.resume();
+  ThreadState* const state = thread_state();
+  while (state->bounced != nullptr) {
+    const auto next = std::coroutine_handle<>::from_address(state->bounced);
+    state->bounced = nullptr;
+    next.resume();
+  }
+}
+
+ExecutorThreadScope::ExecutorThreadScope(Executor* executor, LocalQueue* queue) noexcept {
+  ThreadState* const state = thread_state();
+  executor_ = state->executor;
+  queue_ = state->queue;
+  stack_limit_ = state->stack_limit;
+  state->executor = executor;
+  state->queue = queue;
+  // Deep enough that unwinding is rare, shallow enough for a small stack below whatever called us.
+  constexpr std::uintptr_t kDepth = 48 * 1024;
+  const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+  state->stack_limit = here > kDepth ? here - kDepth : 1;
+}
+
+ExecutorThreadScope::~ExecutorThreadScope() {
+  ThreadState* const state = thread_state();
+  state->executor = executor_;
+  state->queue = queue_;
+  state->stack_limit = stack_limit_;
+}
+
+}  // namespace magpie::detail

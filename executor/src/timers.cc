@@ -1,0 +1,160 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <system_error>
+
+#include <pthread.h>
+
+#include <magpie/detail/thread_state.h>
+#include <magpie/detail/timers.h>
+
+namespace magpie::detail {
+
+Timers::Timers(Clock& clock)
+    : clock_(clock), manual_(clock.as_manual() != nullptr), shards_(new TimerShard[kShards]) {}
+
+Timers::~Timers() { stop_monitor(); }
+
+TimerShard& Timers::shard_here() noexcept {
+  // Virtual time fires in one global order: one queue.
+  return shards_[manual_ ? 0 : thread_index() % kShards];
+}
+
+void Timers::arm(TimerShard& shard, Timer& timer) noexcept {
+  timer.shard = &shard;
+  shard.queue.insert(timer);
+  if (timer.deadline_ns < shard.earliest.load(std::memory_order_relaxed)) {
+    // seq_cst: pairs with the monitor's plan in monitor(): it sees this deadline, or armed() sees the plan.
+    shard.earliest.store(timer.deadline_ns, std::memory_order_seq_cst);
+  }
+}
+
+bool Timers::disarm(TimerShard& shard, Timer& timer) noexcept {
+  if (!shard.queue.contains(timer)) return false;
+  shard.queue.remove(timer);
+  const TimerNode* first = shard.queue.earliest();
+  // Relaxed: a deadline that is too early only makes somebody look in vain.
+  shard.earliest.store(first != nullptr ? first->deadline_ns : kNeverNs, std::memory_order_relaxed);
+  return true;
+}
+
+void Timers::armed(std::int64_t deadline_ns) noexcept {
+  if (manual_) return;
+  if (!monitor_runs_.load(std::memory_order_acquire)) [[unlikely]] start_monitor();  // pairs with the store there
+  const std::int64_t look = deadline_ns > kNeverNs - kGraceNs ? kNeverNs : deadline_ns + kGraceNs;
+  // seq_cst: pairs with monitor(), see arm().
+  if (look < planned_.load(std::memory_order_seq_cst)) {
+    std::lock_guard guard(mutex_);
+    kicked_ = true;
+    wake_.notify_one();
+  }
+}
+
+bool Timers::serve(TimerShard& shard, std::int64_t now_ns) noexcept {
+  if (shard.earliest.load(std::memory_order_relaxed) > now_ns) return false;
+  constexpr int kBatch = 64;  // bounds how long the lock is held
+  bool fired = false;
+  for (bool more = true; more;) {
+    Timer* due = nullptr;
+    Timer** tail = &due;
+    {
+      std::lock_guard guard(shard.lock);
+      int taken = 0;
+      while (taken < kBatch) {
+        auto* const timer = static_cast<Timer*>(shard.queue.pop_due(now_ns));
+        if (timer == nullptr) break;
+        ++taken;
+        if (!timer->claim(timer)) continue;  // cancelled meanwhile: its owner finds it gone from the queue
+        timer->next_due = nullptr;
+        *tail = timer;
+        tail = &timer->next_due;
+      }
+      more = taken == kBatch;
+      const TimerNode* first = shard.queue.earliest();
+      shard.earliest.store(first != nullptr ? first->deadline_ns : kNeverNs, std::memory_order_relaxed);
+    }
+    while (due != nullptr) {
+      Timer* const next = due->next_due;  // read before it is fired: then its memory may go
+      due->fire(due);
+      due = next;
+      fired = true;
+    }
+  }
+  return fired;
+}
+
+bool Timers::serve_all(std::int64_t now_ns) noexcept {
+  bool fired = false;
+  for (std::size_t i = 0; i < kShards; ++i) fired = serve(shards_[i], now_ns) || fired;
+  return fired;
+}
+
+std::int64_t Timers::earliest() const noexcept {
+  std::int64_t first = kNeverNs;
+  // seq_cst: pairs with arm(), see monitor().
+  for (std::size_t i = 0; i < kShards; ++i) {
+    first = std::min(first, shards_[i].earliest.load(std::memory_order_seq_cst));
+  }
+  return first;
+}
+
+std::size_t Timers::pending() const noexcept {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < kShards; ++i) {
+    std::lock_guard guard(shards_[i].lock);
+    count += shards_[i].queue.size();
+  }
+  return count;
+}
+
+void Timers::start_monitor() noexcept {
+  std::lock_guard guard(mutex_);
+  if (monitor_runs_.load(std::memory_order_relaxed) || stopping_) return;
+  try {
+    thread_ = std::thread([this] { monitor(); });
+    monitor_runs_.store(true, std::memory_order_release);  // pairs with armed()
+  } catch (const std::system_error&) {
+    // No thread to be had: the workers serve the timers alone, and the next timer tries again.
+  }
+}
+
+void Timers::stop_monitor() noexcept {
+  {
+    std::lock_guard guard(mutex_);
+    stopping_ = true;
+    wake_.notify_one();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void Timers::monitor() noexcept {
+  pthread_setname_np(pthread_self(), "magpie-timers");
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    kicked_ = false;
+    // A plan, then a second look: a timer armed in between is either seen here, or its thread sees the plan.
+    std::int64_t look = kNeverNs;
+    for (;;) {
+      const std::int64_t first = earliest();
+      const std::int64_t due = first > kNeverNs - kGraceNs ? kNeverNs : first + kGraceNs;
+      planned_.store(due, std::memory_order_seq_cst);
+      if (due == look) break;
+      look = due;
+    }
+    const std::int64_t now = now_ns();
+    if (look > now) {
+      if (look == kNeverNs) {
+        wake_.wait(lock, [this] { return kicked_ || stopping_; });
+      } else {
+        wake_.wait_until(lock, from_ns(look), [this] { return kicked_ || stopping_; });
+      }
+      continue;
+    }
+    lock.unlock();
+    serve_all(now);
+    lock.lock();
+  }
+}
+
+}  // namespace magpie::detail

@@ -1,0 +1,457 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include <sched.h>
+
+#include <magpie/detail/executor_core.h>
+#include <magpie/detail/join.h>
+#include <magpie/detail/thread_name.h>
+#include <magpie/detail/thread_state.h>
+#include <magpie/detail/worker.h>
+#include <magpie/topology.h>
+
+namespace magpie::detail {
+namespace {
+
+// Every so many pieces a worker takes its oldest item: what lies at the far end of a busy deque is served within a bounded number
+// of steps. A prime, so that it does not fall into step with a program's own period.
+constexpr std::uint32_t kOldestEvery = 61;
+// Every so many pieces a worker looks at the clock.
+constexpr std::uint32_t kHousekeepingEvery = 64;
+// How many injected items an idle worker takes along; the rest can be stolen from it.
+constexpr std::size_t kInboxBatch = 16;
+// How long a worker looks for work before it sleeps: about what a wake-up costs.
+constexpr std::int64_t kSpinNs = 20'000;
+// The first sleep is short and needs no heavy fence; a wake-up that slipped through is noticed at its end.
+constexpr std::uint64_t kFirstSleepNs = 200'000;
+
+}  // namespace
+
+Worker::Worker(WorkStealingMachine& the_machine, std::size_t the_index)
+    : machine(the_machine), index(the_index), random(0x6d61677069650000ULL + the_index) {
+  executor = &machine.executor_;
+  attention = &machine.attention_;
+  attend = &WorkStealingMachine::attend;
+}
+
+std::size_t WorkStealingMachine::wanted_threads(std::size_t option) {
+  if (option == 0) return std::min(available_parallelism(), kMostThreads);
+  if (option > kMostThreads) {
+    throw std::invalid_argument("an executor can have 1 to 4096 threads (0: as many as the machine offers), not " +
+                                std::to_string(option));
+  }
+  return option;
+}
+
+WorkStealingMachine::WorkStealingMachine(Executor& executor, ExecutorServices& services, const ExecutorOptions& options)
+    : executor_(executor), services_(services), name_(options.name) {
+  const std::size_t threads = wanted_threads(options.threads);
+  if (options.pin_threads) cpus_ = affinity_cpus_in_topology_order();
+  most_spinners_ = std::max<std::size_t>(1, std::min(available_parallelism(), threads) / 2);
+  workers_ = std::make_unique<std::atomic<Worker*>[]>(kMostThreads);
+  StdEnv::prepare();
+  try {
+    start_workers(0, threads);
+  } catch (...) {
+    stop();
+    throw;
+  }
+}
+
+WorkStealingMachine::~WorkStealingMachine() {
+  stop();
+  for (std::size_t i = 0; i < slots_.load(std::memory_order_relaxed); ++i) delete workers_[i].load();
+}
+
+void WorkStealingMachine::stop() noexcept {
+  std::lock_guard guard(resize_mutex_);
+  const std::size_t had = target_.load(std::memory_order_relaxed);
+  end_workers(0, had);
+}
+
+void WorkStealingMachine::start_workers(std::size_t from, std::size_t to) {
+  std::size_t index = from;
+  try {
+    for (; index < to; ++index) {
+      Worker* worker = workers_[index].load(std::memory_order_relaxed);
+      if (worker == nullptr) {
+        worker = new Worker(*this, index);
+        workers_[index].store(worker, std::memory_order_release);  // pairs with the thieves' loads
+        slots_.store(index + 1, std::memory_order_release);
+      }
+      if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_begins();
+      target_.store(index + 1, std::memory_order_seq_cst);
+      try {
+        worker->thread = std::thread([this, worker] { work(*worker); });
+      } catch (...) {
+        target_.store(index, std::memory_order_seq_cst);
+        if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_ends();
+        throw;
+      }
+    }
+  } catch (...) {
+    end_workers(from, index);
+    throw;
+  }
+}
+
+// Under resize_mutex_ or in the constructor. The workers finish their current piece and hand over what they have.
+void WorkStealingMachine::end_workers(std::size_t from, std::size_t to) noexcept {
+  if (from >= to) return;
+  target_.store(from, std::memory_order_seq_cst);
+  attention_.fetch_or(attention::kLoop, std::memory_order_seq_cst);
+  sleepers_.notify_all();
+  for (std::size_t i = from; i < to; ++i) {
+    Worker& worker = *workers_[i].load(std::memory_order_relaxed);
+    if (worker.thread.joinable()) worker.thread.join();
+  }
+  attention_.fetch_and(~attention::kLoop, std::memory_order_seq_cst);
+}
+
+void WorkStealingMachine::resize(std::size_t threads) {
+  refuse_on_worker("resize()");
+  const std::size_t wanted = wanted_threads(threads);
+  std::lock_guard guard(resize_mutex_);
+  const std::size_t now = target_.load(std::memory_order_relaxed);
+  if (wanted > now) {
+    start_workers(now, wanted);
+  } else {
+    end_workers(wanted, now);
+  }
+}
+
+void WorkStealingMachine::pin(std::size_t index) noexcept {
+  if (cpus_.empty()) return;
+  const auto cpu = static_cast<std::size_t>(cpus_[index % cpus_.size()]);
+  const std::size_t bytes = CPU_ALLOC_SIZE(cpu + 1);
+  cpu_set_t* const set = CPU_ALLOC(cpu + 1);
+  if (set == nullptr) return;  // pinning is a hint
+  CPU_ZERO_S(bytes, set);
+  CPU_SET_S(cpu, bytes, set);
+  sched_setaffinity(0, bytes, set);
+  CPU_FREE(set);
+}
+
+// --- work comes in -----------------------------------------------------------------------------------------------------
+
+void WorkStealingMachine::schedule(Runnable& work) noexcept {
+  LocalQueue* const queue = local_queue();
+  if (queue != nullptr && queue->executor == &executor_) [[likely]] {
+    if (queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&work))) [[likely]] {
+      queue->wanted();
+      return;
+    }
+  }
+  inject(work);
+}
+
+void WorkStealingMachine::schedule_behind(Runnable& work) noexcept {
+  LocalQueue* const queue = local_queue();
+  if (queue == nullptr || queue->executor != &executor_) return inject(work);
+  static_cast<Worker*>(queue)->prefer_oldest = true;
+  schedule(work);
+}
+
+void WorkStealingMachine::inject(Runnable& work) noexcept {
+  // Once the work is in the queue, it may run, end its task and with it the executor's life: whoever is not one of its own threads
+  // holds it open.
+  const bool visitor = local_queue() == nullptr || local_queue()->executor != &executor_;
+  if (visitor) services_.enter();
+  if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_begins();
+  inbox_.push(work);
+  StdEnv::fence_seq_cst();  // the push before the look; pairs with take_from_inbox() and park()
+  std::uint32_t bits = attention_.load(std::memory_order_relaxed);
+  if ((bits & attention::kInbox) == 0) bits = attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst);
+  if ((bits & attention::kSleepers) != 0) wake_one();
+  if (visitor) services_.leave();
+}
+
+// P2. Whoever takes the bit away wakes somebody; he sets it again if others still sleep.
+void WorkStealingMachine::wake_one() noexcept {
+  const std::uint32_t before = attention_.fetch_and(~attention::kSleepers, std::memory_order_seq_cst);
+  if ((before & attention::kSleepers) != 0) sleepers_.notify_one();
+}
+
+bool WorkStealingMachine::attend(LocalQueue* queue) noexcept {
+  WorkStealingMachine& machine = static_cast<Worker*>(queue)->machine;
+  const std::uint32_t bits = machine.attention_.load(std::memory_order_relaxed);
+  if ((bits & attention::kSleepers) != 0) machine.wake_one();
+  return (bits & (attention::kInbox | attention::kLoop)) != 0;
+}
+
+// --- a worker's life ---------------------------------------------------------------------------------------------------
+
+bool WorkStealingMachine::leaving(const Worker& self) const noexcept {
+  return self.index >= target_.load(std::memory_order_relaxed);
+}
+
+void WorkStealingMachine::work(Worker& self) noexcept {
+  name_this_thread(name_, self.index);
+  pin(self.index);
+  const ExecutorThreadScope on_executor(&executor_, &self);
+  self.timers = &services_.timers.shard_here();
+  self.counters.since_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()), std::memory_order_relaxed);
+  self.counters.idle_ns.store(0, std::memory_order_relaxed);
+  self.counters.until_ns.store(0, std::memory_order_relaxed);
+  while (!leaving(self)) {
+    std::uintptr_t item = next_item(self);
+    if (item == 0) item = search(self);
+    if (item != 0) {
+      execute(self, item);
+    } else if (!leaving(self)) {
+      park(self);
+    }
+  }
+  hand_over(self);
+  self.counters.until_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()), std::memory_order_relaxed);
+  if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_ends();
+}
+
+void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {
+  WorkerCounters::add<std::uint64_t>(self.counters.tasks_run);
+  auto* const work = reinterpret_cast<Runnable*>(item & ~kTagMask);
+  if ((item & kForkTag) != 0) {
+    run_fork(static_cast<Rec*>(work));
+  } else {
+    work->run(work);
+  }
+}
+
+void WorkStealingMachine::housekeeping(Worker& self) noexcept {
+  self.deque.owner().between_operations(StdEnv::now_ns());
+  if (services_.virtual_time() == nullptr &&
+      self.timers->earliest.load(std::memory_order_relaxed) != kNeverNs) {
+    services_.timers.serve(*self.timers, services_.timers.now_ns());
+  }
+}
+
+std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
+  if (++self.tick % kHousekeepingEvery == 0) housekeeping(self);
+  auto deque = self.deque.owner();
+  const bool inbox = (attention_.load(std::memory_order_relaxed) & attention::kInbox) != 0;
+  // The inbox and the deque take turns, so that neither starves.
+  if (inbox && !self.from_inbox) {
+    if (const std::uintptr_t item = take_from_inbox(self); item != 0) {
+      self.from_inbox = true;
+      return item;
+    }
+  }
+  self.from_inbox = false;
+  const bool oldest = self.prefer_oldest || self.tick % kOldestEvery == 0;
+  self.prefer_oldest = false;
+  if (oldest) {
+    if (const std::uintptr_t item = deque.take_oldest(); item != 0) {
+      WorkerCounters::add<std::uint64_t>(self.counters.local_pops);
+      return item;
+    }
+  }
+  if (const std::uintptr_t item = deque.pop(); item != 0) {
+    WorkerCounters::add<std::uint64_t>(self.counters.local_pops);
+    return item;
+  }
+  return inbox ? take_from_inbox(self) : 0;
+}
+
+std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
+  auto deque = self.deque.owner();
+  const bool idle = deque.size_hint() == 0;
+  auto chain = inbox_.pop_batch(idle ? kInboxBatch : 1);
+  if (inbox_.empty()) {
+    attention_.fetch_and(~attention::kInbox, std::memory_order_seq_cst);
+    // Whoever pushed before this saw the bit, or is seen now: pairs with the fence in inject().
+    if (!inbox_.empty()) attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst);
+  }
+  if (chain.first == nullptr) return 0;
+  WorkerCounters::add<std::uint64_t>(self.counters.injected, chain.count);
+  if (VirtualTime* const time = services_.virtual_time(); time != nullptr) {
+    for (std::size_t i = 0; i < chain.count; ++i) time->work_ends();  // this worker is counted itself
+  }
+  // The rest goes to the deque, newest first, so that it comes out in its order.
+  Runnable* const first = chain.first;
+  Runnable* reversed = nullptr;
+  for (Runnable* r = first->next; r != nullptr;) {
+    Runnable* const next = r->next;
+    r->next = reversed;
+    reversed = r;
+    r = next;
+  }
+  while (reversed != nullptr) {
+    Runnable* const next = reversed->next;
+    if (!deque.push(reinterpret_cast<std::uintptr_t>(reversed))) inject(*reversed);
+    reversed = next;
+  }
+  if (chain.count > 1 && (attention_.load(std::memory_order_relaxed) & attention::kSleepers) != 0) wake_one();
+  return reinterpret_cast<std::uintptr_t>(first);
+}
+
+std::uintptr_t WorkStealingMachine::steal(Worker& self) noexcept {
+  const std::size_t count = slots_.load(std::memory_order_acquire);  // pairs with start_workers()
+  const std::size_t start = static_cast<std::size_t>(self.random.below(count));
+  bool again = true;
+  for (int round = 0; round < 2 && again; ++round) {
+    again = false;
+    for (std::size_t i = 0; i < count; ++i) {
+      Worker* const victim = workers_[(start + i) % count].load(std::memory_order_acquire);
+      if (victim == &self || victim == nullptr) continue;
+      if (victim->deque.size_hint() == 0) continue;
+      WorkerCounters::add<std::uint64_t>(self.counters.steals_tried);
+      const auto stolen = victim->deque.thief().steal();
+      if (stolen.outcome == Deque<StdEnv>::Steal::stolen) {
+        WorkerCounters::add<std::uint64_t>(self.counters.steals_won);
+        return stolen.item;
+      }
+      if (stolen.outcome == Deque<StdEnv>::Steal::retry) again = true;
+    }
+  }
+  return 0;
+}
+
+// Looks everywhere, for a while.
+std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
+  const auto found = [&](std::uintptr_t item) {
+    if (self.woken) {
+      // P5. The one who was woken wakes the next, if there is more to do; if not, the bit goes back up.
+      self.woken = false;
+      if (sleepers_.waiters() != 0) {
+        attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);
+        if (work_in_sight()) wake_one();
+      }
+    }
+    return item;
+  };
+  if (const std::uintptr_t item = steal(self); item != 0) return found(item);
+  housekeeping(self);
+  if (const std::uintptr_t item = next_item(self); item != 0) return found(item);
+  // A few workers keep looking for about as long as a wake-up takes; more would only heat the machine.
+  if (services_.virtual_time() == nullptr && spinners_.load(std::memory_order_relaxed) < most_spinners_) {
+    spinners_.fetch_add(1, std::memory_order_relaxed);
+    const auto until = static_cast<std::int64_t>(StdEnv::now_ns()) + kSpinNs;
+    std::uintptr_t item = 0;
+    while (item == 0 && !leaving(self)) {
+      for (int i = 0; i < 32 && !work_in_sight(); ++i) StdEnv::pause();
+      if (work_in_sight()) {
+        item = next_item(self);
+        if (item == 0) item = steal(self);
+      }
+      if (item == 0 && static_cast<std::int64_t>(StdEnv::now_ns()) >= until) break;
+    }
+    spinners_.fetch_sub(1, std::memory_order_relaxed);
+    if (item != 0) return found(item);
+  }
+  return 0;
+}
+
+bool WorkStealingMachine::work_in_sight() const noexcept {
+  if (!inbox_.empty()) return true;
+  const std::size_t count = slots_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Worker* const worker = workers_[i].load(std::memory_order_acquire);
+    if (worker != nullptr && worker->deque.size_hint() != 0) return true;
+  }
+  return false;
+}
+
+void WorkStealingMachine::park(Worker& self) noexcept {
+  self.woken = false;
+  VirtualTime* const time = services_.virtual_time();
+  bool notified = false;
+  bool counted_out = false;
+  std::int64_t slept_from = 0;
+  for (int stage = 0; stage < 2 && !notified; ++stage) {
+    const auto key = sleepers_.prepare();                                     // P1
+    attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);  // P1
+    if (stage == 1) StdEnv::heavy_fence();                                    // P3: pairs with the light fence of every push
+    if (work_in_sight() || leaving(self)) {                                   // P4
+      sleepers_.cancel(key);
+      break;
+    }
+    if (time != nullptr && !counted_out) {
+      if (time->worker_parks()) {  // time has moved instead: what it fired lies in this worker's deque, or elsewhere
+        sleepers_.cancel(key);
+        return;
+      }
+      counted_out = true;
+    }
+    std::optional<std::uint64_t> until;
+    bool timer = false;
+    if (time == nullptr) {
+      const std::int64_t due = self.timers->earliest.load(std::memory_order_relaxed);
+      if (due != kNeverNs) {
+        until = static_cast<std::uint64_t>(std::max<std::int64_t>(due, 0));
+        timer = true;
+      }
+    }
+    const std::uint64_t now = StdEnv::now_ns();
+    if (slept_from == 0) slept_from = static_cast<std::int64_t>(now);
+    if (stage == 0 && (!until || *until > now + kFirstSleepNs)) {
+      until = now + kFirstSleepNs;
+      timer = false;
+    }
+    WorkerCounters::add<std::uint64_t>(self.counters.parks);
+    notified = sleepers_.wait(key, until);
+    if (!notified && timer) break;  // its timer is due
+  }
+  if (counted_out) time->work_begins();
+  if (slept_from != 0) {
+    WorkerCounters::add<std::int64_t>(self.counters.idle_ns, static_cast<std::int64_t>(StdEnv::now_ns()) - slept_from);
+  }
+  if (notified) {
+    WorkerCounters::add<std::uint64_t>(self.counters.wakeups);
+    self.woken = true;
+  }
+}
+
+// A worker that leaves gives what it has to the others.
+void WorkStealingMachine::hand_over(Worker& self) noexcept {
+  auto deque = self.deque.owner();
+  for (;;) {
+    const std::uintptr_t item = deque.pop();
+    if (item == 0) return;
+    auto* const work = reinterpret_cast<Runnable*>(item & ~kTagMask);
+    if ((item & kForkTag) != 0) work->run = run_fork;
+    inject(*work);
+  }
+}
+
+void WorkStealingMachine::add_stats(ExecutorStats& stats) const {
+  const std::size_t count = slots_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Worker* const worker = workers_[i].load(std::memory_order_acquire);
+    if (worker == nullptr) continue;
+    const WorkerCounters& c = worker->counters;
+    WorkerStats w;
+    w.tasks_run = c.tasks_run.load(std::memory_order_relaxed);
+    w.local_pops = c.local_pops.load(std::memory_order_relaxed);
+    w.steals_tried = c.steals_tried.load(std::memory_order_relaxed);
+    w.steals_won = c.steals_won.load(std::memory_order_relaxed);
+    w.injected = c.injected.load(std::memory_order_relaxed);
+    w.parks = c.parks.load(std::memory_order_relaxed);
+    w.wakeups = c.wakeups.load(std::memory_order_relaxed);
+    w.queue_depth = worker->deque.size_hint();
+    const std::int64_t since = c.since_ns.load(std::memory_order_relaxed);
+    std::int64_t until = c.until_ns.load(std::memory_order_relaxed);
+    if (until == 0) until = static_cast<std::int64_t>(StdEnv::now_ns());
+    if (since != 0) {
+      w.idle = std::chrono::nanoseconds(c.idle_ns.load(std::memory_order_relaxed));
+      w.busy = std::max(std::chrono::nanoseconds(until - since) - w.idle, std::chrono::nanoseconds(0));
+    }
+    stats.total.tasks_run += w.tasks_run;
+    stats.total.local_pops += w.local_pops;
+    stats.total.steals_tried += w.steals_tried;
+    stats.total.steals_won += w.steals_won;
+    stats.total.injected += w.injected;
+    stats.total.parks += w.parks;
+    stats.total.wakeups += w.wakeups;
+    stats.total.busy += w.busy;
+    stats.total.idle += w.idle;
+    stats.total.queue_depth += w.queue_depth;
+    stats.workers.push_back(w);
+  }
+}
+
+}  // namespace magpie::detail
