@@ -202,12 +202,14 @@ void WorkStealingMachine::work(Worker& self) noexcept {
     std::uintptr_t item = next_item(self);
     if (item == 0) item = search(self);
     if (item != 0) {
+      if (self.woken) [[unlikely]] pass_on_wake_up(self);
       execute(self, item);
     } else if (!leaving(self)) {
       park(self);
     }
   }
   hand_over(self);
+  if (self.woken) pass_on_wake_up(self);
   self.counters.until_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()), std::memory_order_relaxed);
   if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_ends();
 }
@@ -313,20 +315,9 @@ std::uintptr_t WorkStealingMachine::steal(Worker& self) noexcept {
 
 // Looks everywhere, for a while.
 std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
-  const auto found = [&](std::uintptr_t item) {
-    if (self.woken) {
-      // P5. The one who was woken wakes the next, if there is more to do; if not, the bit goes back up.
-      self.woken = false;
-      if (sleepers_.waiters() != 0) {
-        attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);
-        if (work_in_sight()) wake_one();
-      }
-    }
-    return item;
-  };
-  if (const std::uintptr_t item = steal(self); item != 0) return found(item);
+  if (const std::uintptr_t item = steal(self); item != 0) return item;
   housekeeping(self);
-  if (const std::uintptr_t item = next_item(self); item != 0) return found(item);
+  if (const std::uintptr_t item = next_item(self); item != 0) return item;
   // A few workers keep looking for about as long as a wake-up takes; more would only heat the machine.
   if (services_.virtual_time() == nullptr && spinners_.load(std::memory_order_relaxed) < most_spinners_) {
     spinners_.fetch_add(1, std::memory_order_relaxed);
@@ -341,9 +332,18 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
       if (item == 0 && static_cast<std::int64_t>(StdEnv::now_ns()) >= until) break;
     }
     spinners_.fetch_sub(1, std::memory_order_relaxed);
-    if (item != 0) return found(item);
+    return item;
   }
   return 0;
+}
+
+// P5. Whoever comes back from the sleepers, notified or not, may hold the one notification that was sent: before it runs what it
+// found, wherever it found it, the bit goes back up for those who still sleep, and if there is more to do, it wakes the next.
+void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
+  self.woken = false;
+  if (sleepers_.waiters() == 0) return;
+  attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);
+  if (work_in_sight()) wake_one();
 }
 
 bool WorkStealingMachine::work_in_sight() const noexcept {
@@ -357,7 +357,7 @@ bool WorkStealingMachine::work_in_sight() const noexcept {
 }
 
 void WorkStealingMachine::park(Worker& self) noexcept {
-  self.woken = false;
+  self.woken = true;  // also on the way out by cancel(): that may swallow a notification
   VirtualTime* const time = services_.virtual_time();
   bool notified = false;
   bool counted_out = false;
@@ -402,7 +402,6 @@ void WorkStealingMachine::park(Worker& self) noexcept {
   }
   if (notified) {
     WorkerCounters::add<std::uint64_t>(self.counters.wakeups);
-    self.woken = true;
   }
 }
 

@@ -55,7 +55,7 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   std::uint32_t tick = 0;
   bool from_inbox = false;     // the last item came from the inbox: the deque's turn
   bool prefer_oldest = false;  // a strand has yielded
-  bool woken = false;          // looking for what it was woken for
+  bool woken = false;          // back from the sleepers, has not run anything since
   TimerShard* timers = nullptr;
   std::thread thread;
   alignas(kCacheLine) WorkerCounters counters;
@@ -97,6 +97,7 @@ class WorkStealingMachine {
   std::uintptr_t search(Worker& self) noexcept;
   bool work_in_sight() const noexcept;
   void park(Worker& self) noexcept;
+  void pass_on_wake_up(Worker& self) noexcept;
   void execute(Worker& self, std::uintptr_t item) noexcept;
   void housekeeping(Worker& self) noexcept;
   void hand_over(Worker& self) noexcept;
