@@ -26,11 +26,11 @@ std::atomic<std::uint64_t> membarrier_count{0};
 std::once_flag registration;
 bool registered = false;  // written once, inside `registration`
 
-long call_membarrier(int command) noexcept {
+[[maybe_unused]] long call_membarrier(int command) noexcept {
   return syscall(SYS_membarrier, command, 0, 0);
 }
 
-bool refused_by_environment() noexcept {
+[[maybe_unused]] bool refused_by_environment() noexcept {
   const char* value = std::getenv("MAGPIE_NO_MEMBARRIER");
   return value != nullptr && value[0] != '\0' && !(value[0] == '0' && value[1] == '\0');
 }

@@ -105,15 +105,15 @@ void expect_clean(const Report& report) {
 class DequeModel : public testing::TestWithParam<const char*> {};
 
 TEST_P(DequeModel, EveryItemIsTakenOnceWithOneThief) {
-  expect_clean(play<Mutant::none>({.preemptions = 3}, GetParam(), 1, 3));
+  expect_clean(play<Mutant::none>({.preemptions = bound(3)}, GetParam(), 1, 3));
 }
 
 TEST_P(DequeModel, EveryItemIsTakenOnceWithTwoThieves) {
-  expect_clean(play<Mutant::none>({.preemptions = 3}, GetParam(), 2, 2));
+  expect_clean(play<Mutant::none>({.preemptions = bound(3)}, GetParam(), 2, 2));
 }
 
 TEST_P(DequeModel, EveryItemIsTakenOnceWithoutAsymmetricFences) {
-  expect_clean(play<Mutant::none>({.preemptions = 2}, GetParam(), 2, 2, false));
+  expect_clean(play<Mutant::none>({.preemptions = bound(2)}, GetParam(), 2, 2, false));
 }
 
 TEST_P(DequeModel, EveryItemIsTakenOnceInLongerRandomSchedules) {

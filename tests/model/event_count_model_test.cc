@@ -91,19 +91,19 @@ Report give_and_take(Options options, int givers, int each, std::optional<std::u
 }
 
 TEST(EventCountModel, OneGiverWakesTwoSleepers) {
-  expect_clean(give_and_take<Mutant::none>({.preemptions = 3}, 1, 2, std::nullopt));
+  expect_clean(give_and_take<Mutant::none>({.preemptions = bound(3)}, 1, 2, std::nullopt));
 }
 
 TEST(EventCountModel, TwoGiversWakeTwoSleepers) {
-  expect_clean(give_and_take<Mutant::none>({.preemptions = 2}, 2, 1, std::nullopt));
+  expect_clean(give_and_take<Mutant::none>({.preemptions = bound(2)}, 2, 1, std::nullopt));
 }
 
 TEST(EventCountModel, ADeadlineMayComeAtAnyMoment) {
-  expect_clean(give_and_take<Mutant::none>({.preemptions = 2}, 1, 2, 1'000));
+  expect_clean(give_and_take<Mutant::none>({.preemptions = bound(2)}, 1, 2, 1'000));
 }
 
 TEST(EventCountModel, NotifyAllWakesEverySleeper) {
-  expect_clean(give_and_take<Mutant::none>({.preemptions = 2}, 1, 2, std::nullopt, true));
+  expect_clean(give_and_take<Mutant::none>({.preemptions = bound(2)}, 1, 2, std::nullopt, true));
 }
 
 TEST(EventCountModel, ManySleepersInRandomSchedules) {
@@ -205,19 +205,19 @@ Report park_against_push(Options options, std::uintptr_t items, int parkers, boo
 }
 
 TEST(ParkingModel, NoPushIsOverlookedByOneParker) {
-  expect_clean(park_against_push<Park::sound>({.preemptions = 3}, 2, 1));
+  expect_clean(park_against_push<Park::sound>({.preemptions = bound(3)}, 2, 1));
 }
 
 TEST(ParkingModel, NoPushIsOverlookedByTwoParkers) {
-  expect_clean(park_against_push<Park::sound>({.preemptions = 2}, 2, 2));
+  expect_clean(park_against_push<Park::sound>({.preemptions = bound(2)}, 2, 2));
 }
 
 TEST(ParkingModel, NoPushIsOverlookedWithoutAsymmetricFences) {
-  expect_clean(park_against_push<Park::sound>({.preemptions = 2}, 2, 1, false));
+  expect_clean(park_against_push<Park::sound>({.preemptions = bound(2)}, 2, 1, false));
 }
 
 TEST(ParkingModel, AShortParkNeedsNoHeavyFence) {
-  expect_clean(park_against_push<Park::sound>({.preemptions = 2}, 2, 1, true, true));
+  expect_clean(park_against_push<Park::sound>({.preemptions = bound(2)}, 2, 1, true, true));
 }
 
 TEST(ParkingModelMutant, WithoutTheHeavyFenceAPushIsOverlooked) {

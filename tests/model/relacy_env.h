@@ -27,14 +27,21 @@
 #pragma GCC diagnostic ignored "-Wshadow"
 #endif
 #include <relacy/relacy.hpp>
+#undef new
+#undef delete
+// Relacy replaces the global operators new and delete, but not those that compilers prefer.
+inline void operator delete(void* memory, std::size_t) noexcept {
+  ::operator delete(memory);
+}
+inline void operator delete[](void* memory, std::size_t) noexcept {
+  ::operator delete[](memory);
+}
 #if defined(__clang__)
 #pragma clang diagnostic pop
 #elif defined(__GNUC__)
 #pragma GCC diagnostic pop
 #endif
 
-#undef new
-#undef delete
 #undef malloc
 #undef calloc
 #undef realloc

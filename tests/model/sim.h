@@ -71,6 +71,12 @@ using detail::Mutant;
 
 enum class Strategy : std::uint8_t { exhaustive, random, pct };
 
+// Under the sanitizers an execution takes ten times as long: there, a lower bound.
+constexpr unsigned bound(unsigned preemptions) {
+  const bool sanitized = MAGPIE_DETAIL_TSAN || MAGPIE_MODEL_ASAN;
+  return sanitized && preemptions > 2 ? 2 : preemptions;
+}
+
 struct Options {
   Strategy strategy = Strategy::exhaustive;
   unsigned preemptions = 2;               // exhaustive
@@ -137,18 +143,19 @@ class Sim {
     }
   }
 
-  void fail(const std::string& message) {
+  // A literal: strings would be lost with the stack that is left here.
+  void fail(const char* message) {
     if (failed_) return;
     failed_ = true;
     message_ = message;
     if (on_main()) throw Abandoned{};
     Fiber& here = threads_[static_cast<std::size_t>(current_)].fiber;
     current_ = kMain;
-    Fiber::switch_over(here, main_);  // never comes back
+    Fiber::switch_over(here, main_);  // not to come back
   }
 
   // A point where the scheduler may switch.
-  void pass() { step("pass"); }
+  void pass() { step(); }
 
   // An arbitrary decision of the model: 0 to count - 1.
   unsigned decide(unsigned count) {
@@ -187,7 +194,7 @@ class Sim {
   }
 
   std::uint64_t load(Cell& cell) {
-    step("load");
+    step();
     inspect(cell);
     if (on_main()) return cell.value;
     const std::deque<Pending>& own = self().buffer;
@@ -199,7 +206,7 @@ class Sim {
   }
 
   void store(Cell& cell, std::uint64_t value, bool buffered) {
-    if (!buffered) step("store");
+    if (!buffered) step();
     inspect(cell);
     if (on_main()) {
       commit(cell, value);
@@ -213,7 +220,7 @@ class Sim {
   // `change` maps the old value to the new one, or to nothing.
   template <class Change>
   std::uint64_t modify(Cell& cell, Change change) {
-    step("modify");
+    step();
     inspect(cell);
     if (!on_main()) {
       flush(self());
@@ -229,7 +236,7 @@ class Sim {
   }
 
   void fence() {
-    step("fence");
+    step();
     if (!on_main()) flush(self());
   }
 
@@ -239,7 +246,7 @@ class Sim {
     for (std::size_t i = 0; i < count_; ++i) {
       if (static_cast<int>(i) == current_) continue;
       if (!threads_[i].buffer.empty()) {
-        step("heavy fence");
+        step();
         flush(threads_[i]);
       }
     }
@@ -254,7 +261,7 @@ class Sim {
 
   // True: woken, or the word differed; false: timed out.
   bool sleep(Cell& cell, std::uint32_t expected, std::optional<std::uint64_t> deadline) {
-    step("sleep");
+    step();
     inspect(cell);
     flush(self());
     let_stores_arrive(cell);
@@ -270,7 +277,7 @@ class Sim {
   }
 
   void wake(const Cell& cell, int most) {
-    step("wake");
+    step();
     flush(self());
     for (int i = 0; i < most; ++i) {
       std::array<std::size_t, kMostThreads> sleepers;
@@ -334,7 +341,7 @@ class Sim {
     Thread& thread = sim.self();
     thread.fiber.arrived();
     thread.body();
-    sim.step("end");
+    sim.step();
     sim.flush(thread);
     thread.state = State::ended;
     sim.leave_current(false);
@@ -405,9 +412,9 @@ class Sim {
 
   // ---- scheduling ----
 
-  void step(const char* what) {
+  void step() {
     if (on_main()) return;
-    if (++steps_ > options_.longest) fail(std::string("too many steps, at a ") + what);
+    if (++steps_ > options_.longest) fail("too many steps: a livelock, or too long a model");
     leave_current(true);
     Thread& thread = self();
     if (!thread.looked) {
@@ -433,7 +440,12 @@ class Sim {
     Fiber& from = here == kMain ? main_ : threads_[static_cast<std::size_t>(here)].fiber;
     current_ = next;
     if (next != kMain) resume(self());
-    Fiber::switch_over(from, next == kMain ? main_ : self().fiber);
+    Fiber& to = next == kMain ? main_ : self().fiber;
+    if (here != kMain && threads_[static_cast<std::size_t>(here)].state == State::ended) {
+      Fiber::leave_for_good(from, to);
+    } else {
+      Fiber::switch_over(from, to);
+    }
   }
 
   static void resume(Thread& thread) {
@@ -618,6 +630,7 @@ Report explore(Options options, Body body) {
     options.seed = std::strtoull(given, nullptr, 10);
     options.executions = 1;
   }
+  [[maybe_unused]] const PlainStacks plain_stacks;
   Sim sim(options);
   for (;;) {
     if (!exhaustive) sim.path_.clear();

@@ -24,19 +24,40 @@
 
 #if MAGPIE_MODEL_ASAN
 #include <sanitizer/common_interface_defs.h>
+// What instrumented functions ask when they are entered.
+extern "C" int __asan_option_detect_stack_use_after_return;
 #endif
 #if MAGPIE_DETAIL_TSAN
 #include <sanitizer/tsan_interface.h>
 #endif
+
+namespace magpie::model {
+
+// While it lives, AddressSanitizer keeps locals on the stacks where they belong. Its second stack
+// for each fiber, mapped and unmapped a hundred thousand times a second, is more than the search
+// for uses of dead locals is worth here.
+class PlainStacks {
+ public:
+#if MAGPIE_MODEL_ASAN
+  PlainStacks() : before_(__asan_option_detect_stack_use_after_return) {
+    __asan_option_detect_stack_use_after_return = 0;
+  }
+  ~PlainStacks() {
+    __asan_option_detect_stack_use_after_return = before_;
+  }
+  PlainStacks(const PlainStacks&) = delete;
+  PlainStacks& operator=(const PlainStacks&) = delete;
+
+ private:
+  int before_;
+#endif
+};
 
 // A stack with a function on it, for the simulated threads of sim.h: all of them take turns on one
 // real thread. The sanitizers are told of each change of stacks.
 //
 // A fiber may be abandoned in the middle and started anew: what lay on its stack is forgotten, no
 // destructor runs.
-
-namespace magpie::model {
-
 class Fiber {
  public:
   using Entry = void (*)();
@@ -66,16 +87,12 @@ class Fiber {
 
   // From `from`, which runs now, to `to`. Returns when somebody switches back.
   static void switch_over(Fiber& from, Fiber& to) {
-#if MAGPIE_DETAIL_TSAN
-    if (from.tsan_ == nullptr) from.tsan_ = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(to.tsan_, 0);
-#endif
-#if MAGPIE_MODEL_ASAN
-    __sanitizer_start_switch_fiber(&from.asan_fake_stack_, to.bottom(), to.size());
-#endif
-    previous = &from;
-    swapcontext(&from.context_, &to.context_);
-    from.arrived();
+    switch_over(from, to, false);
+  }
+
+  // The same from a fiber whose function is at its end.
+  static void leave_for_good(Fiber& from, Fiber& to) {
+    switch_over(from, to, true);
   }
 
   // The first thing that an entry function does.
@@ -92,6 +109,19 @@ class Fiber {
   }
 
  private:
+  static void switch_over(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
+#if MAGPIE_DETAIL_TSAN
+    if (from.tsan_ == nullptr) from.tsan_ = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(to.tsan_, 0);
+#endif
+#if MAGPIE_MODEL_ASAN
+    __sanitizer_start_switch_fiber(last ? nullptr : &from.asan_fake_stack_, to.bottom(), to.size());
+#endif
+    previous = &from;
+    swapcontext(&from.context_, &to.context_);
+    from.arrived();
+  }
+
   static constexpr std::size_t kStackSize = 256 * 1024;
 
   const void* bottom() const {

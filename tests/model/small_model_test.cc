@@ -49,8 +49,8 @@ Report exclude(int threads, unsigned preemptions) {
 }
 
 TEST(SpinLockModel, OneThreadIsInsideAtATime) {
-  expect_clean(exclude<Mutant::none>(2, 4));
-  expect_clean(exclude<Mutant::none>(3, 3));
+  expect_clean(exclude<Mutant::none>(2, bound(4)));
+  expect_clean(exclude<Mutant::none>(3, bound(3)));
 }
 
 TEST(SpinLockModelMutant, ALoadAndAStoreAreNotALock) {
@@ -58,7 +58,7 @@ TEST(SpinLockModelMutant, ALoadAndAStoreAreNotALock) {
 }
 
 TEST(SpinLockModel, WhoeverLocksLastMayDestroyIt) {
-  expect_clean(explore({.preemptions = 4}, [](Sim& sim) {
+  expect_clean(explore({.preemptions = bound(4)}, [](Sim& sim) {
     std::optional<SpinLock<SimEnv<>>> lock(std::in_place);
     int users = 2;
     for (int i = 0; i < 2; ++i) {
@@ -111,7 +111,7 @@ Report fire_against_leave(unsigned preemptions) {
 }
 
 TEST(TimerWordModel, AFrameThatLeavesIsNotTouchedAgain) {
-  expect_clean(fire_against_leave<Mutant::none>(4));
+  expect_clean(fire_against_leave<Mutant::none>(bound(4)));
 }
 
 TEST(TimerWordModelMutant, WithoutTheWaitTheFrameIsGoneWhileTheTimerFires) {
@@ -119,7 +119,7 @@ TEST(TimerWordModelMutant, WithoutTheWaitTheFrameIsGoneWhileTheTimerFires) {
 }
 
 TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
-  expect_clean(explore({.preemptions = 3}, [](Sim& sim) {
+  expect_clean(explore({.preemptions = bound(3)}, [](Sim& sim) {
     InjectionQueue<SimEnv<>> queue;
     std::array<Runnable, 4> runnables{};
     std::array<int, 4> out{};
