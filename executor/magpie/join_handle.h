@@ -74,7 +74,6 @@ class [[nodiscard("co_await it")]] JoinOperation : public Operation<JoinOperatio
 
   bool start() {
     TaskState<T>& state = handle_.require();
-    state.mark_observed();
     if (&TaskRecord::of(*this->scope()) == &state) throw_self_await();
     if (this->refused()) return false;
     if constexpr (!Move) this->fill = copy_now;

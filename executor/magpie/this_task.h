@@ -25,7 +25,7 @@ namespace detail {
 
 /// A scope that a deadline ends; found by this_task::deadline().
 struct DeadlineScope : Scope {
-  std::atomic<std::int64_t> deadline_ns{0};
+  std::atomic<std::int64_t> due_ns{0};
 };
 MAGPIE_EXPORT std::optional<Deadline> earliest_deadline(const Scope& scope) noexcept;
 

@@ -105,6 +105,8 @@ void ExecutorServices::retire_post() noexcept {
   poke();
 }
 
+void ExecutorServices::count_in() noexcept { shard_here().started.fetch_add(1, std::memory_order_seq_cst); }
+
 // seq_cst: pairs with wait_idle(): the watcher sees the raised count, or this sees the watcher.
 void ExecutorServices::poke() noexcept {
   if (watchers_.load(std::memory_order_seq_cst) == 0) [[likely]] return;
@@ -346,6 +348,7 @@ void ExecutorAccess::retire_post(Executor& executor) noexcept {
   services.retire_post();
   services.leave();
 }
+void ExecutorAccess::count_in(Executor& executor) noexcept { executor.services_->count_in(); }
 void ExecutorAccess::unobserved(Executor& executor, std::string_view name, std::exception_ptr error) noexcept {
   executor.services_->unobserved(name, std::move(error));
 }
@@ -358,11 +361,19 @@ void note_strand_moves(Executor& home, const Executor* from, const Executor* to)
   from == &home ? time->visit_begins() : time->visit_ends();
 }
 
-void note_task_ended_abroad(Executor& home) noexcept { note_strand_moves(home, nullptr, &home); }
+void note_task_ended_abroad(Executor& home) noexcept {
+  Executor* const here = current_executor();
+  note_strand_moves(home, here, &home);
+  ExecutorAccess::retire_post(*here);
+}
 
 // A child counts as what it is more abroad than its parent, who is still counted where it awaited.
 void note_strand_ended_abroad(const Join& join) noexcept {
-  note_strand_moves(*TaskRecord::of(join.scope).executor(), current_executor(), join.home);
+  Executor& own = *TaskRecord::of(join.scope).executor();
+  Executor* const here = current_executor();
+  note_strand_moves(own, here, join.home);
+  if (join.home != &own) ExecutorAccess::count_in(*join.home);
+  if (here != &own) ExecutorAccess::retire_post(*here);
 }
 
 void refuse_on_worker(const char* what) {

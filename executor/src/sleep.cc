@@ -62,7 +62,7 @@ std::optional<Deadline> earliest_deadline(const Scope& scope) noexcept {
     if (s->baggage() == ScopeBaggage::deadline) {
       // Relaxed: a deadline that is being rescheduled is either the old or the new one.
       const auto* const d = static_cast<const DeadlineScope*>(s);
-      earliest = std::min(earliest, d->deadline_ns.load(std::memory_order_relaxed));
+      earliest = std::min(earliest, d->due_ns.load(std::memory_order_relaxed));
     }
     if (s->kind() == ScopeKind::masked) break;
   }

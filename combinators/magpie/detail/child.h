@@ -28,7 +28,7 @@
 #include <magpie/detail/foreign.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/operation.h>
-#include <magpie/task.h>
+#include <magpie/detail/task_core.h>
 
 namespace magpie::detail {
 
@@ -103,10 +103,13 @@ struct OperationChild : Rec {
   OperationChild(OperationChild&& other) : Rec(), op(std::move(other.op)) {}
 
   /// True if it has ended already, its outcome in the slot. Otherwise the child may be gone when this returns.
-  bool start(Join& the_join, Arbiter* arbiter) noexcept {
+  bool start(Join& the_join, [[maybe_unused]] Arbiter* arbiter) noexcept {
     join = &the_join;
     op.prepare(&the_join.scope, resumed, this);
-    if (arbiter != nullptr) op.set_arbiter(arbiter, index);
+    // Only what takes something has to win first; what others take as well, a handle's result say, is settled at its end.
+    if constexpr (requires { Op::kTakes; }) {
+      if (arbiter != nullptr) op.set_arbiter(arbiter, index);
+    }
     try {
       if (op.start()) return false;
       op.finish(slot);

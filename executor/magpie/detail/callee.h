@@ -13,7 +13,7 @@
 #include <magpie/detail/foreign.h>
 #include <magpie/detail/operation.h>
 #include <magpie/detail/slot.h>
-#include <magpie/task.h>
+#include <magpie/detail/task_core.h>
 
 namespace magpie::detail {
 

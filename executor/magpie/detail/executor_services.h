@@ -52,6 +52,7 @@ class MAGPIE_EXPORT ExecutorServices {
   void retire(TaskRecord& record, SlotState outcome) noexcept;
   void admit_post(Executor& executor);
   void retire_post() noexcept;
+  void count_in() noexcept;
   void dump(std::ostream& out) const;
   std::uint64_t live() const noexcept;  // tasks and posted functions that have not ended
   void unobserved(std::string_view name, std::exception_ptr error) noexcept;

@@ -16,7 +16,7 @@
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/promise.h>
 #include <magpie/detail/slot.h>
-#include <magpie/task.h>
+#include <magpie/detail/task_core.h>
 
 namespace magpie::detail {
 

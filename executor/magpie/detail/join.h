@@ -50,6 +50,7 @@ struct Rec : Runnable {
   std::coroutine_handle<> (*begin)(Rec*) noexcept = nullptr;
   std::uint32_t carry = 0;  // units of the join that this child brings along, besides its own
   std::uint32_t index = 0;  // which child it is
+  std::uint32_t order = 0;  // the how-manieth to end, where the combinator counts that
 };
 
 struct Join : Runnable {

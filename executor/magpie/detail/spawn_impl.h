@@ -17,7 +17,7 @@
 #include <magpie/detail/foreign.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/join_handle.h>
-#include <magpie/task.h>
+#include <magpie/detail/task_core.h>
 
 namespace magpie {
 

@@ -1,0 +1,32 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Everything but status.h, tbb_executor.h and testing/, which a program includes where it needs them.
+
+#include <magpie/as_result.h>
+#include <magpie/blocking.h>
+#include <magpie/cancellation.h>
+#include <magpie/cancellation_token.h>
+#include <magpie/clock.h>
+#include <magpie/config.h>
+#include <magpie/errors.h>
+#include <magpie/event.h>
+#include <magpie/executor.h>
+#include <magpie/gather.h>
+#include <magpie/join_handle.h>
+#include <magpie/race.h>
+#include <magpie/result.h>
+#include <magpie/resume_on.h>
+#include <magpie/semaphore.h>
+#include <magpie/signals.h>
+#include <magpie/sleep.h>
+#include <magpie/spawn.h>
+#include <magpie/stats.h>
+#include <magpie/task.h>
+#include <magpie/task_group.h>
+#include <magpie/task_local.h>
+#include <magpie/this_task.h>
+#include <magpie/timeout.h>
+#include <magpie/topology.h>
+#include <magpie/work_stealing_executor.h>

@@ -1,0 +1,281 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// race and any: the first of several.
+//
+//     auto first = co_await race(fetch(a), fetch(b));   // Indexed<T>: first.index, first.value
+//     auto good = co_await any(fetch(a), fetch(b));     // the first that succeeds
+//
+//   race  the first to complete; if it failed or ended cancelled on its own, that is thrown
+//   any   the first to succeed; if none does, an ExceptionGroup of the failures in the order in which they came; CancelledError
+//         when all ended cancelled
+//
+// One atomic step decides who wins. Losers are cancelled and waited for; a loser's value is destroyed, or handed to the function
+// given to on_discard: `co_await race(a(), b()).on_discard([](std::size_t index, auto&& value) {...})`. An operation of this library
+// given directly (semaphore.acquire(), not a task around it) takes its permit or item only if it wins. A loser's error is dropped.
+//
+// Different types give Indexed<std::variant<...>>, one alternative per argument, void as std::monostate, references as
+// std::reference_wrapper. No arguments: std::invalid_argument. Cancellation point on entry; if the caller is cancelled before anybody
+// won, CancelledError. Starts when awaited; resumes where it was awaited.
+
+#include <atomic>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <stdexcept>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <magpie/config.h>
+#include <magpie/detail/child.h>
+#include <magpie/errors.h>
+#include <magpie/gather.h>
+
+namespace magpie {
+
+/// A value and which of the contestants it came from.
+template <class T>
+struct Indexed {
+  std::size_t index;
+  T value;
+};
+template <>
+struct Indexed<void> {
+  std::size_t index;
+};
+
+namespace detail {
+
+struct RaceJoin : Join {
+  RaceJoin() = default;
+  RaceJoin(RaceJoin&&) noexcept : Join() {}
+  Arbiter arbiter;
+  std::atomic<std::uint32_t> ended{0};  // how many failures so far, for their order
+
+  MAGPIE_EXPORT static void settle_race(Join* join, Rec* rec, SlotState outcome) noexcept;
+  MAGPIE_EXPORT static void settle_any(Join* join, Rec* rec, SlotState outcome) noexcept;
+};
+
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_empty_race(const char* what);
+/// Throws the group of what any's children failed with.
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_none_succeeded(std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures);
+
+enum class RaceKind : std::uint8_t { race, any };
+
+struct NoDiscard {};
+
+/// Whether all children give the same type, and what the combinator gives then.
+template <class... T>
+struct RaceValue {
+  static constexpr bool kSame = false;
+  template <class U>
+  using Alternative = std::conditional_t<std::is_lvalue_reference_v<U>, std::reference_wrapper<std::remove_reference_t<U>>, regular_t<U>>;
+  using type = std::variant<Alternative<T>...>;
+};
+template <class T, class... Same>
+  requires(std::same_as<T, Same> && ...)
+struct RaceValue<T, Same...> {
+  static constexpr bool kSame = true;
+  using type = T;
+};
+
+template <RaceKind Kind, class Children, class Discard>
+class RaceBase : public CombinatorBase {
+ public:
+  RaceBase(Children&& children, Discard&& discard) : children_(std::move(children)), discard_(std::forward<Discard>(discard)) {}
+  RaceBase(RaceBase&& other) : children_(std::move(other.children_)), discard_(std::forward<Discard>(other.discard_)) {}
+
+  bool await_ready() const {
+    if (children_.size() == 0) throw_empty_race(Kind == RaceKind::race ? "race()" : "any()");
+    return false;
+  }
+
+  template <class P>
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
+    Scope& outer = *awaiting.promise().scope;
+    if (outer.cancelled()) [[unlikely]] {
+      refused_ = outer.reason();
+      return awaiting;
+    }
+    entered_ = true;
+    join_.scope.enter(&outer, outer.task());
+    join_.units = static_cast<std::uint32_t>(children_.size());
+    join_.parent = awaiting;
+    join_.settle_values = true;
+    join_.settle = Kind == RaceKind::race ? &RaceJoin::settle_race : &RaceJoin::settle_any;
+    return start_join(join_, children_, &join_.arbiter);
+  }
+
+ protected:
+  /// After the join: the winner's index; throws if nobody won. Losers' values have been handed on.
+  std::uint32_t conclude() {
+    if (!entered_) [[unlikely]] throw CancelledError(std::move(refused_));
+    leave_scope(join_.scope);
+    const std::uint32_t winner = join_.arbiter.winner();
+    if constexpr (!std::same_as<Discard, NoDiscard>) {
+      children_.for_each([&](auto& child) {
+        if (child.index != winner && child.slot.state() == SlotState::value) hand_on(child);
+      });
+    }
+    if (winner == Arbiter::kNobody) throw_nobody_won();
+    return winner;
+  }
+
+  Children children_;
+  Discard discard_;
+
+ private:
+  template <class Child>
+  void hand_on(Child& child) {
+    using T = typename Child::value_type;
+    if constexpr (std::is_void_v<T>) {
+      if constexpr (std::invocable<Discard&, std::size_t>) std::invoke(discard_, static_cast<std::size_t>(child.index));
+    } else if constexpr (std::invocable<Discard&, std::size_t, T&&>) {
+      std::invoke(discard_, static_cast<std::size_t>(child.index), static_cast<T&&>(child.slot.value()));
+    }
+  }
+
+  [[noreturn]] MAGPIE_COLD void throw_nobody_won() {
+    std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures;
+    ReasonRef childs;
+    children_.for_each([&](auto& child) {
+      if (child.slot.state() == SlotState::error) failures.emplace_back(child.order, child.slot.error());
+      if (child.slot.state() == SlotState::cancelled && !childs) childs = child.slot.reason();
+    });
+    if (!failures.empty()) throw_none_succeeded(std::move(failures));
+    throw_join_cancelled(join_.scope, childs, ReasonRef::of_kind(CancelKind::lost_race));
+  }
+
+  RaceJoin join_;
+  ReasonRef refused_;
+  bool entered_ = false;
+};
+
+template <RaceKind Kind, class Discard, class... Child>
+class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Child...>, Discard> {
+  using Base = RaceBase<Kind, ChildPack<Child...>, Discard>;
+  using Value = RaceValue<typename Child::value_type...>;
+
+ public:
+  using value_type = Indexed<typename Value::type>;
+  using Base::Base;
+
+  value_type await_resume() {
+    const std::uint32_t winner = this->conclude();
+    return take(winner, std::index_sequence_for<Child...>());
+  }
+
+  /// What happens to the value of a child that succeeded and lost: fn(index, T&&).
+  template <class F>
+  auto on_discard(F&& fn) && {
+    return RacePack<Kind, F, Child...>(std::move(this->children_), std::forward<F>(fn));
+  }
+
+ private:
+  template <std::size_t... I>
+  value_type take(std::uint32_t winner, std::index_sequence<I...>) {
+    if constexpr (Value::kSame) {
+      using T = typename Value::type;
+      Slot<T>* slot = nullptr;
+      ((I == winner ? void(slot = &std::get<I>(this->children_.tuple()).slot) : void()), ...);
+      if constexpr (std::is_void_v<T>) {
+        slot->take();
+        return value_type{winner};
+      } else {
+        return value_type{winner, slot->take()};
+      }
+    } else {
+      // By a table, so that only the winner's branch makes a variant.
+      using Take = typename Value::type (*)(RacePack*);
+      static constexpr Take table[] = {&RacePack::take_alternative<I>...};
+      return value_type{winner, table[winner](this)};
+    }
+  }
+  template <std::size_t I>
+  static typename Value::type take_alternative(RacePack* self) {
+    return typename Value::type(std::in_place_index<I>, take_regular(std::get<I>(self->children_.tuple()).slot));
+  }
+};
+
+template <RaceKind Kind, class Discard, class Child>
+class [[nodiscard("co_await it")]] RaceVector : public RaceBase<Kind, ChildVector<Child>, Discard> {
+  using Base = RaceBase<Kind, ChildVector<Child>, Discard>;
+  using T = typename Child::value_type;
+
+ public:
+  using value_type = Indexed<T>;
+  using Base::Base;
+
+  value_type await_resume() {
+    const std::uint32_t winner = this->conclude();
+    Slot<T>& slot = this->children_.vector()[winner].slot;
+    if constexpr (std::is_void_v<T>) {
+      slot.take();
+      return value_type{winner};
+    } else {
+      return value_type{winner, slot.take()};
+    }
+  }
+
+  template <class F>
+  auto on_discard(F&& fn) && {
+    return RaceVector<Kind, F, Child>(std::move(this->children_), std::forward<F>(fn));
+  }
+};
+
+template <RaceKind Kind, class... A>
+auto race_as(A&&... given) {
+  if constexpr (sizeof...(A) == 1 && (ChildRange<A> && ...)) {
+    auto children = children_of(std::forward<A>(given)...);
+    using Child = typename std::remove_cvref_t<decltype(children.vector())>::value_type;
+    return RaceVector<Kind, NoDiscard, Child>(std::move(children), NoDiscard());
+  } else {
+    using Pack = ChildPack<child_t<A>...>;
+    return RacePack<Kind, NoDiscard, child_t<A>...>(Pack(std::in_place, std::forward<A>(given)...), NoDiscard());
+  }
+}
+
+/// race() and any() of nothing at all: an awaitable that throws.
+class [[nodiscard("co_await it")]] EmptyRace : public CombinatorBase {
+ public:
+  using value_type = Indexed<void>;
+  explicit EmptyRace(const char* what) noexcept : what_(what) {}
+  bool await_ready() const { throw_empty_race(what_); }
+  void await_suspend(std::coroutine_handle<>) const noexcept {}
+  value_type await_resume() const noexcept { return {}; }
+
+ private:
+  const char* what_;
+};
+
+}  // namespace detail
+
+/// The first to complete; see the head of the file.
+template <class... A>
+  requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
+auto race(A&&... tasks) {
+  if constexpr (sizeof...(A) == 0) {
+    return detail::EmptyRace("race()");
+  } else {
+    return detail::race_as<detail::RaceKind::race>(std::forward<A>(tasks)...);
+  }
+}
+
+/// The first to succeed; see the head of the file.
+template <class... A>
+  requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
+auto any(A&&... tasks) {
+  if constexpr (sizeof...(A) == 0) {
+    return detail::EmptyRace("any()");
+  } else {
+    return detail::race_as<detail::RaceKind::any>(std::forward<A>(tasks)...);
+  }
+}
+
+}  // namespace magpie

@@ -1,0 +1,122 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Semaphore: permits, handed out first in, first out.
+//
+//     Semaphore slots(10);
+//     Permit permit = co_await slots.acquire();   // given back when it goes out of scope
+//
+// No barging: while somebody waits, a released permit belongs to the oldest waiter; neither try_acquire nor a newcomer overtakes it,
+// and an acquire(n) at the head is not starved by smaller ones. A cancelled waiter leaves nothing behind; what was granted before
+// the cancellation is delivered. acquire is a cancellation point; in a cancelled scope it takes nothing, also if a permit is free.
+//
+// Threads: all members from any thread; the semaphore must outlive its waiters and permits.
+
+#include <cstddef>
+#include <optional>
+#include <utility>
+
+#include <magpie/config.h>
+#include <magpie/detail/operation.h>
+#include <magpie/detail/spin_lock.h>
+
+namespace magpie {
+
+class Semaphore;
+class BoundedSemaphore;
+
+/// Permits that somebody holds: given back by release() or the destructor.
+class [[nodiscard("the permit is given back when this object dies")]] Permit {
+ public:
+  Permit() noexcept = default;
+  Permit(Permit&& other) noexcept : semaphore_(std::exchange(other.semaphore_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+  Permit& operator=(Permit&& other) noexcept {
+    if (this != &other) {
+      release();
+      semaphore_ = std::exchange(other.semaphore_, nullptr);
+      count_ = std::exchange(other.count_, 0);
+    }
+    return *this;
+  }
+  ~Permit() { release(); }
+
+  /// Gives the permits back; a second call does nothing. From any thread.
+  MAGPIE_EXPORT void release() noexcept;
+  /// How many permits are held.
+  [[nodiscard]] std::size_t count() const noexcept { return count_; }
+
+  /// For the library.
+  Permit(Semaphore& semaphore, std::size_t count) noexcept : semaphore_(&semaphore), count_(count) {}
+
+ private:
+  Semaphore* semaphore_ = nullptr;
+  std::size_t count_ = 0;
+};
+
+namespace detail {
+
+class WakeList;
+
+class [[nodiscard("co_await it")]] AcquireOperation : public Operation<AcquireOperation, Permit> {
+ public:
+  static constexpr bool kTakes = true;
+  AcquireOperation(Semaphore& semaphore, std::size_t count) noexcept : semaphore_(&semaphore), count_(count) {
+    what = "a semaphore";
+  }
+  AcquireOperation(AcquireOperation&& other) noexcept
+      : Operation<AcquireOperation, Permit>(std::move(other)), semaphore_(other.semaphore_), count_(other.count_) {}
+  MAGPIE_EXPORT bool start();
+  MAGPIE_EXPORT void unqueue() noexcept;
+  void deposit(Slot<Permit>& slot) noexcept { slot.emplace(*semaphore_, count_); }
+  std::size_t count() const noexcept { return count_; }
+
+ private:
+  Semaphore* semaphore_;
+  std::size_t count_;
+};
+
+}  // namespace detail
+
+class MAGPIE_EXPORT Semaphore {
+ public:
+  /// std::invalid_argument above PTRDIFF_MAX.
+  explicit Semaphore(std::size_t permits);
+  Semaphore(const Semaphore&) = delete;
+  Semaphore& operator=(const Semaphore&) = delete;
+
+  /// Waits for n permits at once; acquire(0) completes at once. std::invalid_argument above PTRDIFF_MAX, or for a BoundedSemaphore
+  /// above its number.
+  detail::AcquireOperation acquire(std::size_t n = 1) noexcept { return detail::AcquireOperation(*this, n); }
+  /// Without waiting; nothing if somebody waits already.
+  [[nodiscard]] std::optional<Permit> try_acquire(std::size_t n = 1);
+  /// What is free now.
+  [[nodiscard]] std::size_t available() const noexcept;
+  /// More permits. std::invalid_argument if there would be more than PTRDIFF_MAX; of a BoundedSemaphore, past its initial value,
+  /// std::logic_error.
+  void add_permits(std::size_t n);
+
+ protected:
+  Semaphore(std::size_t permits, std::size_t most);
+
+ private:
+  friend class Permit;
+  friend class detail::AcquireOperation;
+  void give_back(std::size_t n) noexcept;
+  void serve(detail::WakeList& woken) noexcept;
+  void check(std::size_t n) const;
+
+  mutable detail::SpinLock<detail::StdEnv> lock_;
+  std::size_t free_;
+  const std::size_t most_;
+  std::size_t out_ = 0;  // held as permits
+  detail::BasicWaitQueue<detail::StdEnv> waiters_;
+};
+
+/// A semaphore that never has more permits than it began with: adding more is std::logic_error.
+class BoundedSemaphore : public Semaphore {
+ public:
+  explicit BoundedSemaphore(std::size_t permits) : Semaphore(permits, permits) {}
+};
+
+}  // namespace magpie

@@ -1,0 +1,342 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// task_group: a block that tasks are spawned into, and that ends when all of them have (a nursery).
+//
+//     co_await task_group([&](TaskGroup& group) -> Task<void> {
+//       group.spawn(worker("A"));
+//       group.spawn(worker("B"));
+//       co_return;
+//     });
+//
+// Children live in the group's scope and inherit its deadline and task-locals. The first failure cancels the other children and the
+// body; all are waited for; then one ExceptionGroup with every failure, the body's included and cancellations excluded, is thrown,
+// also when there is just one. A child that is cancelled by hand is no failure. group.cancel() ends the group without an error.
+// If the outer scope is cancelled, something was interrupted by it and nothing failed: CancelledError; if body and children all
+// returned values: the body's value.
+//
+// The safe pattern for what children use: objects outside the block outlive the children; the body's own locals do not, since
+// children may run on after the body has returned. Pass such things by value.
+//
+// The callable is moved in (or referenced, if an lvalue) and lives until the block has ended. Cancellation point on entry.
+// Threads: the TaskGroup may be used by the body, the children and what they start; by other threads only if they know that the
+// block has not ended. Finished children are not kept.
+
+#include <atomic>
+#include <concepts>
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <magpie/as_result.h>
+#include <magpie/cancellation.h>
+#include <magpie/config.h>
+#include <magpie/detail/body.h>
+#include <magpie/detail/spawn_impl.h>
+#include <magpie/detail/spin_lock.h>
+#include <magpie/errors.h>
+#include <magpie/join_handle.h>
+
+namespace magpie {
+
+class TaskGroup;
+template <class V>
+class ReadySignal;
+
+namespace detail {
+
+/// The block's bookkeeping: one unit for the body, one for each live child. The page: executor/JOIN.md, "groups".
+class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnable {
+ public:
+  GroupCore() noexcept;
+  GroupCore(const GroupCore&) = delete;
+  GroupCore& operator=(const GroupCore&) = delete;
+
+  void open(Scope& outer, std::coroutine_handle<> parent) noexcept;
+  Scope& scope() noexcept { return scope_; }
+  Executor& home() noexcept { return *home_; }
+
+  /// One more child; std::logic_error if the block has ended.
+  void add_unit();
+  void remove_unit() noexcept;
+  void fail(std::exception_ptr error, std::string_view who) noexcept;
+  void cancel(ReasonRef reason) noexcept { cancel_scope_now(scope_, std::move(reason)); }
+  void cancelled_by_group() noexcept { cancelled_.store(true, std::memory_order_relaxed); }
+  void note_interrupted() noexcept { interrupted_.store(true, std::memory_order_relaxed); }
+
+  /// After the join: throws the failures, or the outer cancellation if it interrupted something.
+  /// True if the group was cancelled by group.cancel().
+  bool conclude(SlotState body);
+
+  void* block = nullptr;  // the awaiter
+
+ private:
+  Scope scope_;
+  std::atomic<std::uint32_t> pending_{1};
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> interrupted_{false};  // a child ended cancelled
+  SpinLock<StdEnv> lock_;
+  std::vector<std::exception_ptr> errors_;  // in order of completion
+  bool lost_ = false;                       // a failure for which there was no memory
+  std::coroutine_handle<> parent_;
+  Executor* home_ = nullptr;
+};
+
+/// What start() and its child share.
+class MAGPIE_EXPORT StartCore : public TaskOwner {
+ public:
+  explicit StartCore(GroupCore& group) noexcept;
+  virtual ~StartCore() = default;
+
+  enum class Verdict : std::uint8_t { none, ready, failed, withdrawn };
+
+  /// True for the first who decides.
+  bool decide(Verdict verdict, std::exception_ptr error = {}) noexcept;
+  Verdict verdict() const noexcept;
+  std::exception_ptr error() const noexcept { return error_; }
+
+  /// Waits for the verdict.
+  class [[nodiscard]] Wait : public Operation<Wait, void> {
+   public:
+    explicit Wait(StartCore& core) noexcept : core_(&core) { what = "a child's ready signal"; }
+    Wait(Wait&& other) noexcept : Operation<Wait, void>(std::move(other)), core_(other.core_) {}
+    MAGPIE_EXPORT bool start() noexcept;
+    MAGPIE_EXPORT void unqueue() noexcept;
+    void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
+
+   private:
+    StartCore* core_;
+  };
+  Wait wait() noexcept { return Wait(*this); }
+
+  std::shared_ptr<StartCore> self;  // while the child is alive
+
+ private:
+  friend class Wait;
+  GroupCore& group_;
+  mutable SpinLock<StdEnv> lock_;
+  Verdict verdict_ = Verdict::none;
+  std::exception_ptr error_;
+  BasicWaitQueue<StdEnv> waiters_;
+};
+
+template <class V>
+class StartValue : public StartCore {
+ public:
+  using StartCore::StartCore;
+  std::optional<std::conditional_t<std::is_void_v<V>, std::monostate, V>> value;
+  std::atomic<bool> claimed{false};  // a value is being, or has been, set
+};
+
+template <class V, class F>
+class StartState final : public StartValue<V> {
+ public:
+  StartState(GroupCore& group, F&& f) : StartValue<V>(group), function(std::forward<F>(f)) {}
+  std::decay_t<F> function;
+};
+
+/// The V of a callable that takes a ReadySignal<V>.
+template <class F>
+struct SignalOf {};
+template <class R, class C, class V>
+struct SignalOf<R (C::*)(ReadySignal<V>) const> {
+  using type = V;
+};
+template <class R, class C, class V>
+struct SignalOf<R (C::*)(ReadySignal<V>)> {
+  using type = V;
+};
+template <class R, class V>
+struct SignalOf<R (*)(ReadySignal<V>)> {
+  using type = V;
+};
+template <class F>
+auto signal_of() {
+  using Plain = std::decay_t<F>;
+  if constexpr (requires { &Plain::operator(); }) {
+    return std::type_identity<typename SignalOf<decltype(&Plain::operator())>::type>();
+  } else {
+    return std::type_identity<typename SignalOf<Plain>::type>();
+  }
+}
+
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_second_signal();
+
+struct Deduced;
+
+}  // namespace detail
+
+/// How a started child says that it is ready. Copyable; may be set from any thread, once: a second time is InvalidStateError.
+template <class V>
+class ReadySignal {
+ public:
+  /// Lets group.start() return with the value. If start() was cancelled meanwhile it has no effect.
+  template <class U = V>
+    requires(!std::is_void_v<V> && std::constructible_from<V, U &&>)
+  void set(U&& value) const {
+    if (state_->claimed.exchange(true, std::memory_order_acq_rel)) detail::throw_second_signal();
+    state_->value.emplace(std::forward<U>(value));
+    state_->decide(detail::StartCore::Verdict::ready);
+  }
+  void set() const
+    requires std::is_void_v<V>
+  {
+    if (state_->claimed.exchange(true, std::memory_order_acq_rel)) detail::throw_second_signal();
+    state_->decide(detail::StartCore::Verdict::ready);
+  }
+
+  /// For the library.
+  explicit ReadySignal(std::shared_ptr<detail::StartValue<V>> state) noexcept : state_(std::move(state)) {}
+
+ private:
+  std::shared_ptr<detail::StartValue<V>> state_;
+};
+
+/// The block's own handle: valid until the block ends.
+class TaskGroup {
+ public:
+  TaskGroup(const TaskGroup&) = delete;
+  TaskGroup& operator=(const TaskGroup&) = delete;
+
+  /// Starts a child. In a group that is aborting it is accepted, born cancelled, and never runs. std::logic_error after the end.
+  template <detail::Awaitable A>
+  auto spawn(A&& task, SpawnOptions options = {}) {
+    auto owned = detail::as_task(std::forward<A>(task));
+    return add(std::move(owned), std::move(options), core_);
+  }
+
+  /// Starts a child and returns what it signals once it is ready; it then goes on in the group. A child that fails before it has
+  /// signalled gives its error to start() alone; one that ends without a signal: std::logic_error. If start() is cancelled, it
+  /// takes the child along. `f(ReadySignal<V>) -> Task<void>`.
+  template <class V = detail::Deduced, class F>
+  auto start(F&& f, std::string name = {}) {
+    if constexpr (std::same_as<V, detail::Deduced>) {
+      using W = typename decltype(detail::signal_of<F>())::type;
+      return start_child<W>(std::make_shared<detail::StartState<W, F>>(core_, std::forward<F>(f)), std::move(name));
+    } else {
+      return start_child<V>(std::make_shared<detail::StartState<V, F>>(core_, std::forward<F>(f)), std::move(name));
+    }
+  }
+
+  /// Ends the group: children and body are cancelled, and it is no error.
+  void cancel() noexcept {
+    core_.cancelled_by_group();
+    core_.cancel(detail::ReasonRef::of_kind(CancelKind::group_cancelled));
+  }
+  /// Whether the group is being cancelled, for whatever reason.
+  [[nodiscard]] bool cancelled() const noexcept { return const_cast<detail::GroupCore&>(core_).scope().cancelled(); }
+
+  /// For the library.
+  TaskGroup() = default;
+  detail::GroupCore& core() noexcept { return core_; }
+
+ private:
+  template <class T>
+  JoinHandle<T> add(Task<T>&& task, SpawnOptions&& options, detail::TaskOwner& owner) {
+    core_.add_unit();
+    try {
+      return detail::Spawner::spawn<T>(core_.home(), std::move(task), std::move(options), &core_.scope(), &owner);
+    } catch (...) {
+      core_.remove_unit();
+      throw;
+    }
+  }
+
+  template <class V, class State>
+  Task<V> start_child(std::shared_ptr<State> state, std::string name) {
+    JoinHandle<void> child = add(state->function(ReadySignal<V>(state)), SpawnOptions(std::move(name)), hold(*state, state));
+    Result<void> waited = co_await as_result(state->wait());
+    if (!waited) {
+      // Cancelled: unless the signal came first, the child goes too.
+      if (state->decide(detail::StartCore::Verdict::withdrawn)) {
+        child.cancel();
+        co_await uncancellable(as_result(child));
+        waited.value();  // throws CancelledError
+      }
+    }
+    if (state->verdict() == detail::StartCore::Verdict::failed) std::rethrow_exception(state->error());
+    if constexpr (!std::is_void_v<V>) co_return std::move(*state->value);
+  }
+  static detail::TaskOwner& hold(detail::StartCore& core, std::shared_ptr<detail::StartCore> self) noexcept {
+    core.self = std::move(self);
+    return core;
+  }
+
+  detail::GroupCore core_;
+};
+
+namespace detail {
+
+template <class F>
+class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
+ public:
+  using value_type = typename Body<F, TaskGroup>::value_type;
+  explicit TaskGroupBlock(F&& body) : body_(std::forward<F>(body)) {}
+  TaskGroupBlock(TaskGroupBlock&& other) : body_(std::move(other.body_)) {}
+
+  bool await_ready() const noexcept { return false; }
+  template <class P>
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
+    Scope& outer = *awaiting.promise().scope;
+    if (outer.cancelled()) {
+      refused_ = outer.reason();
+      return awaiting;
+    }
+    GroupCore& core = group_.core();
+    core.open(outer, awaiting);
+    core.ended = body_ended;
+    core.block = this;
+    entered_ = true;
+    const auto started = body_.start(group_, core.scope(), Continuation::to(static_cast<EndSink*>(&core)));
+    return started ? transfer(started) : body_ended(&core, body_.slot.state());
+  }
+  value_type await_resume() {
+    if (!entered_) throw CancelledError(std::move(refused_));
+    Slot<value_type>& slot = body_.slot;
+    const bool ended_by_cancel = group_.core().conclude(slot.state());
+    if constexpr (std::is_void_v<value_type>) {
+      if (ended_by_cancel && slot.state() == SlotState::cancelled) return;
+    }
+    return slot.take();
+  }
+
+ private:
+  static std::coroutine_handle<> body_ended(EndSink* sink, SlotState outcome) noexcept {
+    auto* const core = static_cast<GroupCore*>(sink);
+    auto* const self = block_of(core);
+    if (outcome == SlotState::error) core->fail(self->body_.slot.error(), "the group's body");
+    // A body that was cancelled on its own takes the children along.
+    if (outcome == SlotState::cancelled) core->cancel(ReasonRef::of_kind(CancelKind::group_cancelled));
+    core->remove_unit();
+    return std::noop_coroutine();
+  }
+  static TaskGroupBlock* block_of(GroupCore* core) noexcept {
+    return static_cast<TaskGroupBlock*>(core->block);
+  }
+
+  Body<F, TaskGroup> body_;
+  TaskGroup group_;
+  ReasonRef refused_;
+  bool entered_ = false;
+};
+
+}  // namespace detail
+
+/// Runs body(TaskGroup&) -> Task<R> and gives its R once all children have ended; see the head of the file.
+template <class F>
+  requires detail::BodyOf<F, TaskGroup>
+auto task_group(F&& body) {
+  return detail::TaskGroupBlock<F>(std::forward<F>(body));
+}
+
+}  // namespace magpie

@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <string>
+
+#include <magpie/race.h>
+
+namespace magpie::detail {
+
+void RaceJoin::settle_race(Join* base, Rec* rec, SlotState outcome) noexcept {
+  auto* const join = static_cast<RaceJoin*>(base);
+  // Who was cancelled with the race, or with somebody further out, has not completed.
+  if (outcome != SlotState::value && outcome != SlotState::error && join->scope.cancelled()) return;
+  // An operation that takes something has won already, before it took it.
+  if (!join->arbiter.win(rec->index) && join->arbiter.winner() != rec->index) return;
+  cancel_scope_now(join->scope, ReasonRef::of_kind(CancelKind::lost_race));
+}
+
+void RaceJoin::settle_any(Join* base, Rec* rec, SlotState outcome) noexcept {
+  auto* const join = static_cast<RaceJoin*>(base);
+  if (outcome != SlotState::value) {
+    rec->order = join->ended.fetch_add(1, std::memory_order_relaxed);  // published with the child's unit
+    return;
+  }
+  if (!join->arbiter.win(rec->index) && join->arbiter.winner() != rec->index) return;
+  cancel_scope_now(join->scope, ReasonRef::of_kind(CancelKind::lost_race));
+}
+
+void throw_empty_race(const char* what) {
+  throw std::invalid_argument(std::string(what) + " needs at least one contestant: of none, none can be first");
+}
+
+void throw_none_succeeded(std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures) {
+  std::sort(failures.begin(), failures.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<std::exception_ptr> errors;
+  errors.reserve(failures.size());
+  for (auto& [order, error] : failures) errors.push_back(std::move(error));
+  throw ExceptionGroup("none of the contestants succeeded", std::move(errors));
+}
+
+}  // namespace magpie::detail

@@ -1,0 +1,145 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <new>
+#include <stdexcept>
+
+#include <magpie/detail/executor_core.h>
+#include <magpie/detail/wake_list.h>
+#include <magpie/task_group.h>
+
+namespace magpie::detail {
+
+GroupCore::GroupCore() noexcept {
+  child_ended = [](TaskOwner* owner, TaskRecord& record) noexcept {
+    auto* const self = static_cast<GroupCore*>(owner);
+    if (record.outcome() == SlotState::error) {
+      std::string name;
+      try {
+        name = record.name();
+      } catch (...) {
+      }
+      self->fail(record.error(), name);
+    } else if (record.outcome() == SlotState::cancelled) {
+      self->note_interrupted();
+    }
+    self->remove_unit();
+  };
+}
+
+void GroupCore::open(Scope& outer, std::coroutine_handle<> parent) noexcept {
+  scope_.enter(&outer, outer.task());
+  parent_ = parent;
+  home_ = current_executor();
+}
+
+void GroupCore::add_unit() {
+  std::uint32_t pending = pending_.load(std::memory_order_relaxed);
+  do {
+    if (pending == 0) {
+      throw std::logic_error("this task group has ended: spawn from its body, from its children, or while one of them runs");
+    }
+  } while (!pending_.compare_exchange_weak(pending, pending + 1, std::memory_order_relaxed));
+}
+
+void GroupCore::remove_unit() noexcept {
+  // acq_rel: releases what this child wrote; the last one acquires it from all. After it the block may be gone.
+  Executor* const home = home_;
+  if (pending_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  run = [](Runnable* node) noexcept {
+    auto* const self = static_cast<GroupCore*>(node);
+    resume_strand(self->parent_, self->scope_.parent());
+  };
+  home->schedule(*this);
+}
+
+void GroupCore::fail(std::exception_ptr error, std::string_view who) noexcept {
+  {
+    std::lock_guard guard(lock_);
+    try {
+      errors_.push_back(error);
+    } catch (...) {
+      lost_ = true;  // without memory for one more, the earlier ones must do
+    }
+  }
+  cancel_scope_now(scope_, ReasonRef::sibling_failed(who, std::move(error)));
+}
+
+bool GroupCore::conclude(SlotState body) {
+  const bool by_group = cancelled_.load(std::memory_order_relaxed);
+  leave_scope(scope_);
+  if (errors_.empty() && lost_) throw std::bad_alloc();
+  if (!errors_.empty()) {
+    const std::string message = errors_.size() == 1 ? "a task of the group failed" : "several tasks of the group failed";
+    throw ExceptionGroup(message, std::move(errors_));
+  }
+  const bool interrupted = body == SlotState::cancelled || interrupted_.load(std::memory_order_relaxed);
+  if (interrupted && scope_.cancelled_from_outside()) throw CancelledError(scope_.outside_reason());
+  return by_group;
+}
+
+StartCore::StartCore(GroupCore& group) noexcept : group_(group) {
+  child_ended = [](TaskOwner* owner, TaskRecord& record) noexcept {
+    auto* const self = static_cast<StartCore*>(owner);
+    GroupCore& group = self->group_;
+    const std::shared_ptr<StartCore> keep = std::move(self->self);
+    std::exception_ptr error = record.error();
+    if (record.outcome() == SlotState::value) {
+      error = std::make_exception_ptr(
+          std::logic_error("the child of group.start() ended without calling its ReadySignal's set()"));
+    } else if (record.outcome() == SlotState::cancelled) {
+      error = std::make_exception_ptr(CancelledError(CancelReason{CancelKind::requested, "the started child was cancelled before it was ready"}));
+    }
+    // Before the signal the failure is start()'s alone.
+    if (!self->decide(Verdict::failed, std::move(error)) && self->verdict() == Verdict::ready) {
+      group.child_ended(&group, record);
+      return;
+    }
+    if (record.outcome() == SlotState::error && self->verdict() == Verdict::withdrawn) {
+      group.child_ended(&group, record);  // a real error is never hidden by the cancellation of start()
+      return;
+    }
+    group.remove_unit();
+  };
+}
+
+bool StartCore::decide(Verdict verdict, std::exception_ptr error) noexcept {
+  WakeList woken;
+  {
+    std::lock_guard guard(lock_);
+    if (verdict_ != Verdict::none) return false;
+    verdict_ = verdict;
+    error_ = std::move(error);
+    while (!waiters_.empty()) woken.claim_front(waiters_);
+  }
+  woken.wake_all();
+  return true;
+}
+
+StartCore::Verdict StartCore::verdict() const noexcept {
+  std::lock_guard guard(lock_);
+  return verdict_;
+}
+
+bool StartCore::Wait::start() noexcept {
+  if (refused()) return false;
+  std::lock_guard guard(core_->lock_);
+  if (core_->verdict_ != Verdict::none) {
+    complete_at_once();
+    return false;
+  }
+  if (!park()) return false;
+  core_->waiters_.push_back(*this);
+  return true;
+}
+
+void StartCore::Wait::unqueue() noexcept {
+  std::lock_guard guard(core_->lock_);
+  core_->waiters_.forget(*this);
+}
+
+void throw_second_signal() {
+  throw InvalidStateError("this ReadySignal was set before: a child signals that it is ready once");
+}
+
+}  // namespace magpie::detail

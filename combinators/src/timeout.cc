@@ -1,0 +1,87 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <mutex>
+
+#include <magpie/detail/executor_core.h>
+#include <magpie/timeout.h>
+
+namespace magpie::detail {
+
+bool DeadlineTimer::open(Scope& outer, std::int64_t ns, bool relative) noexcept {
+  timers_ = &ExecutorAccess::timers(*current_executor());
+  if (ns == kNeverNs) {
+    open_without_deadline(outer);
+    return true;
+  }
+  const std::int64_t now = timers_->now_ns();
+  const std::int64_t due = relative ? to_ns(deadline_after(from_ns(now), std::chrono::nanoseconds(ns))) : ns;
+  if (due <= now) return false;
+  enter(&outer, outer.task(), ScopeKind::plain, ScopeBaggage::deadline);
+  due_ns.store(due, std::memory_order_relaxed);
+  shard = &timers_->shard_here();
+  if (due != kNeverNs) {
+    {
+      std::lock_guard guard(shard->lock);
+      arm(due);
+    }
+    timers_->armed(due);
+  }
+  return true;
+}
+
+void DeadlineTimer::open_without_deadline(Scope& outer) noexcept {
+  timers_ = &ExecutorAccess::timers(*current_executor());
+  enter(&outer, outer.task(), ScopeKind::plain, ScopeBaggage::deadline);
+  due_ns.store(kNeverNs, std::memory_order_relaxed);
+  shard = &timers_->shard_here();
+}
+
+// Under the shard's lock.
+void DeadlineTimer::arm(std::int64_t ns) noexcept {
+  claim = [](Timer* timer) noexcept {
+    auto* const self = static_cast<DeadlineTimer*>(timer);
+    if (!self->word_.begin_fire()) return false;
+    self->expired_.store(true, std::memory_order_release);  // pairs with expired()
+    return true;
+  };
+  fire = [](Timer* timer) noexcept {
+    auto* const self = static_cast<DeadlineTimer*>(timer);
+    cancel_scope_now(*self, ReasonRef::of_kind(CancelKind::timeout));
+    self->word_.end_fire();  // the last touch
+  };
+  deadline_ns = ns;
+  Timers::arm(*shard, *this);
+}
+
+void DeadlineTimer::close() noexcept {
+  if (Timer::fire != nullptr) {
+    {
+      std::lock_guard guard(shard->lock);
+      Timers::disarm(*shard, *this);
+    }
+    word_.disarm();
+  }
+  leave_scope(*this);
+}
+
+bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
+  {
+    std::lock_guard guard(shard->lock);
+    if (expired_.load(std::memory_order_relaxed)) return false;
+    if (Timer::fire != nullptr) Timers::disarm(*shard, *this);
+    due_ns.store(ns, std::memory_order_relaxed);
+    if (ns == kNeverNs) return true;
+    arm(ns);
+  }
+  timers_->armed(ns);
+  return true;
+}
+
+void throw_timed_out() { throw TimeoutError("the deadline passed before the task had ended"); }
+
+std::exception_ptr make_timed_out() noexcept {
+  return std::make_exception_ptr(TimeoutError("the deadline passed before the task had ended"));
+}
+
+}  // namespace magpie::detail

@@ -1,0 +1,127 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The class Task<T> and its awaiter; the page for users is <magpie/task.h>.
+
+#include <coroutine>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
+
+#include <magpie/config.h>
+#include <magpie/detail/awaitable.h>
+#include <magpie/detail/promise.h>
+#include <magpie/errors.h>
+#include <magpie/result.h>
+
+namespace magpie {
+
+namespace detail {
+
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_moved_from_task();
+
+/// An unstarted coroutine frame and its owner. Releasing it starts it, or hands it on.
+template <class T>
+class TaskFrame {
+ public:
+  using Handle = std::coroutine_handle<TaskPromise<T>>;
+
+  TaskFrame() noexcept = default;
+  explicit TaskFrame(Handle handle) noexcept : handle_(handle) {}
+  TaskFrame(TaskFrame&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  TaskFrame& operator=(TaskFrame&& other) noexcept {
+    if (this != &other) {
+      reset();
+      handle_ = std::exchange(other.handle_, nullptr);
+    }
+    return *this;
+  }
+  ~TaskFrame() { reset(); }
+
+  explicit operator bool() const noexcept { return handle_ != nullptr; }
+  void require() const {
+    if (handle_ == nullptr) [[unlikely]] throw_moved_from_task();
+  }
+
+  /// Tells the frame where it stands, whom it tells, and where its outcome goes; the caller resumes it.
+  std::coroutine_handle<> bind(Scope& scope, Continuation continuation, Slot<T>& slot) noexcept {
+    auto& promise = handle_.promise();
+    promise.scope = &scope;
+    promise.continuation = continuation;
+    promise.slot = &slot;
+    return std::exchange(handle_, nullptr);
+  }
+
+ private:
+  void reset() noexcept {
+    if (handle_ != nullptr) handle_.destroy();
+  }
+  Handle handle_ = nullptr;
+};
+
+template <class T>
+class TaskAwaiter {
+ public:
+  explicit TaskAwaiter(TaskFrame<T>&& frame) noexcept : frame_(std::move(frame)) {}
+  TaskAwaiter(TaskAwaiter&&) = delete;
+
+  bool await_ready() const {
+    frame_.require();
+    return false;
+  }
+  template <class P>
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
+    static_assert(std::derived_from<P, PromiseBase>,
+                  "a magpie::Task can be awaited inside a magpie::Task only; elsewhere use run() or spawn()");
+    return transfer(frame_.bind(*awaiting.promise().scope, Continuation::to(awaiting), slot_));
+  }
+  T await_resume() { return slot_.take(); }
+
+ private:
+  TaskFrame<T> frame_;
+  Slot<T> slot_;
+};
+
+}  // namespace detail
+
+/// A lazily started coroutine that gives a T: an object (move-only and not default-constructible too), a reference or void.
+template <class T>
+class Task {
+ public:
+  using promise_type = detail::TaskPromise<T>;
+  using value_type = T;
+
+  /// Empty, as after a move: it can be assigned to and destroyed.
+  Task() noexcept = default;
+  /// Destroying a task that was never started frees it: its body never runs.
+  ~Task() = default;
+  Task(Task&&) noexcept = default;
+  Task& operator=(Task&&) noexcept = default;
+
+  /// Runs the task here and now, as part of the awaiting one.
+  detail::TaskAwaiter<T> operator co_await() && noexcept { return detail::TaskAwaiter<T>(std::move(frame_)); }
+  /// A task is awaited once: write `co_await std::move(task)`.
+  detail::TaskAwaiter<T> operator co_await() & = delete;
+
+  /// Whether there is a coroutine in it.
+  explicit operator bool() const noexcept { return static_cast<bool>(frame_); }
+
+  /// For the library.
+  detail::TaskFrame<T> take_frame() && noexcept { return std::move(frame_); }
+
+ private:
+  friend class detail::TaskPromiseBase<T>;
+  explicit Task(std::coroutine_handle<promise_type> handle) noexcept : frame_(handle) {}
+  detail::TaskFrame<T> frame_;
+};
+
+namespace detail {
+
+template <class T>
+Task<T> TaskPromiseBase<T>::get_return_object() noexcept {
+  return Task<T>(std::coroutine_handle<TaskPromise<T>>::from_promise(static_cast<TaskPromise<T>&>(*this)));
+}
+
+}  // namespace detail
+}  // namespace magpie

@@ -1,0 +1,21 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// on_signal({SIGINT, SIGTERM}): a token that the first of these signals cancels; a second one has its default effect, so that an
+// impatient user can still end a program that does not end by itself.
+//
+// The reason names the signal. Callbacks run on a thread of the library's own, never in the signal handler. The handlers stay for
+// the rest of the process; a signal that is asked for again gets a fresh first time.
+// Errors: std::system_error if a handler or the thread cannot be set up; std::invalid_argument without signals.
+
+#include <initializer_list>
+
+#include <magpie/cancellation_token.h>
+#include <magpie/config.h>
+
+namespace magpie {
+
+MAGPIE_EXPORT CancellationToken on_signal(std::initializer_list<int> signals);
+
+}  // namespace magpie
