@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <optional>
 
 #include "sim.h"
@@ -151,9 +152,9 @@ Report park_against_push(Options options, std::uintptr_t items, int parkers, boo
 
     sim.spawn([&, items] {
       for (std::uintptr_t item = 1; item <= items; ++item) {
-        sim.check(deque.owner().push(item), "push failed");  // N1, and N2, the light fence
+        sim.check(deque.owner().push(item), "push failed");  // P6, with the light fence
         if constexpr (kPush == Push::sound) {
-          if (attention.load(relaxed) != 0) sleepers.notify_one();  // N3
+          if (attention.load(relaxed) != 0) sleepers.notify_one();  // P6, P2
         }
       }
     });
@@ -179,19 +180,19 @@ Report park_against_push(Options options, std::uintptr_t items, int parkers, boo
             Env::heavy_fence();
             if (look()) continue;
           }
-          attention.fetch_add(1, seq_cst);      // K0
-          const auto key = sleepers.prepare();  // K1
-          // K2. A short park does without the heavy fence: it ends by itself.
+          attention.fetch_add(1, seq_cst);      // P1
+          const auto key = sleepers.prepare();  // P1
+          // P3. A short park does without the heavy fence: it ends by itself.
           if (kPark != Park::without_heavy_fence && !short_park) Env::heavy_fence();
           const bool rescan = kPark == Park::sound || kPark == Park::without_heavy_fence;
           if (taken >= items || (rescan && look())) {
-            sleepers.cancel(key);  // K4
+            sleepers.cancel(key);
             attention.fetch_sub(1, seq_cst);
             continue;
           }
           const std::optional<std::uint64_t> deadline =
               short_park ? std::optional<std::uint64_t>(sim.now_ns() + 50) : std::nullopt;
-          short_park = sleepers.wait(key, deadline) && timed;  // K3
+          short_park = sleepers.wait(key, deadline) && timed;
           attention.fetch_sub(1, seq_cst);
         }
         // Whoever took the last item tells the others, which is this model's shutdown.
@@ -234,6 +235,133 @@ TEST(ParkingModelMutant, ARescanBeforeCountingInIsTooEarly) {
 
 TEST(ParkingModelMutant, APusherThatDoesNotLookWakesNobody) {
   hunt(park_against_push<Park::sound, Push::without_looking>({.preemptions = 3}, 2, 1));
+}
+
+// ---- parking with one bit ----
+//
+// As the workers do it: attention holds one bit, "somebody sleeps and nobody has been woken since".
+// Whoever takes it away wakes one sleeper, so that a worker that pushes often calls at most once;
+// who was woken puts the bit back before it runs what it found.
+
+enum class Bit {
+  sound,
+  without_heavy_fence,
+  without_rescan,
+  without_passing_on,
+  passing_on_without_heavy_fence,
+  bit_after_rescan,
+};
+
+// Each parker takes one item and is then busy for ever, so every one of them must be woken.
+template <Bit kBit>
+Report one_item_each(Options options, int pushers, int each, int stages = 2) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<>;
+    constexpr std::uint32_t kSleepers = 1;
+    std::deque<Deque<Env>> deques;
+    for (int i = 0; i < pushers; ++i) deques.emplace_back(2);
+    EventCount<Env> sleepers;
+    Env::Atomic<std::uint32_t> attention(0);
+
+    const auto wake_one = [&] {  // P2
+      if ((attention.fetch_and(~kSleepers, seq_cst) & kSleepers) != 0) sleepers.notify_one();
+    };
+    const auto work_in_sight = [&] {
+      for (const Deque<Env>& deque : deques) {
+        if (deque.size_hint() != 0) return true;
+      }
+      return false;
+    };
+
+    for (int i = 0; i < pushers; ++i) {
+      sim.spawn([&, i, each] {
+        Deque<Env>& mine = deques[static_cast<std::size_t>(i)];
+        for (int n = 0; n < each; ++n) {
+          sim.check(mine.owner().push(1), "push failed");              // P6
+          if ((attention.load(relaxed) & kSleepers) != 0) wake_one();  // P6
+        }
+      });
+    }
+    for (int i = 0; i < pushers * each; ++i) {
+      sim.spawn([&, stages] {
+        bool woken = false;
+        const auto steal = [&] {
+          for (Deque<Env>& deque : deques) {
+            if (deque.size_hint() != 0 && deque.thief().steal().item != 0) return true;
+          }
+          return false;
+        };
+        while (!steal()) {
+          if (work_in_sight()) {
+            Env::yield_thread();
+            continue;
+          }
+          woken = true;
+          bool notified = false;
+          for (int stage = 2 - stages; stage < 2 && !notified; ++stage) {
+            const auto key = sleepers.prepare();                                        // P1
+            if (kBit != Bit::bit_after_rescan) attention.fetch_or(kSleepers, seq_cst);  // P1
+            if (stage == 1 && kBit != Bit::without_heavy_fence) Env::heavy_fence();     // P3
+            if (kBit != Bit::without_rescan && work_in_sight()) {                       // P4
+              sleepers.cancel(key);
+              break;
+            }
+            if (kBit == Bit::bit_after_rescan) attention.fetch_or(kSleepers, seq_cst);
+            notified = sleepers.wait(
+                key, stage == 0 ? std::optional<std::uint64_t>(sim.now_ns() + 50) : std::nullopt);
+          }
+        }
+        if (kBit != Bit::without_passing_on && woken && sleepers.waiters() != 0) {  // P5
+          attention.fetch_or(kSleepers, seq_cst);
+          if (kBit != Bit::passing_on_without_heavy_fence) Env::heavy_fence();
+          if (work_in_sight()) wake_one();
+        }
+      });
+    }
+    sim.run();
+  });
+}
+
+TEST(ParkingBitModel, EachOfTwoSleepersIsWokenForItsItem) {
+  expect_clean(one_item_each<Bit::sound>({.preemptions = bound(3)}, 1, 2, 1));
+}
+
+TEST(ParkingBitModel, TwoPushersWakeTwoSleepers) {
+  expect_clean(one_item_each<Bit::sound>({.preemptions = bound(2)}, 2, 1, 1));
+}
+
+TEST(ParkingBitModel, AShortParkComesBeforeTheLongOne) {
+  expect_clean(one_item_each<Bit::sound>({.preemptions = 1}, 1, 2, 2));
+}
+
+TEST(ParkingBitModel, ManyMoreInRandomSchedules) {
+  for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
+    const Report report = one_item_each<Bit::sound>(
+        {.strategy = strategy, .executions = 30'000, .pct_depth = 4, .pct_length = 300}, 2, 2);
+    EXPECT_TRUE(report.passed()) << report;
+  }
+}
+
+TEST(ParkingBitModelMutant, WithoutTheHeavyFenceAPushIsOverlooked) {
+  hunt(one_item_each<Bit::without_heavy_fence>({.preemptions = 3}, 1, 2, 1));
+}
+
+TEST(ParkingBitModelMutant, WithoutARescanAPushIsOverlooked) {
+  hunt(one_item_each<Bit::without_rescan>({.preemptions = 3}, 1, 2, 1));
+}
+
+TEST(ParkingBitModelMutant, WhoIsWokenMustPassItOn) {
+  hunt(one_item_each<Bit::without_passing_on>({.preemptions = 3}, 1, 2, 1));
+}
+
+// The second push found no bit, and its item is still under way to memory when the one that was
+// woken for the first looks for more.
+TEST(ParkingBitModelMutant, WhoPassesItOnWithoutAHeavyFenceOverlooksAPush) {
+  hunt(one_item_each<Bit::passing_on_without_heavy_fence>({.preemptions = 3}, 1, 2, 1));
+}
+
+TEST(ParkingBitModelMutant, ABitThatIsSetAfterTheRescanComesTooLate) {
+  hunt(one_item_each<Bit::bit_after_rescan>({.preemptions = 3}, 1, 2, 1));
 }
 
 }  // namespace

@@ -172,7 +172,7 @@ template <class Env>
 class Deque<Env>::Owner {
  public:
   // False: no memory to grow, and nothing was pushed. Ends with the light fence, so that a relaxed
-  // look at the word of attention may follow (PARKING.md, step N2).
+  // look at the word of attention may follow (PARKING.md, step P6).
   [[nodiscard("an item that was not pushed must run elsewhere")]] bool push(
       std::uintptr_t item) const noexcept {
     return deque_->push(item);
@@ -251,20 +251,20 @@ inline bool Deque<Env>::push(std::uintptr_t item) noexcept {
   if (bottom == limit_) [[unlikely]] {
     return push_after_making_room(item);
   }
-  slots_[bottom & mask_].store(item, std::memory_order_relaxed);  // P1
-  // P2. Release: pairs with the acquire load of bottom_ in step S4, for the slot and for what the
+  slots_[bottom & mask_].store(item, std::memory_order_relaxed);  // D1
+  // D2. Release: pairs with the acquire load of bottom_ in step S4, for the slot and for what the
   // item refers to. Every store to bottom_ is a release, also those that lower it: a thief may read
   // any of them, and a relaxed store would not pass on the pushes that came before it.
   bottom_.store(bottom + 1, Env::mutant(Mutant::deque_relaxed_push) ? std::memory_order_relaxed
                                                                     : std::memory_order_release);
-  Env::light_fence();  // P3
+  Env::light_fence();  // D3
   return true;
 }
 
 template <class Env>
 inline std::uintptr_t Deque<Env>::pop() noexcept {
   const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed) - 1;
-  bottom_.store(bottom, std::memory_order_release);  // O1; release: see P2
+  bottom_.store(bottom, std::memory_order_release);  // O1; release: see D2
   Env::compiler_barrier();                           // O2, half of the heavy fence in step S2
   // O3. Acquire: pairs with the compare-and-swap in S6: the thief is done with its slot.
   const Word top = top_.load(std::memory_order_acquire);
@@ -287,7 +287,7 @@ template <class Env>
 [[gnu::noinline]] std::uintptr_t Deque<Env>::pop_carefully(std::uint64_t bottom,
                                                            Word top) noexcept {
   if (mode_of(top) == Mode::biased) {
-    bottom_.store(bottom + 1, std::memory_order_release);  // O5; release: see P2
+    bottom_.store(bottom + 1, std::memory_order_release);  // O5; release: see D2
     return 0;
   }
   ++fenced_pops_;
@@ -308,11 +308,11 @@ template <class Env>
     if (top_.compare_exchange_strong(top, with_index(top, bottom + 1), std::memory_order_seq_cst,
                                      std::memory_order_acquire)) {
       ++own_takes_;
-      bottom_.store(bottom + 1, std::memory_order_release);  // release: see P2
+      bottom_.store(bottom + 1, std::memory_order_release);  // release: see D2
       return slots_[bottom & mask_].load(std::memory_order_relaxed);
     }
   }
-  bottom_.store(bottom + 1, std::memory_order_release);  // O9; release: see P2
+  bottom_.store(bottom + 1, std::memory_order_release);  // O9; release: see D2
   return 0;
 }
 
@@ -406,7 +406,7 @@ template <class Env>
   if (index_of(top) != bottom || mode_of(top) == Mode::revoking) return;
   // B2. Bottom first: with an old top, thieves find the deque empty; then a new epoch, so that they
   // fail in S6 if they come with an old word.
-  bottom_.store(kFirstIndex, std::memory_order_release);  // release: see P2
+  bottom_.store(kFirstIndex, std::memory_order_release);  // release: see D2
   const Word restarted = pack(mode_of(top), next_epoch(top), kFirstIndex);
   if (!top_.compare_exchange_strong(top, restarted, std::memory_order_seq_cst,
                                     std::memory_order_relaxed)) {
@@ -458,7 +458,7 @@ typename Deque<Env>::Stolen Deque<Env>::steal() noexcept {
     }
     if (mode_of(top) == Mode::revoking) return {Steal::retry, 0};  // not on somebody else's barrier
     if constexpr (!Env::mutant(Mutant::deque_no_fence_in_steal)) Env::fence_seq_cst();  // S3
-    const std::uint64_t bottom = bottom_.load(std::memory_order_acquire);  // S4; pairs with P2
+    const std::uint64_t bottom = bottom_.load(std::memory_order_acquire);  // S4; pairs with D2
     if (bottom <= index) return {Steal::empty, 0};
     Buffer* buffer = buffer_.load(std::memory_order_acquire);  // S5; pairs with adopt()
     const std::uintptr_t item =

@@ -10,8 +10,8 @@
 // Where workers sleep: a condition variable without a mutex, for conditions that lie in other
 // atomics. PARKING.md has the steps and the proof sketch.
 //
-//     EventCount<>::Key key = sleepers.prepare();      // K1: from here on notifications count
-//     StdEnv::heavy_fence();                           // K2: against notifiers with a light fence
+//     EventCount<>::Key key = sleepers.prepare();      // E1: from here on notifications count
+//     StdEnv::heavy_fence();                           // against notifiers with a light fence
 //     if (found_work_after_all()) sleepers.cancel(key);
 //     else sleepers.wait(key, std::nullopt);
 //
@@ -21,7 +21,7 @@
 // which is all that a notification asks for.
 //
 // Threads: any. Who notifies makes its condition true first, then a fence (the light one, if the
-// waiters make the heavy one in K2), and then calls notify_one(): with nobody asleep that is one
+// waiters make the heavy one after E1), and then calls notify_one(): with nobody asleep that is one
 // relaxed load. Cancellation: not aware. Errors: none.
 
 namespace magpie::detail {
@@ -39,24 +39,24 @@ class EventCount {
   EventCount(const EventCount&) = delete;
   EventCount& operator=(const EventCount&) = delete;
 
-  // K1. Every key ends in exactly one cancel() or wait().
+  // E1. Every key ends in exactly one cancel() or wait().
   [[nodiscard("the caller is counted until it cancels or waits")]] Key prepare() noexcept {
     if constexpr (Env::mutant(Mutant::event_count_late_key)) {
       state_.fetch_add(kWaiter, std::memory_order_seq_cst);
       return Key(epoch_of(state_.load(std::memory_order_acquire)));
     }
     // One step for counting in and reading the epoch. Sequentially consistent: pairs, over the
-    // waiter's fence and the notifier's, with the load of state_ in step N3.
+    // waiter's fence and the notifier's, with the load of state_ in step E4.
     return Key(epoch_of(state_.fetch_add(kWaiter, std::memory_order_seq_cst)));
   }
 
-  // K4.
+  // E3.
   void cancel(Key) noexcept { leave(); }
 
-  // K3. Sleeps until a notification or until the steady clock shows `deadline_ns`. True: notified,
+  // E2. Sleeps until a notification or until the steady clock shows `deadline_ns`. True: notified,
   // possibly without cause; false: the deadline came first.
   bool wait(Key key, std::optional<std::uint64_t> deadline_ns) noexcept {
-    // Acquire: pairs with the compare-and-swap in notify().
+    // Acquire: pairs with E5.
     bool notified = epoch_of(state_.load(std::memory_order_acquire)) != key.epoch_;
     if (!notified) {
       // Whoever was woken returns, with the epoch changed or not: the one that the kernel chose
@@ -67,7 +67,7 @@ class EventCount {
     return notified || epoch != key.epoch_;
   }
 
-  // N3, N4. For one waiter that has no notification coming yet.
+  // E4 to E6. For one waiter that has no notification coming yet.
   void notify_one() noexcept { notify(false); }
   void notify_all() noexcept { notify(true); }
 
@@ -97,7 +97,7 @@ class EventCount {
   }
 
   void notify(bool all) noexcept {
-    // N3. Relaxed: the caller's fence comes before it.
+    // E4. Relaxed: the caller's fence comes before it.
     std::uint64_t state = state_.load(std::memory_order_relaxed);
     for (;;) {
       const std::uint32_t asleep = waiters_of(state) - notified_of(state);
@@ -106,15 +106,16 @@ class EventCount {
       }
       std::uint64_t next = state + (all ? asleep : 1) * kNotified;
       if constexpr (!Env::mutant(Mutant::event_count_no_epoch)) next += kEpoch;
-      // N4. Release: pairs with the loads of state_ in wait() and leave().
+      // E5. Release: pairs with the loads of state_ in wait() and leave().
       if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
                                        std::memory_order_relaxed)) {
         break;
       }
     }
-    Env::futex_wake(state_, all ? kEverybody : 1);  // N5
+    Env::futex_wake(state_, all ? kEverybody : 1);  // E6
   }
 
+  // E3. A waiter goes, and a notification with it if one is under way.
   std::uint32_t leave() noexcept {
     std::uint64_t state = state_.load(std::memory_order_relaxed);
     for (;;) {
@@ -122,7 +123,7 @@ class EventCount {
       if constexpr (!Env::mutant(Mutant::event_count_kept_claim)) {
         if (notified_of(state) != 0) next -= kNotified;
       }
-      // Acquire: pairs with N4, for what the notifier wrote before it.
+      // Acquire: pairs with E5, for what the notifier wrote before it.
       if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
                                        std::memory_order_relaxed)) {
         return epoch_of(state);

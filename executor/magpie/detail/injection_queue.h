@@ -15,7 +15,7 @@
 // Intrusive, so that scheduling never allocates and never fails. Not for work between workers: that
 // stays in their deques.
 //
-//     queue.push(runnable);   // then a fence and a notification: PARKING.md, N1 to N4
+//     queue.push(runnable);   // then a fence and a notification: PARKING.md, P6
 //     if (Runnable* work = queue.pop()) work->run(work);
 //
 // Threads: any. Whoever destroys the queue has emptied it. No cancellation, no errors.
