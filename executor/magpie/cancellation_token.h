@@ -190,6 +190,15 @@ inline CancellationToken any_of(CancellationToken a, CancellationToken b, Cancel
 inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c, CancellationToken d) {
   return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c), std::move(d)});
 }
+inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c, CancellationToken d,
+                                CancellationToken e) {
+  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c), std::move(d), std::move(e)});
+}
+inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c, CancellationToken d,
+                                CancellationToken e, CancellationToken f) {
+  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c), std::move(d), std::move(e),
+                                               std::move(f)});
+}
 
 /// A token that follows a std::stop_token.
 MAGPIE_EXPORT CancellationToken from(std::stop_token token);

@@ -59,7 +59,7 @@ class MAGPIE_EXPORT WorkStealingExecutor final : public Executor {
 
 /// Runs one task on an executor of its own, like asyncio.run. What it spawned is cancelled when it has ended.
 template <detail::Awaitable A>
-auto run(A&& task, ExecutorOptions options = {}) {
+decltype(auto) run(A&& task, ExecutorOptions options = {}) {
   WorkStealingExecutor executor(std::move(options));
   return executor.run(std::forward<A>(task));
 }

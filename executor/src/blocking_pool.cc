@@ -29,8 +29,9 @@ bool BlockingPool::submit(BlockingJob& job) {
   std::unique_lock lock(mutex_);
   if (inline_) {
     if (!job.park_in_scope()) return false;
+    const Claim claim = take(job);
     lock.unlock();
-    run(job);
+    run(job, claim);
     return true;
   }
   if (idle_ <= queued_ && threads_ < max_threads_) {
@@ -66,13 +67,15 @@ void BlockingPool::stop() noexcept {
   gone_.wait(lock, [this] { return threads_ == 0; });
 }
 
-void BlockingPool::run(BlockingJob& job) noexcept {
+BlockingPool::Claim BlockingPool::take(BlockingJob& job) noexcept {
   bool wake_anyway = false;
-  if (!job.try_complete(&wake_anyway)) {  // from here on the call's own outcome counts
-    if (wake_anyway) job.home->schedule(job);
-    return;
-  }
-  job.call(&job);
+  if (job.try_complete(&wake_anyway)) return Claim::call;  // from here on the call's own outcome counts
+  return wake_anyway ? Claim::wake : Claim::none;
+}
+
+void BlockingPool::run(BlockingJob& job, Claim claim) noexcept {
+  if (claim == Claim::none) return;  // cancelled: it may be gone
+  if (claim == Claim::call) job.call(&job);
   job.home->schedule(job);
 }
 
@@ -84,8 +87,10 @@ void BlockingPool::serve() noexcept {
       auto& job = static_cast<BlockingJob&>(*queue_.front());
       queue_.remove(job);
       --queued_;
+      // Under the lock: a cancelled job takes it before it goes.
+      const Claim claim = take(job);
       lock.unlock();
-      run(job);
+      run(job, claim);
       if (virtual_time_ != nullptr) virtual_time_->blocking_ends();
       lock.lock();
       continue;

@@ -10,6 +10,25 @@
 
 namespace magpie::detail {
 
+void destroy_unstarted(std::coroutine_handle<PromiseBase> frame) noexcept {
+  // In the natural order as far as a stack easily carries it.
+  constexpr std::uint32_t kNested = 64;
+  ThreadState* const state = thread_state();  // no suspension below: it stays this thread's
+  if (state->destroying == kNested) {
+    frame.promise().continuation = Continuation::to(std::coroutine_handle<>::from_address(state->doomed));
+    state->doomed = frame.address();
+    return;
+  }
+  ++state->destroying;
+  frame.destroy();
+  while (state->destroying == 1 && state->doomed != nullptr) {
+    const auto next = std::coroutine_handle<PromiseBase>::from_address(state->doomed);
+    state->doomed = next.promise().continuation.coroutine().address();
+    next.destroy();
+  }
+  --state->destroying;
+}
+
 void throw_moved_from_task() {
   throw std::logic_error("this task is empty: it was moved from or awaited before, and a task can be awaited only once");
 }

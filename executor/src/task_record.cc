@@ -41,6 +41,7 @@ void TaskRecord::start(Runnable* node) noexcept {
   const std::coroutine_handle<> coroutine = std::exchange(self->coroutine_, nullptr);
   if (self->root_.cancelled()) {
     // Its body never runs; its arguments are destroyed before anybody learns of its end.
+    install_locals(self->root_);
     ReasonRef reason = self->root_.reason();
     coroutine.destroy();
     self->set_cancelled_outcome(std::move(reason));

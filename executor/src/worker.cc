@@ -10,6 +10,7 @@
 
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/join.h>
+#include <magpie/detail/locals.h>
 #include <magpie/detail/thread_name.h>
 #include <magpie/detail/thread_state.h>
 #include <magpie/detail/worker.h>
@@ -222,6 +223,7 @@ void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {
   } else {
     work->run(work);
   }
+  forget_locals();
 }
 
 void WorkStealingMachine::housekeeping(Worker& self) noexcept {

@@ -66,9 +66,11 @@ decltype(auto) get_awaiter(A&& awaitable) {
   }
 }
 
+// An rvalue reference refers to what dies with the awaitable: its value is kept instead.
 template <class A>
 struct AwaitedValue {
-  using type = decltype(get_awaiter(std::declval<A>()).await_resume());
+  using Given = decltype(get_awaiter(std::declval<A>()).await_resume());
+  using type = std::conditional_t<std::is_rvalue_reference_v<Given>, std::remove_cvref_t<Given>, Given>;
 };
 template <Ours A>
 struct AwaitedValue<A> {

@@ -50,7 +50,9 @@ class MAGPIE_EXPORT BlockingPool {
 
  private:
   void serve() noexcept;
-  void run(BlockingJob& job) noexcept;
+  enum class Claim { none, wake, call };
+  Claim take(BlockingJob& job) noexcept;  // under the lock
+  void run(BlockingJob& job, Claim claim) noexcept;
 
   const std::string name_;
   const std::size_t max_threads_;

@@ -50,7 +50,7 @@ class MAGPIE_EXPORT Executor {
   /// Runs a task (or any awaitable of this library) to its end, blocking the caller; gives its value or throws what it threw.
   /// Other tasks go on after it. std::logic_error on a worker thread of any executor: `co_await` it there.
   template <class A>
-  auto run(A&& task);
+  decltype(auto) run(A&& task);
 
   /// Starts a task of its own. ExecutorShutdownError after shutdown. Any thread.
   template <class A>

@@ -4,8 +4,9 @@
 
 // Awaitables that are not ours, and turning anything awaitable into a task.
 //
-// A foreign awaitable resumes its awaiter wherever it likes. The shim takes the strand home to its executor before user code goes
-// on. It cannot be cancelled: the library does not know how.
+// A foreign awaitable resumes its awaiter wherever it likes: on a thread of its own, or in the middle of another strand that holds a
+// lock of it. The shim takes the strand home through its executor's queue before user code goes on, unless it never suspended. It
+// cannot be cancelled: the library does not know how.
 
 #include <coroutine>
 #include <exception>
@@ -20,17 +21,37 @@
 
 namespace magpie::detail {
 
-/// Passes a foreign awaitable through await_transform as it is. Only the shim uses it.
+/// Passes a foreign awaitable through await_transform as it is, and notes whether it suspended. Only the shim uses it.
 template <class A>
 struct Raw {
   A&& awaitable;
+  bool& suspended;
+};
+
+template <class A>
+class RawAwaiter {
+ public:
+  explicit RawAwaiter(Raw<A>&& raw) : suspended_(raw.suspended), inner_(get_awaiter(std::forward<A>(raw.awaitable))) {}
+  RawAwaiter(RawAwaiter&&) = delete;
+
+  bool await_ready() { return static_cast<bool>(inner_.await_ready()); }
+  template <class P>
+  decltype(auto) await_suspend(std::coroutine_handle<P> awaiting) {
+    suspended_ = true;
+    return inner_.await_suspend(awaiting);
+  }
+  decltype(auto) await_resume() { return inner_.await_resume(); }
+
+ private:
+  bool& suspended_;
+  decltype(get_awaiter(std::declval<A>())) inner_;
 };
 
 /// Takes a strand to an executor. Not cancellable: the strand must get there.
 class [[nodiscard]] GoTo : public Runnable {
  public:
   explicit GoTo(Executor* target) noexcept : target_(target) {}
-  bool await_ready() const noexcept { return current_executor() == target_; }
+  bool await_ready() const noexcept { return false; }
   template <class P>
   void await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     coroutine_ = awaiting;
@@ -50,31 +71,32 @@ class [[nodiscard]] GoTo : public Runnable {
 };
 
 template <class A>
-auto transform_raw(Raw<A> raw) -> decltype(get_awaiter(std::forward<A>(raw.awaitable))) {
-  return get_awaiter(std::forward<A>(raw.awaitable));
+RawAwaiter<A> transform_raw(Raw<A>&& raw) {
+  return RawAwaiter<A>(std::move(raw));
 }
 
 template <class R, class A>
 Task<R> foreign_shim(A awaitable) {  // A: the awaitable by value, or a reference to one in the awaiting frame
   Executor* const home = current_executor();
   std::exception_ptr error;
+  bool suspended = false;
   if constexpr (std::is_void_v<R>) {
     try {
-      co_await Raw<A>{std::forward<A>(awaitable)};
+      co_await Raw<A>{std::forward<A>(awaitable), suspended};
     } catch (...) {
       error = std::current_exception();
     }
-    co_await GoTo(home);
+    if (suspended) co_await GoTo(home);
     if (error) std::rethrow_exception(std::move(error));
   } else {
     Slot<R> value;
     try {
-      decltype(auto) awaited = co_await Raw<A>{std::forward<A>(awaitable)};
+      decltype(auto) awaited = co_await Raw<A>{std::forward<A>(awaitable), suspended};
       value.emplace(static_cast<decltype(awaited)&&>(awaited));
     } catch (...) {
       error = std::current_exception();
     }
-    co_await GoTo(home);
+    if (suspended) co_await GoTo(home);
     if (error) std::rethrow_exception(std::move(error));
     co_return value.take();
   }

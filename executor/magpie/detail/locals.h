@@ -52,6 +52,11 @@ inline void install_locals(const Scope& scope) noexcept {
   }
 }
 
+/// After a strand has left this thread: functions that are called between two strands find none of its bindings, which may be gone.
+inline void forget_locals() noexcept {
+  if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]] thread_state()->locals = nullptr;
+}
+
 /// Resumes a strand that was waiting in `scope`.
 inline void resume_strand(std::coroutine_handle<> coroutine, const Scope* scope) noexcept {
   install_locals(*scope);

@@ -115,7 +115,7 @@ T take_result(JoinHandle<T>&& handle) {
 }  // namespace detail
 
 template <class A>
-auto Executor::run(A&& task) {
+decltype(auto) Executor::run(A&& task) {
   using T = detail::awaited_t<A>;
   detail::refuse_on_worker("run()");
   JoinHandle<T> handle =

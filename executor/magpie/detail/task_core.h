@@ -21,11 +21,16 @@ namespace detail {
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_moved_from_task();
 
+/// Frees a frame that was never started. One that holds another as an argument, and so on a million deep, does not nest.
+MAGPIE_EXPORT void destroy_unstarted(std::coroutine_handle<PromiseBase> frame) noexcept;
+
 /// An unstarted coroutine frame and its owner. Releasing it starts it, or hands it on.
 template <class T>
 class TaskFrame {
  public:
   using Handle = std::coroutine_handle<TaskPromise<T>>;
+  // A handle finds the promise by its alignment: one of PromiseBase names the same frame.
+  static_assert(alignof(TaskPromise<T>) == alignof(PromiseBase) && sizeof(TaskPromise<T>) == sizeof(PromiseBase));
 
   TaskFrame() noexcept = default;
   explicit TaskFrame(Handle handle) noexcept : handle_(handle) {}
@@ -55,7 +60,7 @@ class TaskFrame {
 
  private:
   void reset() noexcept {
-    if (handle_ != nullptr) handle_.destroy();
+    if (handle_ != nullptr) destroy_unstarted(std::coroutine_handle<PromiseBase>::from_address(handle_.address()));
   }
   Handle handle_ = nullptr;
 };

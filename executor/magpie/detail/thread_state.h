@@ -41,6 +41,8 @@ struct ThreadState {
   std::uint32_t index;         // small number of this thread, for picking shards; 0: none yet
   bool frames_open;            // the frame cache may keep memory: its clean-up at thread exit is registered
   bool frames_closed;          // that clean-up has run
+  std::uint32_t destroying;    // unstarted frames that are being destroyed, one within the other
+  void* doomed;                // more of them, for when the outermost is gone
   FrameShelf shelves[kFrameClasses];
 };
 
