@@ -1,0 +1,412 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Task: what api.md, section 3, says of it.
+
+#include <magpie/task.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <magpie/sleep.h>
+#include <magpie/spawn.h>
+#include <magpie/this_task.h>
+#include <magpie/work_stealing_executor.h>
+
+#include <support/foreign.h>
+#include <support/ledger.h>
+
+namespace magpie {
+namespace {
+
+using namespace std::chrono_literals;
+using test::ForeignEvent;
+using test::Ledger;
+using test::MoveOnly;
+using test::NoDefault;
+using test::OnForeignThread;
+using test::ReadyRvalue;
+using test::Tracked;
+
+static_assert(!std::is_copy_constructible_v<Task<int>> && std::is_nothrow_move_constructible_v<Task<int>>);
+static_assert(std::is_same_v<Task<>, Task<void>>);
+static_assert(!std::is_base_of_v<std::exception, CancelledError>);
+
+Task<int> give(int value) { co_return value; }
+Task<MoveOnly> give_move_only(int value) { co_return MoveOnly(value); }
+Task<NoDefault> give_no_default(int value) { co_return NoDefault(value); }
+Task<int&> give_reference(int& value) { co_return value; }
+Task<const std::string&> give_const_reference(const std::string& value) { co_return value; }
+Task<std::unique_ptr<int>> give_pointer(int value) { co_return std::make_unique<int>(value); }
+Task<> do_nothing() { co_return; }
+Task<int> fail(const char* what) {
+  throw std::runtime_error(what);
+  co_return 0;
+}
+Task<int> cancel_itself() {
+  throw CancelledError(CancelReason{CancelKind::requested, "by hand"});
+  co_return 0;
+}
+
+TEST(Task, GivesItsValueToRun) { EXPECT_EQ(run(give(42)), 42); }
+
+TEST(Task, GivesValuesOfAwkwardTypes) {
+  EXPECT_EQ(run(give_move_only(1)).value(), 1);
+  EXPECT_EQ(run(give_no_default(2)).value, 2);
+  EXPECT_EQ(*run(give_pointer(3)), 3);
+  run(do_nothing());
+  static_assert(std::is_void_v<decltype(run(do_nothing()))>);
+}
+
+TEST(Task, ReferenceArrivesAsTheSameObject) {
+  int number = 5;
+  WorkStealingExecutor executor({.threads = 1});
+  static_assert(std::is_same_v<decltype(executor.run(give_reference(number))), int&>);
+  EXPECT_EQ(&executor.run(give_reference(number)), &number);
+  static_assert(std::is_same_v<decltype(run(give_reference(number))), int&>);
+  EXPECT_EQ(&run(give_reference(number)), &number);
+  const std::string text = "text";
+  EXPECT_EQ(&run(give_const_reference(text)), &text);
+}
+
+TEST(Task, AwaitsGiveValuesOfAwkwardTypes) {
+  int number = 7;
+  auto body = [&]() -> Task<int> {
+    MoveOnly a = co_await give_move_only(1);
+    NoDefault b = co_await give_no_default(2);
+    std::unique_ptr<int> c = co_await give_pointer(3);
+    int& d = co_await give_reference(number);
+    EXPECT_EQ(&d, &number);
+    co_await do_nothing();
+    co_return a.value() + b.value + *c + d;
+  };
+  EXPECT_EQ(run(body()), 13);
+}
+
+TEST(Task, IsLazy) {
+  bool ran = false;
+  auto body = [&]() -> Task<> {
+    ran = true;
+    co_return;
+  };
+  {
+    Task<> never = body();
+    EXPECT_FALSE(ran);
+  }
+  EXPECT_FALSE(ran);
+}
+
+Task<> hold(Tracked tracked, bool* ran) {
+  *ran = true;
+  tracked.touch();
+  co_return;
+}
+
+TEST(Task, DestroyingOneThatWasNeverStartedFreesItsArgumentsOnce) {
+  Ledger ledger;
+  bool ran = false;
+  {
+    Task<> task = hold(Tracked(ledger), &ran);
+    EXPECT_EQ(ledger.alive(), 1);
+    Task<> other = std::move(task);
+    EXPECT_FALSE(task);
+    EXPECT_TRUE(other);
+    EXPECT_EQ(ledger.alive(), 1);
+    other = Task<>();
+    EXPECT_EQ(ledger.alive(), 0);
+  }
+  EXPECT_EQ(ledger.alive(), 0);
+  EXPECT_FALSE(ran);
+}
+
+TEST(Task, ThrowsWhatItsBodyThrows) {
+  EXPECT_THROW(run(fail("oops")), std::runtime_error);
+  auto body = []() -> Task<std::string> {
+    try {
+      co_await fail("inner");
+    } catch (const std::runtime_error& error) {
+      co_return error.what();
+    }
+    co_return "nothing";
+  };
+  EXPECT_EQ(run(body()), "inner");
+}
+
+TEST(Task, ThrownCancelledErrorEndsItCancelled) {
+  WorkStealingExecutor executor({.threads = 1});
+  auto handle = executor.spawn(cancel_itself());
+  EXPECT_TRUE(handle.wait().is_cancelled());
+  EXPECT_TRUE(handle.cancelled());
+  try {
+    handle.result().value();
+    FAIL();
+  } catch (const CancelledError& error) {
+    EXPECT_EQ(error.reason().message, "by hand");
+  }
+}
+
+TEST(Task, CancelledErrorIsNotCaughtAsAStandardException) {
+  auto body = []() -> Task<int> {
+    try {
+      co_await cancel_itself();
+    } catch (const std::exception&) {
+      co_return 1;
+    } catch (const CancelledError&) {
+      co_return 2;
+    }
+    co_return 3;
+  };
+  EXPECT_EQ(run(body()), 2);
+}
+
+TEST(Task, AwaitingAMovedFromTaskIsALogicError) {
+  auto body = []() -> Task<int> {
+    Task<int> task = give(1);
+    Task<int> taken = std::move(task);
+    int value = co_await std::move(taken);
+    try {
+      co_await std::move(task);
+    } catch (const std::logic_error&) {
+      value += 10;
+    }
+    try {
+      co_await std::move(taken);
+    } catch (const std::logic_error&) {
+      value += 100;
+    }
+    co_return value;
+  };
+  EXPECT_EQ(run(body()), 111);
+  WorkStealingExecutor executor({.threads = 1});
+  EXPECT_THROW(executor.run(Task<int>()), std::logic_error);
+  EXPECT_THROW(executor.spawn(Task<int>()), std::logic_error);
+}
+
+TEST(Task, FrameIsGoneBeforeItsAwaiterGoesOn) {
+  Ledger ledger;
+  bool ran = false;
+  auto body = [&]() -> Task<> {
+    Tracked argument(ledger);
+    co_await hold(std::move(argument), &ran);
+    EXPECT_EQ(ledger.alive(), 1);  // what was moved from, here
+  };
+  run(body());
+  EXPECT_TRUE(ran);
+  EXPECT_EQ(ledger.alive(), 0);
+}
+
+TEST(Task, AsResultGivesEachOutcomeAsAValue) {
+  auto body = []() -> Task<> {
+    Result<int> value = co_await as_result(give(1));
+    EXPECT_EQ(value.outcome(), Outcome::value);
+    EXPECT_EQ(value.value(), 1);
+    EXPECT_EQ(value.error(), nullptr);
+    Result<int> error = co_await as_result(fail("x"));
+    EXPECT_TRUE(error.is_error());
+    EXPECT_THROW(error.value(), std::runtime_error);
+    EXPECT_EQ(error.value_or(9), 9);
+    Result<int> cancelled = co_await as_result(cancel_itself());
+    EXPECT_TRUE(cancelled.is_cancelled());
+    Result<void> nothing = co_await as_result(do_nothing());
+    EXPECT_TRUE(nothing);
+    Result<MoveOnly> moved = co_await as_result(give_move_only(4));
+    MoveOnly out = std::move(moved).value();
+    EXPECT_EQ(out.value(), 4);
+    int number = 0;
+    Result<int&> reference = co_await as_result(give_reference(number));
+    EXPECT_EQ(&reference.value(), &number);
+    Result<void> slept = co_await as_result(sleep_for(1ns));
+    EXPECT_TRUE(slept.has_value());
+    EXPECT_THROW((void)as_result(Task<int>()).await_ready(), std::logic_error);
+  };
+  run(body());
+}
+
+TEST(Task, AsResultDoesNotThrowInACancelledScopeEither) {
+  WorkStealingExecutor executor({.threads = 2});
+  std::atomic<bool> started{false};
+  auto sleeper = []() -> Task<> { co_await sleep_for(1h); };
+  auto body = [&]() -> Task<int> {
+    started = true;
+    Result<void> first = co_await as_result(sleeper());
+    Result<void> second = co_await as_result(sleep_for(1h));
+    Result<int> plain = co_await as_result(give(5));  // no cancellation point
+    co_return (first.is_cancelled() ? 1 : 0) + (second.is_cancelled() ? 10 : 0) + plain.value_or(0) * 100;
+  };
+  auto handle = executor.spawn(body());
+  ASSERT_TRUE(test::eventually([&] { return started.load(); }));
+  handle.cancel();
+  EXPECT_EQ(handle.wait().value(), 511);
+}
+
+TEST(Task, ThisTaskKnowsItsSurroundings) {
+  WorkStealingExecutor executor({.threads = 2, .name = "pool"});
+  auto body = [&]() -> Task<TaskId> {
+    Executor& here = co_await this_task::executor();
+    EXPECT_EQ(&here, &executor);
+    std::string name = co_await this_task::name();
+    EXPECT_EQ(name, "worker");
+    std::optional<Deadline> deadline = co_await this_task::deadline();
+    EXPECT_FALSE(deadline.has_value());
+    Deadline now = co_await this_task::now();
+    EXPECT_LE(now, std::chrono::steady_clock::now());
+    CancellationToken token = co_await this_task::token();
+    EXPECT_TRUE(token.can_be_cancelled());
+    EXPECT_FALSE(token.cancelled());
+    co_await this_task::yield();
+    co_await this_task::checkpoint();
+    TaskId id = co_await this_task::id();
+    co_return id;
+  };
+  auto handle = executor.spawn(body(), "worker");
+  EXPECT_EQ(handle.wait().value(), handle.id());
+}
+
+TEST(Task, ChildrenAwaitedPlainlyBelongToTheSameTask) {
+  auto inner = []() -> Task<TaskId> {
+    TaskId id = co_await this_task::id();
+    co_return id;
+  };
+  auto body = [&]() -> Task<bool> {
+    TaskId mine = co_await this_task::id();
+    TaskId childs = co_await inner();
+    co_return mine == childs;
+  };
+  EXPECT_TRUE(run(body()));
+}
+
+TEST(Task, CancellationIsSeenNowAndAtEachLaterPoint) {
+  WorkStealingExecutor executor({.threads = 2});
+  std::atomic<bool> started{false};
+  auto body = [&]() -> Task<int> {
+    started = true;
+    int caught = 0;
+    CancellationToken token = co_await this_task::token();
+    while (!token.cancelled()) std::this_thread::yield();
+    for (int round = 0; round < 3; ++round) {
+      try {
+        co_await this_task::checkpoint();
+      } catch (const CancelledError& error) {
+        if (error.reason().message == "enough") ++caught;
+      }
+      try {
+        co_await this_task::yield();
+      } catch (const CancelledError&) {
+        ++caught;
+      }
+      try {
+        co_await sleep_for(1h);
+      } catch (const CancelledError&) {
+        ++caught;
+      }
+      try {
+        co_await sleep_for(0s);
+      } catch (const CancelledError&) {
+        ++caught;
+      }
+    }
+    co_return caught;
+  };
+  auto handle = executor.spawn(body());
+  ASSERT_TRUE(test::eventually([&] { return started.load(); }));
+  EXPECT_TRUE(handle.cancel("enough"));
+  EXPECT_FALSE(handle.cancel("again"));
+  EXPECT_EQ(handle.wait().value(), 12);  // a swallowed cancellation: the value wins
+  EXPECT_FALSE(handle.cancelled());
+}
+
+TEST(Task, SelfCancelLosesAgainstTheValue) {
+  WorkStealingExecutor executor({.threads = 2});
+  JoinHandle<int> self;
+  std::atomic<bool> ready{false};
+  auto body = [&]() -> Task<int> {
+    while (!ready.load()) std::this_thread::yield();
+    EXPECT_TRUE(self.cancel());
+    co_return 3;
+  };
+  self = executor.spawn(body());
+  ready = true;
+  EXPECT_EQ(self.wait().value(), 3);
+}
+
+TEST(Task, AwaitingAChildIsNoCancellationPoint) {
+  WorkStealingExecutor executor({.threads = 2});
+  JoinHandle<int> self;
+  std::atomic<bool> ready{false};
+  auto body = [&]() -> Task<int> {
+    while (!ready.load()) std::this_thread::yield();
+    self.cancel();
+    int value = co_await give(8);
+    co_return value;
+  };
+  self = executor.spawn(body());
+  ready = true;
+  EXPECT_EQ(self.wait().value(), 8);
+}
+
+TEST(Task, ForeignAwaitableComesHomeToItsExecutor) {
+  WorkStealingExecutor executor({.threads = 2});
+  auto body = [&]() -> Task<int> {
+    int sum = 0;
+    for (int i = 0; i < 20; ++i) {
+      sum += co_await OnForeignThread(i);
+      Executor& here = co_await this_task::executor();
+      EXPECT_EQ(&here, &executor);
+    }
+    co_return sum;
+  };
+  EXPECT_EQ(executor.run(body()), 190);
+  EXPECT_EQ(executor.run(OnForeignThread(4)), 4);
+  EXPECT_EQ(executor.spawn(OnForeignThread(5)).wait().value(), 5);
+}
+
+TEST(Task, ForeignRvalueResultIsKeptByValue) {
+  auto body = []() -> Task<std::size_t> {
+    std::vector<int> values = co_await ReadyRvalue{{1, 2, 3}};
+    Result<std::vector<int>> result = co_await as_result(ReadyRvalue{{1, 2}});
+    co_return values.size() * 10 + result.value().size();
+  };
+  EXPECT_EQ(run(body()), 32U);
+}
+
+TEST(Task, ForeignEventResumesWaitersThroughTheirExecutor) {
+  WorkStealingExecutor executor({.threads = 2});
+  ForeignEvent event;
+  std::atomic<bool> in_set{false};
+  std::atomic<int> resumed_inside{0};
+  auto waiter = [&]() -> Task<> {
+    co_await event;
+    if (in_set.load() && detail::current_executor() != &executor) ++resumed_inside;
+    for (int i = 0; i < 100'000; ++i) co_await give(i);  // would nest on the setter's stack
+  };
+  std::vector<JoinHandle<void>> handles;
+  for (int i = 0; i < 50; ++i) handles.push_back(executor.spawn(waiter()));
+  ASSERT_TRUE(test::eventually([&] { return event.waiters() == 50; }));
+  executor.post([&] {
+    in_set = true;
+    event.set();
+    in_set = false;
+  });
+  for (auto& handle : handles) EXPECT_TRUE(handle.wait());
+  EXPECT_EQ(resumed_inside.load(), 0);
+}
+
+// What g++ 12 makes of these forms is no matter of ours, but they must go on working where they do.
+TEST(Task, CanaryAwaitInAConditionOfABodyThatDeclaresSomething) {
+  auto body = [](int n) -> Task<int> {
+    int sum = 0;
+    bool positive = co_await give(n) > 0;
+    if (positive) sum += co_await give(1);
+    sum += n > 0 ? co_await give(10) : co_await give(20);
+    co_return sum;
+  };
+  EXPECT_EQ(run(body(1)), 11);
+  EXPECT_EQ(run(body(-1)), 20);
+}
+
+}  // namespace
+}  // namespace magpie

@@ -1,0 +1,90 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Awaitables as another library would have them, and waiting for a moment without hanging for ever.
+
+#include <atomic>
+#include <chrono>
+#include <coroutine>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace magpie::test {
+
+/// Polls until the condition holds; false after half a minute. For what has no event to wait for.
+template <class Condition>
+bool eventually(Condition&& condition) {
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > give_up) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+/// Resumes on a thread of its own, and gives a value.
+class OnForeignThread {
+ public:
+  explicit OnForeignThread(int value) noexcept : value_(value) {}
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> awaiting) const {
+    std::thread([awaiting] { awaiting.resume(); }).detach();
+  }
+  int await_resume() const noexcept { return value_; }
+
+ private:
+  int value_;
+};
+
+/// Ready at once; gives its member as an rvalue, as some libraries' tasks do.
+struct ReadyRvalue {
+  std::vector<int> values;
+  bool await_ready() const noexcept { return true; }
+  void await_suspend(std::coroutine_handle<>) const noexcept {}
+  std::vector<int>&& await_resume() noexcept { return std::move(values); }
+};
+
+/// An event that resumes its waiters inside set(), holding its mutex no longer.
+class ForeignEvent {
+ public:
+  void set() {
+    std::vector<std::coroutine_handle<>> ready;
+    {
+      std::lock_guard guard(mutex_);
+      set_ = true;
+      ready.swap(waiters_);
+    }
+    for (auto handle : ready) handle.resume();
+  }
+  std::size_t waiters() {
+    std::lock_guard guard(mutex_);
+    return waiters_.size();
+  }
+
+  class Awaiter {
+   public:
+    explicit Awaiter(ForeignEvent& event) noexcept : event_(event) {}
+    bool await_ready() const noexcept { return false; }
+    bool await_suspend(std::coroutine_handle<> awaiting) {
+      std::lock_guard guard(event_.mutex_);
+      if (event_.set_) return false;
+      event_.waiters_.push_back(awaiting);
+      return true;
+    }
+    void await_resume() const noexcept {}
+
+   private:
+    ForeignEvent& event_;
+  };
+  Awaiter operator co_await() noexcept { return Awaiter(*this); }
+
+ private:
+  std::mutex mutex_;
+  bool set_ = false;
+  std::vector<std::coroutine_handle<>> waiters_;
+};
+
+}  // namespace magpie::test

@@ -1,0 +1,32 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// How large a test may be: sanitized builds run ten to a hundred times slower, so they do a part of the work.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+#include <magpie/config.h>
+
+namespace magpie::test {
+
+#if defined(MAGPIE_TSAN)
+inline constexpr std::size_t kScale = 20;
+#elif defined(MAGPIE_ASAN)
+inline constexpr std::size_t kScale = 10;
+#else
+inline constexpr std::size_t kScale = 1;
+#endif
+
+/// The number, or a part of it in sanitized builds.
+inline constexpr std::size_t scaled(std::size_t n) { return n / kScale > 0 ? n / kScale : 1; }
+
+/// The seed of a random test: SEED from the environment replays a run.
+inline std::uint64_t seed_or(std::uint64_t otherwise) {
+  const char* const text = std::getenv("SEED");
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+}  // namespace magpie::test
