@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Fork-join Fibonacci: nothing but forks. The tree of calls that any real program would cut off at
+// some size is forked down to the leaves, so that the time is the cost of a fork and a join.
+
+#include <support/bench.h>
+
+#include <magpie/gather.h>
+#include <magpie/task.h>
+#include <oneapi/tbb/task_group.h>
+
+namespace bench {
+namespace {
+
+using magpie::Task;
+
+Task<long> fork(int n) {
+  if (n < 2) co_return n;
+  auto [a, b] = co_await magpie::gather(fork(n - 1), fork(n - 2));
+  co_return a + b;
+}
+
+// The same coroutines, one after the other: what forking them adds is the ratio to this.
+Task<long> in_turn(int n) {
+  if (n < 2) co_return n;
+  const long a = co_await in_turn(n - 1);
+  const long b = co_await in_turn(n - 2);
+  co_return a + b;
+}
+
+// One child goes on inline, the form that is fastest on oneTBB.
+long on_tbb(int n) {
+  if (n < 2) return n;
+  long a = 0;
+  tbb::task_group group;
+  group.run([&a, n] { a = on_tbb(n - 1); });
+  const long b = on_tbb(n - 2);
+  group.wait();
+  return a + b;
+}
+
+long expected(int n) {
+  long a = 0;
+  long b = 1;
+  for (int i = 0; i < n; ++i) a = std::exchange(b, a + b);
+  return a;
+}
+
+}  // namespace
+
+void register_benchmarks(const Options& options) {
+  const int n = options.full ? 35 : 30;
+  for (const std::size_t threads : options.threads) {
+    add("fib", "magpie", threads, [=](benchmark::State& state) {
+      long result = 0;
+      measure_magpie(
+          state, threads, [&](auto& executor) { result = executor.run(fork(n)); },
+          [&] { return result == expected(n); });
+    });
+    add("fib", "tbb_task_group", threads, [=](benchmark::State& state) {
+      long result = 0;
+      measure_tbb(
+          state, threads, [&] { result = on_tbb(n); }, [&] { return result == expected(n); });
+    });
+    if (threads != 1) continue;  // it cannot use more
+    add("fib", "sequential_awaits", threads, [=](benchmark::State& state) {
+      long result = 0;
+      measure_magpie(
+          state, threads, [&](auto& executor) { result = executor.run(in_turn(n)); },
+          [&] { return result == expected(n); });
+    });
+  }
+}
+
+}  // namespace bench
