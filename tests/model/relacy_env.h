@@ -29,11 +29,12 @@
 #include <relacy/relacy.hpp>
 #undef new
 #undef delete
-// Relacy replaces the global operators new and delete, but not those that compilers prefer.
-inline void operator delete(void* memory, std::size_t) noexcept {
+// Relacy replaces the global operators new and delete, but not those that compilers prefer;
+// used: what is linked from elsewhere calls them, too.
+[[gnu::used]] inline void operator delete(void* memory, std::size_t) noexcept {
   ::operator delete(memory);
 }
-inline void operator delete[](void* memory, std::size_t) noexcept {
+[[gnu::used]] inline void operator delete[](void* memory, std::size_t) noexcept {
   ::operator delete[](memory);
 }
 #if defined(__clang__)
