@@ -52,27 +52,32 @@ struct FailFast {};
 
 /// The join of a gather: who failed first.
 struct GatherJoin : Join {
-  GatherJoin() = default;
-  GatherJoin(GatherJoin&&) noexcept : Join() {}
+  // 0 while every child that has ended gave a value. Else kAny, and the numbers (from 1) of the first child that failed and of
+  // the first that ended cancelled on its own.
+  std::atomic<std::uint64_t> failures{0};
+  static constexpr std::uint64_t kAny = std::uint64_t{1} << 63;
+  static constexpr int kCancelledShift = 32;
+  static constexpr std::uint64_t kNumber = 0x7fffffff;
 
-  std::atomic<Rec*> first_error{nullptr};
-  std::atomic<Rec*> first_cancelled{nullptr};  // cancelled on its own
-  std::atomic<bool> any_failed{false};         // some child has no value
-  void* owner = nullptr;                       // the awaiter
-  std::exception_ptr (*error_of)(GatherJoin*, Rec*) = nullptr;
+  static std::uint32_t first_error(std::uint64_t failures) noexcept { return static_cast<std::uint32_t>(failures & 0xffffffff); }
+  static std::uint32_t first_cancelled(std::uint64_t failures) noexcept {
+    return static_cast<std::uint32_t>((failures >> kCancelledShift) & kNumber);
+  }
 
   MAGPIE_EXPORT static void settle_fail_fast(Join* join, Rec* rec, SlotState outcome) noexcept;
   MAGPIE_EXPORT static void settle_keep_going(Join* join, Rec* rec, SlotState outcome) noexcept;
   MAGPIE_EXPORT static void settle_nothing(Join* join, Rec* rec, SlotState outcome) noexcept;
 };
 
-/// Throws what a combinator throws that was cancelled: the reason from outside, else its own, else `fallback`.
+/// Throws what a combinator throws that was cancelled: the reason from outside, else `own`, else `fallback`.
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_join_cancelled(const Scope& scope, const ReasonRef& own, const ReasonRef& fallback);
 
 template <class Policy, class Children>
-class GatherBase : public CombinatorBase {
+class GatherBase : public CombinatorBase, private GatherJoin {
  public:
-  explicit GatherBase(Children&& children) : children_(std::move(children)) {}
+  template <class... A>
+  MAGPIE_FLAT explicit GatherBase(std::in_place_t, A&&... given) : children_(std::in_place, std::forward<A>(given)...) {}
+  MAGPIE_FLAT ~GatherBase() = default;
   GatherBase(GatherBase&& other) : children_(std::move(other.children_)) {}
 
   bool await_ready() const noexcept { return children_.size() == 0; }
@@ -80,52 +85,32 @@ class GatherBase : public CombinatorBase {
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
+    scope.enter(&outer, outer.task());
     if (outer.cancelled()) [[unlikely]] {
-      refused_ = outer.reason();
+      refused_ = true;
       return awaiting;
     }
-    join_.scope.enter(&outer, outer.task());
-    join_.units = static_cast<std::uint32_t>(children_.size());
-    join_.parent = awaiting;
-    entered_ = true;
-    if constexpr (std::same_as<Policy, FailFast>) {
-      join_.settle = &GatherJoin::settle_fail_fast;
-    } else if constexpr (std::same_as<Policy, KeepGoing>) {
-      join_.settle = &GatherJoin::settle_keep_going;
-    } else {
-      join_.settle = &GatherJoin::settle_nothing;
-    }
-    join_.error_of = [](GatherJoin* join, Rec* rec) {
-      auto* const self = reinterpret_cast<GatherBase*>(join->owner);
-      std::exception_ptr error;
-      self->children_.for_each([&](auto& child) {
-        if (static_cast<Rec*>(&child) == rec && child.slot.state() == SlotState::error) error = child.slot.error();
-      });
-      return error;
-    };
-    join_.owner = this;
-    return start_join(join_, children_, nullptr);
+    kind = &kKind;
+    units = static_cast<std::uint32_t>(children_.size());
+    parent = awaiting;
+    return start_join(*this, children_, nullptr);
   }
 
  protected:
   /// After the join: leaves the scope, throws what has to be thrown.
-  void conclude() {
-    if (!entered_) [[unlikely]] {
-      if (children_.size() != 0) throw CancelledError(std::move(refused_));
-      return;
-    }
-    ReasonRef own;
-    if (join_.scope.cancelled_itself()) [[unlikely]] own = join_.scope.own_reason();
-    leave_scope(join_.scope);
+  MAGPIE_ALWAYS_INLINE void conclude() {
     if constexpr (std::same_as<Policy, ReturnExceptions>) {
+      if (children_.size() == 0) return;
+      if (refused_) throw CancelledError(scope.parent()->reason());
+      leave_scope(scope);
       children_.for_each([&](auto& child) {
-        if (child.slot.empty()) child.slot.set_cancelled(join_.scope.outside_reason());
+        if (child.slot.empty()) child.slot.set_cancelled(scope.outside_reason());
       });
     } else {
-      Rec* const error = join_.first_error.load(std::memory_order_relaxed);  // ordered by the join
-      Rec* const cancelled = join_.first_cancelled.load(std::memory_order_relaxed);
-      if (error != nullptr || cancelled != nullptr || own || join_.any_failed.load(std::memory_order_relaxed)) [[unlikely]] {
-        throw_failure(error, cancelled, own);
+      if (children_.size() == 0) return;
+      // Relaxed: ordered by the join.
+      if (refused_ || !scope.leave_if_untouched() || failures.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+        conclude_slowly();
       }
     }
   }
@@ -133,20 +118,35 @@ class GatherBase : public CombinatorBase {
   Children children_;
 
  private:
-  MAGPIE_COLD void throw_failure(Rec* error, Rec* cancelled, const ReasonRef& own) {
-    bool values = true;
+  MAGPIE_COLD void conclude_slowly() {
+    if (refused_) throw CancelledError(scope.parent()->reason());
+    ReasonRef own;
+    if (scope.cancelled_itself()) own = scope.own_reason();
+    leave_scope(scope);
+    const std::uint64_t failed = failures.load(std::memory_order_relaxed);
+    if (failed == 0) return;
     ReasonRef childs;
     children_.for_each([&](auto& child) {
-      if (static_cast<Rec*>(&child) == error) child.slot.require_value();
-      if (child.slot.state() != SlotState::value) values = false;
-      if (static_cast<Rec*>(&child) == cancelled && child.slot.state() == SlotState::cancelled) childs = child.slot.reason();
+      if (child.index + 1 == first_error(failed)) child.slot.require_value();
+      if (child.index + 1 == first_cancelled(failed) && child.slot.state() == SlotState::cancelled) childs = child.slot.reason();
     });
-    if (!values) throw_join_cancelled(join_.scope, childs, own);
+    throw_join_cancelled(scope, childs, own);
   }
 
-  GatherJoin join_;
-  ReasonRef refused_;
-  bool entered_ = false;
+  static std::exception_ptr error_of_child(Join* join, const Rec* rec) noexcept {
+    std::exception_ptr error;
+    static_cast<GatherBase*>(static_cast<GatherJoin*>(join))->children_.for_each([&](auto& child) {
+      if (static_cast<Rec*>(&child) == rec && child.slot.state() == SlotState::error) error = child.slot.error();
+    });
+    return error;
+  }
+
+  static constexpr JoinKind kKind{std::same_as<Policy, FailFast>    ? &GatherJoin::settle_fail_fast
+                                  : std::same_as<Policy, KeepGoing> ? &GatherJoin::settle_keep_going
+                                                                    : &GatherJoin::settle_nothing,
+                                  &GatherBase::error_of_child};
+
+  bool refused_ = false;
 };
 
 template <class Policy, class... Child>
@@ -156,19 +156,19 @@ class [[nodiscard("co_await it")]] GatherPack : public GatherBase<Policy, ChildP
  public:
   using value_type = std::conditional_t<kResults, std::tuple<Result<typename Child::value_type>...>,
                                         std::tuple<regular_t<typename Child::value_type>...>>;
-  using GatherBase<Policy, ChildPack<Child...>>::GatherBase;
+  template <class... A>
+  MAGPIE_FLAT explicit GatherPack(std::in_place_t, A&&... given)
+      : GatherBase<Policy, ChildPack<Child...>>(std::in_place, std::forward<A>(given)...) {}
 
   value_type await_resume() {
     this->conclude();
-    return std::apply(
-        [](Child&... child) {
-          if constexpr (kResults) {
-            return value_type(Result<typename Child::value_type>(std::move(child.slot))...);
-          } else {
-            return value_type(take_regular(child.slot)...);
-          }
-        },
-        this->children_.tuple());
+    return this->children_.apply([](Child&... child) {
+      if constexpr (kResults) {
+        return value_type(Result<typename Child::value_type>(std::move(child.slot))...);
+      } else {
+        return value_type(take_regular(child.slot)...);
+      }
+    });
   }
 };
 
@@ -224,14 +224,11 @@ template <class R>
 concept ChildRange = std::ranges::input_range<R> && !ChildLike<R>;
 
 template <class Policy, class... A>
-auto gather_as(A&&... given) {
+MAGPIE_FLAT auto gather_as(A&&... given) {
   if constexpr (sizeof...(A) == 1 && (ChildRange<A> && ...)) {
-    auto children = children_of(std::forward<A>(given)...);
-    using Child = typename std::remove_cvref_t<decltype(children.vector())>::value_type;
-    return GatherVector<Policy, Child>(std::move(children));
+    return GatherVector<Policy, typename detail::RangeChild<A...>::type>(std::in_place, std::forward<A>(given)...);
   } else {
-    using Pack = ChildPack<child_t<A>...>;
-    return GatherPack<Policy, child_t<A>...>(Pack(std::in_place, std::forward<A>(given)...));
+    return GatherPack<Policy, child_t<A>...>(std::in_place, std::forward<A>(given)...);
   }
 }
 
@@ -241,21 +238,21 @@ auto gather_as(A&&... given) {
 /// nothing for tasks without a value, reference_wrappers for references.
 template <class... A>
   requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-auto gather(A&&... tasks) {
+MAGPIE_FLAT auto gather(A&&... tasks) {
   return detail::gather_as<detail::FailFast>(std::forward<A>(tasks)...);
 }
 
 /// Lets the siblings of a failed child run on, then throws the first failure.
 template <class... A>
   requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-auto gather(KeepGoing, A&&... tasks) {
+MAGPIE_FLAT auto gather(KeepGoing, A&&... tasks) {
   return detail::gather_as<KeepGoing>(std::forward<A>(tasks)...);
 }
 
 /// A Result<T> for each, in input order. In a scope that is cancelled on entry it throws, and starts nothing.
 template <class... A>
   requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-auto gather(ReturnExceptions, A&&... tasks) {
+MAGPIE_FLAT auto gather(ReturnExceptions, A&&... tasks) {
   return detail::gather_as<ReturnExceptions>(std::forward<A>(tasks)...);
 }
 

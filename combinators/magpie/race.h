@@ -53,8 +53,6 @@ struct Indexed<void> {
 namespace detail {
 
 struct RaceJoin : Join {
-  RaceJoin() = default;
-  RaceJoin(RaceJoin&&) noexcept : Join() {}
   Arbiter arbiter;
   std::atomic<std::uint32_t> ended{0};  // how many failures so far, for their order
 
@@ -86,9 +84,13 @@ struct RaceValue<T, Same...> {
 };
 
 template <RaceKind Kind, class Children, class Discard>
-class RaceBase : public CombinatorBase {
+class RaceBase : public CombinatorBase, private RaceJoin {
  public:
-  RaceBase(Children&& children, Discard&& discard) : children_(std::move(children)), discard_(std::forward<Discard>(discard)) {}
+  template <class... A>
+  RaceBase(Discard&& discard, std::in_place_t, A&&... given)
+      : children_(std::in_place, std::forward<A>(given)...), discard_(std::forward<Discard>(discard)) {}
+  RaceBase(Discard&& discard, Children&& children)
+      : children_(std::move(children)), discard_(std::forward<Discard>(discard)) {}
   RaceBase(RaceBase&& other) : children_(std::move(other.children_)), discard_(std::forward<Discard>(other.discard_)) {}
 
   bool await_ready() const {
@@ -99,28 +101,27 @@ class RaceBase : public CombinatorBase {
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
+    scope.enter(&outer, outer.task());
     if (outer.cancelled()) [[unlikely]] {
-      refused_ = outer.reason();
+      refused_ = true;
       return awaiting;
     }
-    entered_ = true;
-    join_.scope.enter(&outer, outer.task());
-    join_.units = static_cast<std::uint32_t>(children_.size());
-    join_.parent = awaiting;
-    join_.settle_values = true;
-    join_.settle = Kind == RaceKind::race ? &RaceJoin::settle_race : &RaceJoin::settle_any;
-    return start_join(join_, children_, &join_.arbiter);
+    kind = &kKind;
+    settle_values = true;
+    units = static_cast<std::uint32_t>(children_.size());
+    parent = awaiting;
+    return start_join(*this, children_, &arbiter);
   }
 
  protected:
   /// After the join: the winner's index; throws if nobody won. Losers' values have been handed on.
   std::uint32_t conclude() {
-    if (!entered_) [[unlikely]] throw CancelledError(std::move(refused_));
-    leave_scope(join_.scope);
-    const std::uint32_t winner = join_.arbiter.winner();
+    if (refused_) [[unlikely]] throw CancelledError(scope.parent()->reason());
+    leave_scope(scope);
+    const std::uint32_t winner = arbiter.winner();
     if constexpr (!std::same_as<Discard, NoDiscard>) {
       children_.for_each([&](auto& child) {
-        if (child.index != winner && child.slot.state() == SlotState::value) hand_on(child);
+        if (child.slot.state() == SlotState::value && child.index != winner) hand_on(child);
       });
     }
     if (winner == Arbiter::kNobody) throw_nobody_won();
@@ -145,16 +146,16 @@ class RaceBase : public CombinatorBase {
     std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures;
     ReasonRef childs;
     children_.for_each([&](auto& child) {
-      if (child.slot.state() == SlotState::error) failures.emplace_back(child.order, child.slot.error());
+      if (child.slot.state() == SlotState::error) failures.emplace_back(child.index, child.slot.error());  // see settle_any()
       if (child.slot.state() == SlotState::cancelled && !childs) childs = child.slot.reason();
     });
     if (!failures.empty()) throw_none_succeeded(std::move(failures));
-    throw_join_cancelled(join_.scope, childs, ReasonRef::of_kind(CancelKind::lost_race));
+    throw_join_cancelled(scope, childs, ReasonRef::of_kind(CancelKind::lost_race));
   }
 
-  RaceJoin join_;
-  ReasonRef refused_;
-  bool entered_ = false;
+  static constexpr JoinKind kKind{Kind == RaceKind::race ? &RaceJoin::settle_race : &RaceJoin::settle_any, nullptr};
+
+  bool refused_ = false;
 };
 
 template <RaceKind Kind, class Discard, class... Child>
@@ -174,7 +175,7 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
   /// What happens to the value of a child that succeeded and lost: fn(index, T&&).
   template <class F>
   auto on_discard(F&& fn) && {
-    return RacePack<Kind, F, Child...>(std::move(this->children_), std::forward<F>(fn));
+    return RacePack<Kind, F, Child...>(std::forward<F>(fn), std::move(this->children_));
   }
 
  private:
@@ -183,7 +184,7 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
     if constexpr (Value::kSame) {
       using T = typename Value::type;
       Slot<T>* slot = nullptr;
-      ((I == winner ? void(slot = &std::get<I>(this->children_.tuple()).slot) : void()), ...);
+      ((I == winner ? void(slot = &this->children_.template get<I>().slot) : void()), ...);
       if constexpr (std::is_void_v<T>) {
         slot->take();
         return value_type{winner};
@@ -199,7 +200,7 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
   }
   template <std::size_t I>
   static typename Value::type take_alternative(RacePack* self) {
-    return typename Value::type(std::in_place_index<I>, take_regular(std::get<I>(self->children_.tuple()).slot));
+    return typename Value::type(std::in_place_index<I>, take_regular(self->children_.template get<I>().slot));
   }
 };
 
@@ -225,19 +226,16 @@ class [[nodiscard("co_await it")]] RaceVector : public RaceBase<Kind, ChildVecto
 
   template <class F>
   auto on_discard(F&& fn) && {
-    return RaceVector<Kind, F, Child>(std::move(this->children_), std::forward<F>(fn));
+    return RaceVector<Kind, F, Child>(std::forward<F>(fn), std::move(this->children_));
   }
 };
 
 template <RaceKind Kind, class... A>
 auto race_as(A&&... given) {
   if constexpr (sizeof...(A) == 1 && (ChildRange<A> && ...)) {
-    auto children = children_of(std::forward<A>(given)...);
-    using Child = typename std::remove_cvref_t<decltype(children.vector())>::value_type;
-    return RaceVector<Kind, NoDiscard, Child>(std::move(children), NoDiscard());
+    return RaceVector<Kind, NoDiscard, typename detail::RangeChild<A...>::type>(NoDiscard(), std::in_place, std::forward<A>(given)...);
   } else {
-    using Pack = ChildPack<child_t<A>...>;
-    return RacePack<Kind, NoDiscard, child_t<A>...>(Pack(std::in_place, std::forward<A>(given)...), NoDiscard());
+    return RacePack<Kind, NoDiscard, child_t<A>...>(NoDiscard(), std::in_place, std::forward<A>(given)...);
   }
 }
 

@@ -6,9 +6,16 @@
 namespace magpie::detail {
 namespace {
 
-void set_first(std::atomic<Rec*>& first, Rec* rec) noexcept {
-  Rec* nobody = nullptr;
-  first.compare_exchange_strong(nobody, rec, std::memory_order_acq_rel, std::memory_order_relaxed);
+void note(GatherJoin& join, const Rec& rec, bool error, bool own_cancellation) noexcept {
+  // Relaxed: the child's unit publishes it. Only the first of each kind is kept.
+  std::uint64_t before = join.failures.load(std::memory_order_relaxed);
+  std::uint64_t after;
+  do {
+    after = before | GatherJoin::kAny;
+    const std::uint64_t number = std::uint64_t{rec.index} + 1;
+    if (error && GatherJoin::first_error(before) == 0) after |= number;
+    if (own_cancellation && GatherJoin::first_cancelled(before) == 0) after |= number << GatherJoin::kCancelledShift;
+  } while (!join.failures.compare_exchange_weak(before, after, std::memory_order_relaxed));
 }
 
 // Whether the child ended cancelled by itself, not because the gather or somebody further out is.
@@ -18,33 +25,24 @@ bool on_its_own(const Join& join) noexcept { return !join.scope.cancelled(); }
 
 void GatherJoin::settle_fail_fast(Join* base, Rec* rec, SlotState outcome) noexcept {
   auto* const join = static_cast<GatherJoin*>(base);
-  join->any_failed.store(true, std::memory_order_relaxed);
-  std::exception_ptr cause;
-  if (outcome == SlotState::error) {
-    set_first(join->first_error, rec);
-    cause = join->error_of(join, rec);
-  } else if (on_its_own(*join)) {
-    set_first(join->first_cancelled, rec);
-  } else {
-    return;
-  }
+  const bool error = outcome == SlotState::error;
+  const bool own_cancellation = !error && on_its_own(*join);
+  note(*join, *rec, error, own_cancellation);
+  if (!error && !own_cancellation) return;
   // The cancellation comes before the child's unit is delivered: until then the scope is there.
   std::string label;
   try {
     label = "child " + std::to_string(rec->index) + " of a gather";
   } catch (...) {
   }
-  cancel_scope_now(join->scope, ReasonRef::sibling_failed(label, std::move(cause)));
+  cancel_scope_now(join->scope,
+                   ReasonRef::sibling_failed(label, error ? join->kind->error_of(join, rec) : std::exception_ptr()));
 }
 
 void GatherJoin::settle_keep_going(Join* base, Rec* rec, SlotState outcome) noexcept {
   auto* const join = static_cast<GatherJoin*>(base);
-  join->any_failed.store(true, std::memory_order_relaxed);
-  if (outcome == SlotState::error) {
-    set_first(join->first_error, rec);
-  } else if (on_its_own(*join)) {
-    set_first(join->first_cancelled, rec);
-  }
+  const bool error = outcome == SlotState::error;
+  note(*join, *rec, error, !error && on_its_own(*join));
 }
 
 void GatherJoin::settle_nothing(Join*, Rec*, SlotState) noexcept {}

@@ -20,7 +20,8 @@ void RaceJoin::settle_race(Join* base, Rec* rec, SlotState outcome) noexcept {
 void RaceJoin::settle_any(Join* base, Rec* rec, SlotState outcome) noexcept {
   auto* const join = static_cast<RaceJoin*>(base);
   if (outcome != SlotState::value) {
-    rec->order = join->ended.fetch_add(1, std::memory_order_relaxed);  // published with the child's unit
+    // Nobody asks any more which child it is, only the how-manieth to fail. Published with the child's unit.
+    rec->index = join->ended.fetch_add(1, std::memory_order_relaxed);
     return;
   }
   if (!join->arbiter.win(rec->index) && join->arbiter.winner() != rec->index) return;

@@ -28,20 +28,41 @@ std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept {
   return std::noop_coroutine();
 }
 
+std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexcept {
+  Rec* const sibling = pop_sibling(join, local_queue());
+  if (sibling == nullptr) return deliver_to(join, units);
+  sibling->carry = units;
+  return start_attentively(sibling);
+}
+
+// A sibling that this thread has just taken over, when something else may want the thread or the join may be cancelled.
+std::coroutine_handle<> start_attentively(Rec* sibling) noexcept {
+  LocalQueue* const queue = local_queue();
+  if (queue->wanted()) {
+    // The loop is wanted: the sibling, and with it the units, wait in the deque.
+    if (queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(sibling) | kForkTag)) return std::noop_coroutine();
+  }
+  return start_fork(sibling);
+}
+
 std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept {
   Join* const join = rec->join;
   for (;;) {
-    if (rec->coroutine != nullptr) {
-      std::coroutine_handle<>::from_address(rec->coroutine).destroy();
-      rec->coroutine = nullptr;
+    if (rec->coroutine != 0) {
+      std::coroutine_handle<>::from_address(reinterpret_cast<void*>(rec->coroutine)).destroy();
     }
-    join->settle(join, rec, SlotState::empty);
+    join->kind->settle(join, rec, SlotState::empty);
     const std::uint32_t units = rec->carry + 1;
     LocalQueue* const queue = local_queue();
     rec = queue != nullptr ? pop_sibling(join, queue) : nullptr;
     if (rec == nullptr) return deliver_to(join, units);
     rec->carry = units;
   }
+}
+
+void hand_fork_to_executor(Rec& rec) noexcept {
+  rec.run = run_fork;
+  rec.join->home->schedule(rec);
 }
 
 void run_fork(Runnable* node) noexcept {

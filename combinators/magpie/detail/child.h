@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -32,21 +33,43 @@
 
 namespace magpie::detail {
 
+// Compilers judge the size of these little functions before they see how little is left of them; on the fork path each call that
+// stays costs as much as the fork.
+#define MAGPIE_FLAT __attribute__((always_inline))
+
 template <class T>
 struct TaskChild : Rec {
   using value_type = T;
   static constexpr bool kForked = true;
 
-  explicit TaskChild(Task<T>&& task) : frame(std::move(task).take_frame()) { frame.require(); }
-  TaskChild(TaskChild&& other) noexcept : Rec(), frame(std::move(other.frame)) {}
+  // Until the join starts the child owns the frame, which the low bit of the address says.
+  template <class A>
+  MAGPIE_FLAT explicit TaskChild(A&& given) {
+    auto frame = as_task(std::forward<A>(given)).take_frame();
+    frame.require();
+    coroutine = frame.release() | kOwned;
+  }
+  TaskChild(TaskChild&& other) noexcept : Rec() { coroutine = std::exchange(other.coroutine, 0); }
+  MAGPIE_FLAT ~TaskChild() {
+    if ((coroutine & kOwned) != 0) [[unlikely]] handle(coroutine - kOwned).destroy();
+  }
 
-  void arm(Join& the_join) noexcept {
+  MAGPIE_FLAT void arm(Join& the_join) noexcept {
     join = &the_join;
-    coroutine = frame.bind(the_join.scope, Continuation::to(static_cast<Rec*>(this)), slot).address();
+    coroutine -= kOwned;
+    auto& promise = handle(coroutine).promise();
+    promise.scope = &the_join.scope;
+    promise.continuation = Continuation::to(static_cast<Rec*>(this));
+    promise.slot = &slot;
   }
 
   Slot<T> slot;
-  TaskFrame<T> frame;
+
+ private:
+  static constexpr std::uintptr_t kOwned = 1;
+  static std::coroutine_handle<TaskPromise<T>> handle(std::uintptr_t address) noexcept {
+    return std::coroutine_handle<TaskPromise<T>>::from_address(reinterpret_cast<void*>(address));
+  }
 };
 
 template <class F>
@@ -60,15 +83,16 @@ struct CallValue<F> {
 };
 
 template <class F>  // F may be an lvalue reference: then the caller's object is called
-struct CallChild : Rec {
+struct CallChild : CallRec {
   using value_type = typename CallValue<F>::type;
   static constexpr bool kForked = true;
 
   explicit CallChild(F&& f) : function(std::forward<F>(f)) {}
-  CallChild(CallChild&& other) : Rec(), function(std::forward<F>(other.function)) {}
+  CallChild(CallChild&& other) : CallRec(), function(std::forward<F>(other.function)) {}
 
   void arm(Join& the_join) noexcept {
     join = &the_join;
+    coroutine = 0;
     begin = [](Rec* rec) noexcept -> std::coroutine_handle<> {
       auto* const self = static_cast<CallChild*>(rec);
       try {
@@ -94,12 +118,22 @@ struct CallChild : Rec {
   F function;
 };
 
+template <class A>
+decltype(auto) operation_of(A&& given) {
+  if constexpr (IsOperation<A>) {
+    return std::move(given);
+  } else {
+    return std::forward<A>(given).operation();
+  }
+}
+
 template <class Op>
 struct OperationChild : Rec {
   using value_type = typename Op::value_type;
   static constexpr bool kForked = false;
 
-  explicit OperationChild(Op&& the_op) : op(std::move(the_op)) {}
+  template <class A>
+  explicit OperationChild(A&& given) : op(operation_of(std::forward<A>(given))) {}
   OperationChild(OperationChild&& other) : Rec(), op(std::move(other.op)) {}
 
   /// True if it has ended already, its outcome in the slot. Otherwise the child may be gone when this returns.
@@ -130,24 +164,25 @@ struct OperationChild : Rec {
   Op op;
 };
 
+/// The child that something given becomes; it is constructed from what is given.
 template <class A>
-auto make_child(A&& given) {
-  using Plain = std::remove_cvref_t<A>;
-  if constexpr (IsOperation<A>) {
-    return OperationChild<Plain>(std::move(given));
-  } else if constexpr (IsOperationSource<A>) {
-    return make_child(std::forward<A>(given).operation());
-  } else if constexpr (Awaitable<A>) {
-    auto task = as_task(std::forward<A>(given));
-    return TaskChild<typename decltype(task)::value_type>(std::move(task));
-  } else {
-    static_assert(std::invocable<std::remove_reference_t<A>&>,
-                  "a child is a task, another awaitable, or a callable without arguments");
-    return CallChild<A>(std::forward<A>(given));  // an lvalue is referenced, an rvalue moved in
-  }
-}
+struct ChildFor {
+  static_assert(std::invocable<std::remove_reference_t<A>&>,
+                "a child is a task, another awaitable, or a callable without arguments");
+  using type = CallChild<A>;  // an lvalue is referenced, an rvalue moved in
+};
 template <class A>
-using child_t = decltype(make_child(std::declval<A>()));
+  requires Awaitable<A>
+struct ChildFor<A> {
+  using type = TaskChild<awaited_t<A>>;
+};
+template <class A>
+  requires(IsOperation<A> || IsOperationSource<A>)
+struct ChildFor<A> {
+  using type = OperationChild<std::remove_cvref_t<decltype(operation_of(std::declval<A>()))>>;
+};
+template <class A>
+using child_t = typename ChildFor<A>::type;
 
 /// What a child can be made from.
 template <class A>
@@ -169,34 +204,82 @@ regular_t<T> take_regular(Slot<T>& slot) {
 
 // --- children in a row -------------------------------------------------------------------------------------------------
 
+template <std::size_t I, class Child>
+struct PackElement {
+  template <class A>
+  MAGPIE_FLAT explicit PackElement(A&& given) : child(std::forward<A>(given)) {}
+  MAGPIE_FLAT PackElement(PackElement&& other) : child(std::move(other.child)) {}
+  MAGPIE_FLAT ~PackElement() = default;
+  Child child;
+};
+
+template <class Indices, class... Child>
+class PackStorage;
+
+template <std::size_t... I, class... Child>
+class PackStorage<std::index_sequence<I...>, Child...> : private PackElement<I, Child>... {
+ public:
+  template <class... A>
+  MAGPIE_FLAT explicit PackStorage(std::in_place_t, A&&... given) : PackElement<I, Child>(std::forward<A>(given))... {}
+  MAGPIE_FLAT PackStorage(PackStorage&& other) : PackElement<I, Child>(std::move(static_cast<PackElement<I, Child>&>(other)))... {}
+  MAGPIE_FLAT ~PackStorage() = default;
+
+  template <class F>
+  MAGPIE_FLAT void for_each(F&& fn) {
+    (fn(static_cast<PackElement<I, Child>&>(*this).child), ...);
+  }
+  template <class F>
+  MAGPIE_FLAT void for_each_backwards(F&& fn) {
+    constexpr std::size_t last = sizeof...(I) - 1;
+    (fn(this->template get<last - I>()), ...);
+  }
+  template <std::size_t Index>
+  MAGPIE_FLAT auto& get() noexcept {
+    return static_cast<PackElement<Index, std::tuple_element_t<Index, std::tuple<Child...>>>&>(*this).child;
+  }
+  template <class F>
+  MAGPIE_FLAT auto apply(F&& fn) {
+    return fn(static_cast<PackElement<I, Child>&>(*this).child...);
+  }
+};
+
 /// Children of several types.
 template <class... Child>
-class ChildPack {
+class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...> {
  public:
   static constexpr bool kAnyForked = (Child::kForked || ...);
   static constexpr bool kAnyOperation = (!Child::kForked || ...);
-
-  template <class... A>
-  explicit ChildPack(std::in_place_t, A&&... given) : children_(make_child(std::forward<A>(given))...) {}
+  using PackStorage<std::index_sequence_for<Child...>, Child...>::PackStorage;
 
   static constexpr std::size_t size() noexcept { return sizeof...(Child); }
-  std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(&children_); }
-  std::size_t bytes() const noexcept { return sizeof children_; }
+  std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
+  static constexpr std::size_t bytes() noexcept { return sizeof(ChildPack); }
+};
 
+template <>
+class ChildPack<> {
+ public:
+  explicit ChildPack(std::in_place_t) {}
+  static constexpr std::size_t size() noexcept { return 0; }
   template <class F>
-  void for_each(F&& fn) {
-    std::apply([&](Child&... child) { (fn(child), ...); }, children_);
-  }
+  void for_each(F&&) {}
   template <class F>
-  void for_each_backwards(F&& fn) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (fn(std::get<sizeof...(Child) - 1 - I>(children_)), ...);
-    }(std::index_sequence_for<Child...>());
+  auto apply(F&& fn) {
+    return fn();
   }
-  std::tuple<Child...>& tuple() noexcept { return children_; }
+};
 
- private:
-  std::tuple<Child...> children_;
+/// What an element of a range is given as: those of an rvalue range are moved from, those of an lvalue are copied (handles).
+template <class R>
+struct RangeElement {
+  using Element = decltype(*std::begin(std::declval<R&>()));
+  static constexpr bool kMoved = !std::is_lvalue_reference_v<R> && std::is_lvalue_reference_v<Element> &&
+                                 !std::is_const_v<std::remove_reference_t<Element>>;
+  using type = std::conditional_t<kMoved, std::remove_reference_t<Element>&&, Element>;
+};
+template <class R>
+struct RangeChild {
+  using type = child_t<typename RangeElement<R>::type>;
 };
 
 /// Children of one type.
@@ -206,7 +289,11 @@ class ChildVector {
   static constexpr bool kAnyForked = Child::kForked;
   static constexpr bool kAnyOperation = !Child::kForked;
 
-  explicit ChildVector(std::vector<Child>&& children) noexcept : children_(std::move(children)) {}
+  template <class R>
+  explicit ChildVector(std::in_place_t, R&& range) {
+    if constexpr (requires { std::size(range); }) children_.reserve(std::size(range));
+    for (auto&& element : range) children_.emplace_back(static_cast<typename RangeElement<R>::type>(element));
+  }
 
   std::size_t size() const noexcept { return children_.size(); }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(children_.data()); }
@@ -226,75 +313,92 @@ class ChildVector {
   std::vector<Child> children_;
 };
 
-/// Collects a range's elements as children: those of an rvalue are moved from, those of an lvalue must be copyable handles.
-template <class R>
-auto children_of(R&& range) {
-  using Element = decltype(*std::begin(range));
-  constexpr bool kOurs = !std::is_lvalue_reference_v<R> && std::is_lvalue_reference_v<Element> &&
-                         !std::is_const_v<std::remove_reference_t<Element>>;
-  using Given = std::conditional_t<kOurs, std::remove_reference_t<Element>&&, Element>;
-  std::vector<child_t<Given>> children;
-  if constexpr (requires { std::size(range); }) children.reserve(std::size(range));
-  for (auto&& element : range) children.push_back(make_child(static_cast<Given>(element)));
-  return ChildVector<child_t<Given>>(std::move(children));
-}
-
 // --- starting ----------------------------------------------------------------------------------------------------------
 
-/// Lets a forked child wait for its turn: in this worker's deque, or with the executor.
-inline void push_fork(LocalQueue* queue, Rec& rec) noexcept {
-  if (queue != nullptr && queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&rec) | kForkTag)) [[likely]] return;
-  rec.run = run_fork;
-  rec.join->home->schedule(rec);
+/// The first of the children that are forked.
+template <class Children>
+MAGPIE_FLAT inline Rec* first_fork(Children& children) noexcept {
+  Rec* first = nullptr;
+  children.for_each_backwards([&](auto& child) MAGPIE_FLAT {
+    if constexpr (std::remove_cvref_t<decltype(child)>::kForked) first = &child;
+  });
+  return first;
 }
 
-/// Opens the join's scope below the awaiting coroutine's and starts every child. Returns what this thread runs next.
-/// The first child to go on is not queued: the thread goes straight to it.
+/// Queues every forked child, where there is no deque or it has to grow.
 template <class Children>
-std::coroutine_handle<> start_join(Join& join, Children& children, Arbiter* arbiter) noexcept {
+MAGPIE_NOINLINE void push_forks_slowly(LocalQueue* queue, Children& children) noexcept {
+  // The last one to be queued may be the last that is left of the join: nothing is touched after it.
+  Rec* later = nullptr;
+  const auto push = [queue](Rec& rec) noexcept {
+    if (queue != nullptr && queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&rec) | kForkTag)) return;
+    hand_fork_to_executor(rec);
+  };
+  children.for_each_backwards([&](auto& child) {
+    if constexpr (std::remove_cvref_t<decltype(child)>::kForked) {
+      if (later != nullptr) push(*later);
+      later = &child;
+    }
+  });
+  push(*later);
+  if (queue != nullptr) queue->wanted();
+}
+
+/// Starts the operations among the children; returns how many ended at once: units for this thread to bring along.
+/// An operation that is parked may end on another thread at once. The join itself cannot end before the last operation was started
+/// and, if this thread bears units, before it delivers them.
+template <class Children>
+std::uint32_t start_operations(Join& join, Children& children, Arbiter* arbiter) noexcept {
+  std::uint32_t ended = 0;
+  children.for_each([&](auto& child) {
+    if constexpr (!std::remove_cvref_t<decltype(child)>::kForked) {
+      if (child.start(join, arbiter)) {
+        const SlotState outcome = child.slot.state();
+        if (outcome != SlotState::value || join.settle_values) join.kind->settle(&join, &child, outcome);
+        ++ended;
+      }
+    }
+  });
+  return ended;
+}
+
+/// Starts every child of a join whose scope has been entered. Returns what this thread runs next. The first child to go on is not
+/// queued: the thread goes straight to it.
+template <class Children>
+MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& children, Arbiter* arbiter) noexcept {
+  ThreadState* const thread = thread_state();
   join.counter.start(join.units);
   join.begin = children.address();
   join.bytes = children.bytes();
-  join.home = current_executor();
-
-  std::uint32_t ended = 0;  // units of operations that ended at once: this thread's to bring along
+  join.home = thread->executor;
   std::uint32_t index = 0;
-  children.for_each([&](auto& child) {
+  children.for_each([&](auto& child) MAGPIE_FLAT {
     child.index = index++;
+    child.carry = 0;
     if constexpr (std::remove_cvref_t<decltype(child)>::kForked) child.arm(join);
   });
-  if constexpr (Children::kAnyOperation) {
-    // An operation that is parked may end on another thread at once. The join itself cannot end before the last operation was
-    // started and, if this thread bears units, before it delivers them.
-    std::uint32_t left = 0;
-    children.for_each([&](auto& child) { left += std::remove_cvref_t<decltype(child)>::kForked ? 0 : 1; });
-    children.for_each([&](auto& child) {
-      if constexpr (!std::remove_cvref_t<decltype(child)>::kForked) {
-        if (left == 0) return;
-        --left;
-        if (child.start(join, arbiter)) {
-          const SlotState outcome = child.slot.state();
-          if (outcome != SlotState::value || join.settle_values) join.settle(&join, &child, outcome);
-          ++ended;
-        }
-      }
-    });
-  }
+  std::uint32_t ended = 0;
+  if constexpr (Children::kAnyOperation) ended = start_operations(join, children, arbiter);
   if constexpr (Children::kAnyForked) {
-    LocalQueue* const queue = local_queue();
-    Rec* first = nullptr;
-    children.for_each_backwards([&](auto& child) {
-      if constexpr (std::remove_cvref_t<decltype(child)>::kForked) {
-        if (first != nullptr) push_fork(queue, *first);
-        first = &child;
-      }
-    });
+    Rec* const first = first_fork(children);
     first->carry = ended;
-    if (queue == nullptr || queue->wanted()) [[unlikely]] {
-      push_fork(queue, *first);
+    LocalQueue* const queue = thread->queue;
+    if (queue == nullptr || !queue->deque.owner().has_room(children.size())) [[unlikely]] {
+      push_forks_slowly(queue, children);
       return std::noop_coroutine();
     }
-    return start_fork(first);
+    Rec* later = nullptr;
+    children.for_each_backwards([&](auto& child) MAGPIE_FLAT {
+      if constexpr (std::remove_cvref_t<decltype(child)>::kForked) {
+        if (later != nullptr) queue->deque.owner().push_unfenced(reinterpret_cast<std::uintptr_t>(later) | kForkTag);
+        later = &child;
+      }
+    });
+    queue->deque.owner().fence();
+    if (queue->attention->load(std::memory_order_relaxed) != 0) [[unlikely]] return start_attentively(first);
+    // An operation that ended at once may have cancelled the join; else that was asked a moment ago.
+    if constexpr (Children::kAnyOperation) return start_fork(first);
+    return start_child(first);
   } else {
     return ended == 0 ? std::noop_coroutine() : deliver_to(&join, ended);
   }

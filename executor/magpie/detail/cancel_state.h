@@ -192,7 +192,9 @@ MAGPIE_EXPORT bool cancel_scope_now(Scope& scope, ReasonRef reason) noexcept;
 
 /// Leaves a scope, with everything that has to happen to tokens made in it.
 MAGPIE_EXPORT void leave_scope_slow(Scope& scope) noexcept;
-inline void leave_scope(Scope& scope) noexcept { leave_scope_slow(scope); }
+inline void leave_scope(Scope& scope) noexcept {
+  if (!scope.leave_if_untouched()) leave_scope_slow(scope);
+}
 
 /// Lets go of the tokens of a task that has ended: nothing will cancel them any more.
 MAGPIE_EXPORT void detach_tokens(ScopeToken* tokens) noexcept;

@@ -134,6 +134,9 @@ class Deque {
   std::uintptr_t pop() noexcept;
   std::uintptr_t pop_carefully(std::uint64_t bottom, Word top) noexcept;
   std::uintptr_t peek() const noexcept;
+  bool has_room(std::size_t count) const noexcept;
+  void push_unfenced(std::uintptr_t item) noexcept;
+  bool pop_if_biased() noexcept;
   std::uintptr_t take_oldest() noexcept;
   void between_operations(std::uint64_t now_ns) noexcept;
   bool push_after_making_room(std::uintptr_t item) noexcept;
@@ -178,6 +181,16 @@ class Deque<Env>::Owner {
     return deque_->push(item);
   }
   // The newest item, or 0.
+  // For forks, which know what they are about to take and how much they push at once:
+
+  // Whether `count` items fit without growing.
+  [[gnu::always_inline]] bool has_room(std::size_t count) const noexcept { return deque_->has_room(count); }
+  // push() without its fence, where there is room; fence() follows the last one.
+  [[gnu::always_inline]] void push_unfenced(std::uintptr_t item) const noexcept { deque_->push_unfenced(item); }
+  [[gnu::always_inline]] void fence() const noexcept { Env::light_fence(); }  // D3
+  // pop() of the item that peek() showed, if no thief has been near. False: the deque is as it was, and pop() decides.
+  [[gnu::always_inline]] bool pop_if_biased() const noexcept { return deque_->pop_if_biased(); }
+
   [[nodiscard("the item has left the deque")]] std::uintptr_t pop() const noexcept {
     return deque_->pop();
   }
@@ -274,6 +287,29 @@ inline std::uintptr_t Deque<Env>::pop() noexcept {
     return slots_[bottom & mask_].load(std::memory_order_relaxed);
   }
   return pop_carefully(bottom, top);
+}
+
+template <class Env>
+inline bool Deque<Env>::has_room(std::size_t count) const noexcept {
+  return limit_ - bottom_.load(std::memory_order_relaxed) >= count;
+}
+
+template <class Env>
+inline void Deque<Env>::push_unfenced(std::uintptr_t item) noexcept {
+  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
+  slots_[bottom & mask_].store(item, std::memory_order_relaxed);  // D1
+  bottom_.store(bottom + 1, std::memory_order_release);            // D2
+}
+
+template <class Env>
+inline bool Deque<Env>::pop_if_biased() noexcept {
+  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed) - 1;
+  bottom_.store(bottom, std::memory_order_release);  // O1; release: see D2
+  Env::compiler_barrier();                           // O2
+  const Word top = top_.load(std::memory_order_acquire);  // O3
+  if (top <= key_base_ + bottom) [[likely]] return true;  // O4
+  bottom_.store(bottom + 1, std::memory_order_release);   // as O5; release: see D2
+  return false;
 }
 
 template <class Env>

@@ -20,7 +20,7 @@ struct EndSink {
 
 class Continuation {
  public:
-  Continuation() = default;
+  Continuation() noexcept {}  // a frame that has not started tells nobody
   static Continuation to(std::coroutine_handle<> awaiting) noexcept {
     return Continuation(reinterpret_cast<std::uintptr_t>(awaiting.address()));
   }
@@ -43,7 +43,7 @@ class Continuation {
   static constexpr std::uintptr_t kRec = 1;
   static constexpr std::uintptr_t kSink = 2;
   static constexpr std::uintptr_t kMask = 3;
-  std::uintptr_t word_ = 0;
+  std::uintptr_t word_;
 };
 
 }  // namespace magpie::detail

@@ -15,6 +15,7 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 
 #include <magpie/config.h>
 #include <magpie/detail/atomic.h>
@@ -43,41 +44,59 @@ class BasicJoinCounter {
   typename Env::template Atomic<std::uint32_t> pending_{0};
 };
 
-/// One child of a join. It is in a deque exactly once between the fork and its start.
+/// One child of a join. It is in a deque exactly once between the fork and its start. Nothing is initialised before the join
+/// starts but what a constructor of the child sets.
 struct Rec : Runnable {
-  Join* join = nullptr;
-  void* coroutine = nullptr;  // the frame, not started; null: `begin` makes it
-  std::coroutine_handle<> (*begin)(Rec*) noexcept = nullptr;
-  std::uint32_t carry = 0;  // units of the join that this child brings along, besides its own
-  std::uint32_t index = 0;  // which child it is
-  std::uint32_t order = 0;  // the how-manieth to end, where the combinator counts that
+  Join* join;
+  std::uintptr_t coroutine;  // the frame's address, not started; 0: a CallRec. See TaskChild for its low bit
+  std::uint32_t carry;       // units of the join that this child brings along, besides its own
+  std::uint32_t index;       // which child it is
+};
+
+/// A child whose coroutine is made when its turn comes, if it has one at all.
+struct CallRec : Rec {
+  std::coroutine_handle<> (*begin)(Rec*) noexcept;
+};
+
+/// What a combinator does with its children's ends.
+struct JoinKind {
+  // Called before the child's unit is delivered: for failures, or for every child if the join says so. `empty`: never started.
+  void (*settle)(Join*, Rec*, SlotState) noexcept;
+  std::exception_ptr (*error_of)(Join*, const Rec*) noexcept;  // of a child that failed
 };
 
 struct Join : Runnable {
+  Join() noexcept {}
+
+  const JoinKind* kind;
   BasicJoinCounter<StdEnv> counter;
-  std::uint32_t units = 0;       // n
-  std::uintptr_t begin = 0;      // the children lie in [begin, begin + bytes)
-  std::uintptr_t bytes = 0;
-  Executor* home = nullptr;      // where the parent awaited, and goes on
+  std::uint32_t units;     // n
+  std::uintptr_t begin;    // the children lie in [begin, begin + bytes)
+  std::uintptr_t bytes;
+  Executor* home;          // where the parent awaited, and goes on
   std::coroutine_handle<> parent;
-  // Called before the child's unit is delivered: for failures, or for every child if `settle_values`. `empty`: never started.
-  void (*settle)(Join*, Rec*, SlotState) noexcept = nullptr;
-  bool settle_values = false;
   Scope scope;
+  bool settle_values = false;  // values are settled too
 };
 
 /// Hands in units; returns what this thread runs next.
 MAGPIE_EXPORT std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept;
 /// A sibling that was cancelled before its start: destroys the frame, goes on with the next one.
 MAGPIE_EXPORT std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept;
+/// A child that this worker cannot queue, or no worker: the executor starts it.
+MAGPIE_EXPORT void hand_fork_to_executor(Rec& rec) noexcept;
 /// A child that something else than the fork path starts: the loop's, a thief's, another executor's Runnable.
 MAGPIE_EXPORT void run_fork(Runnable* rec) noexcept;
 
+// What is not the common case, out of line: the common one then keeps everything in registers that need no saving.
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexcept;
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_attentively(Rec* rec) noexcept;
+
 inline std::coroutine_handle<> start_child(Rec* rec) noexcept {
-  if (rec->coroutine != nullptr) [[likely]] {
-    return transfer(std::coroutine_handle<>::from_address(rec->coroutine));
+  if (rec->coroutine != 0) [[likely]] {
+    return transfer(std::coroutine_handle<>::from_address(reinterpret_cast<void*>(rec->coroutine)));
   }
-  return rec->begin(rec);
+  return static_cast<CallRec*>(rec)->begin(rec);
 }
 
 inline std::coroutine_handle<> start_fork(Rec* rec) noexcept {
@@ -85,37 +104,43 @@ inline std::coroutine_handle<> start_fork(Rec* rec) noexcept {
   return start_child(rec);
 }
 
+/// Whether an item of the deque is a child of this join. Only the address is looked at: the item may be gone.
+inline bool is_sibling(const Join* join, std::uintptr_t item) noexcept {
+  return (item & kTagMask) == kForkTag && item - kForkTag - join->begin < join->bytes;
+}
+
 /// The unstarted sibling at the bottom of this worker's deque, popped; null if there is none.
 inline Rec* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
   auto deque = queue->deque.owner();
-  const std::uintptr_t item = deque.peek();  // maybe stale: only the address is compared
-  if ((item & kTagMask) != kForkTag) return nullptr;
-  if (item - kForkTag - join->begin >= join->bytes) return nullptr;
-  if (deque.pop() != item) return nullptr;
+  const std::uintptr_t item = deque.peek();  // maybe stale
+  if (!is_sibling(join, item) || deque.pop() != item) return nullptr;
   return reinterpret_cast<Rec*>(item - kForkTag);
 }
 
 /// A bearer of `units` goes on: with a sibling if one lies ready, else it delivers.
 inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept {
-  if (LocalQueue* const queue = local_queue(); queue != nullptr) [[likely]] {
-    if (Rec* const sibling = pop_sibling(join, queue); sibling != nullptr) {
-      sibling->carry = units;
-      if (queue->wanted()) [[unlikely]] {
-        // The loop is wanted: the sibling, and with it the units, wait in the deque. It cannot fail: there was room for it.
-        if (queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(sibling) | kForkTag)) {
-          return std::noop_coroutine();
-        }
-      }
-      return start_fork(sibling);
-    }
+  LocalQueue* const queue = local_queue();
+  if (queue == nullptr) [[unlikely]] return deliver_to(join, units);
+  auto deque = queue->deque.owner();
+  const std::uintptr_t item = deque.peek();
+  if (!is_sibling(join, item)) {
+    // All units in one hand, and at home: nothing shared is touched.
+    if (units == join->units && queue->executor == join->home) return transfer(join->parent);
+    return deliver_to(join, units);
   }
-  return deliver_to(join, units);
+  if (!deque.pop_if_biased()) [[unlikely]] return advance_carefully(join, units);
+  Rec* const sibling = reinterpret_cast<Rec*>(item - kForkTag);
+  sibling->carry = units;
+  if (queue->attention->load(std::memory_order_relaxed) != 0 || join->scope.maybe_cancelled()) [[unlikely]] {
+    return start_attentively(sibling);
+  }
+  return start_child(sibling);
 }
 
 /// The end of a child. Its frame is gone, its outcome lies in its slot.
 inline std::coroutine_handle<> child_ended(Rec* rec, SlotState outcome) noexcept {
   Join* const join = rec->join;
-  if (outcome != SlotState::value || join->settle_values) [[unlikely]] join->settle(join, rec, outcome);
+  if (outcome != SlotState::value || join->settle_values) [[unlikely]] join->kind->settle(join, rec, outcome);
   return advance(join, rec->carry + 1);
 }
 

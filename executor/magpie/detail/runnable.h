@@ -11,8 +11,11 @@
 namespace magpie::detail {
 
 struct Runnable {
-  Runnable* next = nullptr;                 // belongs to the queue that holds the node
-  void (*run)(Runnable*) noexcept = nullptr;  // called once, on a thread of the executor
+  // Both are set before the node is scheduled; a fork that nobody steals is never scheduled and never pays for them.
+  Runnable() noexcept {}
+
+  Runnable* next;                    // belongs to the queue that holds the node
+  void (*run)(Runnable*) noexcept;  // called once, on a thread of the executor
 };
 
 }  // namespace magpie::detail

@@ -65,21 +65,19 @@ class BasicScope {
   using Waiter = BasicWaiter<Env>;
   using Effects = BasicCancelEffects<Env>;
 
-  BasicScope() = default;
+  BasicScope() noexcept {}  // what is not initialised here is set by enter() or when the scope is linked
   BasicScope(const BasicScope&) = delete;
   BasicScope& operator=(const BasicScope&) = delete;
 
   // --- by the coroutine that opens the scope ---------------------------------------------------------------------------
 
-  /// Opens the scope. Plain stores: nobody else can see it yet.
+  /// Opens the scope, once. Plain stores: nobody else can see it yet.
   void enter(BasicScope* parent, BasicTaskCore<Env>* task, ScopeKind kind = ScopeKind::plain,
              ScopeBaggage baggage = ScopeBaggage::none) noexcept {
     parent_ = parent;
     task_ = task;
     kind_ = kind;
     baggage_ = baggage;
-    state_.store(kActive, std::memory_order_relaxed);
-    linked_.store(0, std::memory_order_relaxed);
   }
 
   /// Opens the scope of a whole task, which is linked from the start: `parent` is the group's scope or null.
@@ -113,6 +111,11 @@ class BasicScope {
     return effects;
   }
 
+  /// exit() for the scope that nobody parked below and nobody cancelled: two loads. False: it takes the long way.
+  bool leave_if_untouched() noexcept {
+    return state_.load(std::memory_order_relaxed) == kActive && linked_.load(std::memory_order_relaxed) == 0;
+  }
+
   // --- by anything below ------------------------------------------------------------------------------------------------
 
   /// Whether a cancellation reaches this scope, from itself or from outside as far as no mask stops it.
@@ -121,6 +124,9 @@ class BasicScope {
     if (task_->cancels.load(std::memory_order_relaxed) == 0) [[likely]] return false;
     return first_cancelled(false) != nullptr;
   }
+
+  /// False: nothing in this task is cancelled. True: cancelled() tells.
+  bool maybe_cancelled() const noexcept { return task_->cancels.load(std::memory_order_relaxed) != 0; }
 
   /// The reason of the outermost cancelled scope that reaches this one; null if there is none.
   ReasonRef reason() const noexcept {
@@ -393,8 +399,8 @@ class BasicScope {
 
   BasicScope* parent_;
   BasicTaskCore<Env>* task_;
-  typename Env::template Atomic<std::uint8_t> state_;
-  typename Env::template Atomic<std::uint8_t> linked_;
+  typename Env::template Atomic<std::uint8_t> state_{kActive};
+  typename Env::template Atomic<std::uint8_t> linked_{0};
   ScopeKind kind_;
   ScopeBaggage baggage_;
   SpinLock<Env> lock_;

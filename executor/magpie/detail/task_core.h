@@ -5,6 +5,7 @@
 // The class Task<T> and its awaiter; the page for users is <magpie/task.h>.
 
 #include <coroutine>
+#include <cstdint>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
@@ -48,6 +49,9 @@ class TaskFrame {
   void require() const {
     if (handle_ == nullptr) [[unlikely]] throw_moved_from_task();
   }
+
+  /// Gives the frame's address away; the new owner binds or destroys it.
+  std::uintptr_t release() noexcept { return reinterpret_cast<std::uintptr_t>(std::exchange(handle_, nullptr).address()); }
 
   /// Tells the frame where it stands, whom it tells, and where its outcome goes; the caller resumes it.
   std::coroutine_handle<> bind(Scope& scope, Continuation continuation, Slot<T>& slot) noexcept {
