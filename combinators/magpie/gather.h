@@ -88,7 +88,7 @@ class GatherBase : public CombinatorBase, private GatherJoin {
     scope.enter(&outer, outer.task());
     if (outer.cancelled()) [[unlikely]] {
       refused_ = true;
-      return awaiting;
+      return transfer(awaiting);
     }
     kind = &kKind;
     units = static_cast<std::uint32_t>(children_.size());

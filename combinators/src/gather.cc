@@ -6,7 +6,8 @@
 namespace magpie::detail {
 namespace {
 
-void note(GatherJoin& join, const Rec& rec, bool error, bool own_cancellation) noexcept {
+// True for the first failure of all.
+bool note(GatherJoin& join, const Rec& rec, bool error, bool own_cancellation) noexcept {
   // Relaxed: the child's unit publishes it. Only the first of each kind is kept.
   std::uint64_t before = join.failures.load(std::memory_order_relaxed);
   std::uint64_t after;
@@ -16,6 +17,7 @@ void note(GatherJoin& join, const Rec& rec, bool error, bool own_cancellation) n
     if (error && GatherJoin::first_error(before) == 0) after |= number;
     if (own_cancellation && GatherJoin::first_cancelled(before) == 0) after |= number << GatherJoin::kCancelledShift;
   } while (!join.failures.compare_exchange_weak(before, after, std::memory_order_relaxed));
+  return GatherJoin::first_error(before) == 0 && GatherJoin::first_cancelled(before) == 0;
 }
 
 // Whether the child ended cancelled by itself, not because the gather or somebody further out is.
@@ -27,8 +29,7 @@ void GatherJoin::settle_fail_fast(Join* base, Rec* rec, SlotState outcome) noexc
   auto* const join = static_cast<GatherJoin*>(base);
   const bool error = outcome == SlotState::error;
   const bool own_cancellation = !error && on_its_own(*join);
-  note(*join, *rec, error, own_cancellation);
-  if (!error && !own_cancellation) return;
+  if (!note(*join, *rec, error, own_cancellation) || (!error && !own_cancellation)) return;
   // The cancellation comes before the child's unit is delivered: until then the scope is there.
   std::string label;
   try {

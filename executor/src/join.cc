@@ -65,6 +65,25 @@ void hand_fork_to_executor(Rec& rec) noexcept {
   rec.join->home->schedule(rec);
 }
 
+std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
+  for (;;) {
+    if (const std::coroutine_handle<> frame = rec->begin(rec); frame != nullptr) return transfer(frame);
+    Join* const join = rec->join;
+    const std::uint32_t units = rec->carry + 1;
+    LocalQueue* const queue = local_queue();
+    Rec* const sibling = queue != nullptr ? pop_sibling(join, queue) : nullptr;
+    if (sibling == nullptr) return deliver_to(join, units);
+    sibling->carry = units;
+    // As in start_attentively(), but without a call for each child.
+    if (queue->wanted() && queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(sibling) | kForkTag)) {
+      return std::noop_coroutine();
+    }
+    if (join->scope.cancelled()) return skip_cancelled(sibling);
+    if (sibling->coroutine != 0) return start_child(sibling);
+    rec = static_cast<CallRec*>(sibling);
+  }
+}
+
 void run_fork(Runnable* node) noexcept {
   auto* const rec = static_cast<Rec*>(node);
   install_locals(rec->join->scope);

@@ -53,7 +53,9 @@ WorkStealingMachine::WorkStealingMachine(Executor& executor, ExecutorServices& s
     : executor_(executor), services_(services), name_(options.name) {
   const std::size_t threads = wanted_threads(options.threads);
   if (options.pin_threads) cpus_ = affinity_cpus_in_topology_order();
-  most_spinners_ = std::max<std::size_t>(1, std::min(available_parallelism(), threads) / 2);
+  // Not available_parallelism(): an explicit number of threads holds whatever MAGPIE_THREADS says.
+  const std::size_t processors = probe("", std::max(std::thread::hardware_concurrency(), 1U)).usable();
+  most_spinners_ = std::max<std::size_t>(1, std::min(processors, threads) / 2);
   workers_ = std::make_unique<std::atomic<Worker*>[]>(kMostThreads);
   StdEnv::prepare();
   try {

@@ -100,7 +100,7 @@ struct CallChild : CallRec {
         if constexpr (Awaitable<R>) {
           auto frame = as_task(std::invoke(self->function)).take_frame();
           frame.require();
-          return transfer(frame.bind(self->join->scope, Continuation::to(rec), self->slot));
+          return frame.bind(self->join->scope, Continuation::to(rec), self->slot);
         } else if constexpr (std::is_void_v<R>) {
           std::invoke(self->function);
           self->slot.emplace();
@@ -110,7 +110,8 @@ struct CallChild : CallRec {
       } catch (...) {
         self->slot.capture_current_exception();
       }
-      return child_ended(rec, self->slot.state());
+      settle_child(rec, self->slot.state());
+      return nullptr;
     };
   }
 

@@ -55,6 +55,7 @@ struct Rec : Runnable {
 
 /// A child whose coroutine is made when its turn comes, if it has one at all.
 struct CallRec : Rec {
+  // The frame to go on with; null: the child has ended in place and was settled.
   std::coroutine_handle<> (*begin)(Rec*) noexcept;
 };
 
@@ -87,6 +88,8 @@ MAGPIE_EXPORT std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept;
 MAGPIE_EXPORT void hand_fork_to_executor(Rec& rec) noexcept;
 /// A child that something else than the fork path starts: the loop's, a thief's, another executor's Runnable.
 MAGPIE_EXPORT void run_fork(Runnable* rec) noexcept;
+/// A child without a frame, and its siblings as long as they end in place: in a loop, as there may be any number of them.
+MAGPIE_EXPORT std::coroutine_handle<> start_calls(CallRec* rec) noexcept;
 
 // What is not the common case, out of line: the common one then keeps everything in registers that need no saving.
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexcept;
@@ -96,7 +99,7 @@ inline std::coroutine_handle<> start_child(Rec* rec) noexcept {
   if (rec->coroutine != 0) [[likely]] {
     return transfer(std::coroutine_handle<>::from_address(reinterpret_cast<void*>(rec->coroutine)));
   }
-  return static_cast<CallRec*>(rec)->begin(rec);
+  return start_calls(static_cast<CallRec*>(rec));
 }
 
 inline std::coroutine_handle<> start_fork(Rec* rec) noexcept {
@@ -137,11 +140,16 @@ inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept
   return start_child(sibling);
 }
 
-/// The end of a child. Its frame is gone, its outcome lies in its slot.
-inline std::coroutine_handle<> child_ended(Rec* rec, SlotState outcome) noexcept {
+/// The outcome of a child lies in its slot: before its unit is delivered, the combinator hears of it.
+inline void settle_child(Rec* rec, SlotState outcome) noexcept {
   Join* const join = rec->join;
   if (outcome != SlotState::value || join->settle_values) [[unlikely]] join->kind->settle(join, rec, outcome);
-  return advance(join, rec->carry + 1);
+}
+
+/// The end of a child. Its frame is gone, its outcome lies in its slot.
+inline std::coroutine_handle<> child_ended(Rec* rec, SlotState outcome) noexcept {
+  settle_child(rec, outcome);
+  return advance(rec->join, rec->carry + 1);
 }
 
 }  // namespace magpie::detail
