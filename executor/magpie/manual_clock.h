@@ -29,6 +29,13 @@ namespace detail {
 
 class Timers;
 
+/// A thread that blocks and waits for an executor: what makes virtual time move, until what it waits for has happened. That is
+/// asked, not told, so that time does not run on while the thread is still waking up.
+struct BlockedThread {
+  bool (*over)(const BlockedThread&) noexcept = nullptr;  // under the clock's mutex
+  BlockedThread* next = nullptr;
+};
+
 /// The ledger of everything that keeps virtual time from moving.
 class MAGPIE_EXPORT VirtualTime {
  public:
@@ -50,9 +57,13 @@ class MAGPIE_EXPORT VirtualTime {
   void blocking_ends() noexcept { subtract(&blocking_); }
   void hold_begins() noexcept { add(&holds_); }
   void hold_ends() noexcept { subtract(&holds_); }
-  // A thread blocks and waits for the executor: what makes time move.
-  void waiter_begins() noexcept;
-  void waiter_ends() noexcept;
+  // A thread blocks and waits for the executor.
+  void waiter_begins(BlockedThread& thread) noexcept;
+  void waiter_ends(BlockedThread& thread) noexcept;
+  /// A timer was armed: by a foreign thread perhaps, when nobody else looks.
+  void timer_armed() noexcept;
+  /// How many strands are on other executors.
+  std::size_t visitors() noexcept;
 
   /// A worker is about to park. True: time has moved and this thread fired timers instead; it is still counted as active.
   bool worker_parks() noexcept;
@@ -72,7 +83,7 @@ class MAGPIE_EXPORT VirtualTime {
   std::size_t visitors_ = 0;
   std::size_t blocking_ = 0;
   std::size_t holds_ = 0;
-  std::size_t waiters_ = 0;
+  BlockedThread* blocked_ = nullptr;
 };
 
 }  // namespace detail

@@ -31,6 +31,7 @@ bool BlockingPool::submit(BlockingJob& job) {
     if (!job.park_in_scope()) return false;
     const Claim claim = take(job);
     lock.unlock();
+    const ExecutorThreadScope off_executor(nullptr, nullptr);  // as on a thread of the pool
     run(job, claim);
     return true;
   }

@@ -116,16 +116,21 @@ void ExecutorServices::poke() noexcept {
 
 bool ExecutorServices::wait_idle(const std::atomic<bool>* stop_waiting, bool dump_when_slow) {
   watchers_.fetch_add(1, std::memory_order_seq_cst);
-  if (virtual_time_ != nullptr) virtual_time_->waiter_begins();
-  std::unique_lock lock(idle_mutex_);
-  bool dumped = !dump_when_slow;
-  const auto over = [&] {
+  const auto idle = [&]() noexcept {
     return live() == 0 || (stop_waiting != nullptr && stop_waiting->load(std::memory_order_acquire));
   };
-  while (!over()) {
+  struct Thread : BlockedThread {
+    decltype(idle)* condition;
+  } thread;
+  thread.condition = &idle;
+  thread.over = [](const BlockedThread& base) noexcept { return (*static_cast<const Thread&>(base).condition)(); };
+  if (virtual_time_ != nullptr) virtual_time_->waiter_begins(thread);
+  std::unique_lock lock(idle_mutex_);
+  bool dumped = !dump_when_slow;
+  while (!idle()) {
     if (dumped) {
       idle_.wait(lock);
-    } else if (idle_.wait_for(lock, std::chrono::seconds(10)) == std::cv_status::timeout && !over()) {
+    } else if (idle_.wait_for(lock, std::chrono::seconds(10)) == std::cv_status::timeout && !idle()) {
       dumped = true;
       lock.unlock();
       std::cerr << "magpie: an executor's destructor has been waiting for 10 s for tasks that do not end:\n";
@@ -134,7 +139,7 @@ bool ExecutorServices::wait_idle(const std::atomic<bool>* stop_waiting, bool dum
     }
   }
   lock.unlock();
-  if (virtual_time_ != nullptr) virtual_time_->waiter_ends();
+  if (virtual_time_ != nullptr) virtual_time_->waiter_ends(thread);
   watchers_.fetch_sub(1, std::memory_order_seq_cst);
   return live() == 0;
 }
@@ -309,9 +314,14 @@ ExecutorStats Executor::stats() const {
 
 void Executor::await_task(detail::TaskRecord& record) {
   detail::VirtualTime* const time = services_->virtual_time();
-  if (time != nullptr) time->waiter_begins();
+  struct Thread : detail::BlockedThread {
+    detail::TaskRecord* record;
+  } thread;
+  thread.record = &record;
+  thread.over = [](const detail::BlockedThread& base) noexcept { return static_cast<const Thread&>(base).record->done(); };
+  if (time != nullptr) time->waiter_begins(thread);
   record.wait_done();
-  if (time != nullptr) time->waiter_ends();
+  if (time != nullptr) time->waiter_ends(thread);
 }
 
 bool Executor::on_own_thread() const noexcept {

@@ -72,15 +72,28 @@ void VirtualTime::subtract(std::size_t* count) noexcept {
   jump_while_possible(lock);
 }
 
-void VirtualTime::waiter_begins() noexcept {
+void VirtualTime::waiter_begins(BlockedThread& thread) noexcept {
   std::unique_lock lock(mutex_);
-  ++waiters_;
+  thread.next = blocked_;
+  blocked_ = &thread;
   jump_while_possible(lock);
 }
 
-void VirtualTime::waiter_ends() noexcept {
+void VirtualTime::waiter_ends(BlockedThread& thread) noexcept {
   std::lock_guard lock(mutex_);
-  --waiters_;
+  BlockedThread** link = &blocked_;
+  while (*link != &thread) link = &(*link)->next;
+  *link = thread.next;
+}
+
+void VirtualTime::timer_armed() noexcept {
+  std::unique_lock lock(mutex_);
+  jump_while_possible(lock);
+}
+
+std::size_t VirtualTime::visitors() noexcept {
+  std::lock_guard lock(mutex_);
+  return visitors_;
 }
 
 bool VirtualTime::worker_parks() noexcept {
@@ -90,8 +103,11 @@ bool VirtualTime::worker_parks() noexcept {
 }
 
 bool VirtualTime::may_jump() const noexcept {
-  return timers_ != nullptr && auto_advance_ && waiters_ > 0 && active_ == 0 && visitors_ == 0 &&
-         blocking_ == 0 && holds_ == 0;
+  if (timers_ == nullptr || !auto_advance_ || active_ != 0 || visitors_ != 0 || blocking_ != 0 || holds_ != 0) return false;
+  for (const BlockedThread* thread = blocked_; thread != nullptr; thread = thread->next) {
+    if (!thread->over(*thread)) return true;
+  }
+  return false;
 }
 
 // Jumps to the next timer and fires it. True: the calling thread is now counted as active.

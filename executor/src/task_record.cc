@@ -57,6 +57,16 @@ std::coroutine_handle<> TaskRecord::has_ended(EndSink* sink, SlotState outcome) 
   return std::noop_coroutine();
 }
 
+TaskRecord* TaskRecord::of_sink(EndSink* sink) noexcept {
+  return sink->ended == has_ended ? static_cast<TaskRecord*>(sink) : nullptr;
+}
+
+void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
+  mark_observed();  // whoever does this tells it himself
+  set_error_outcome(std::move(error));
+  finish(SlotState::error);
+}
+
 void TaskRecord::finish(SlotState outcome) noexcept {
   Executor& executor = *executor_;
   if (current_executor() != &executor) note_task_ended_abroad(executor);
@@ -168,7 +178,7 @@ void TaskRecord::block_until_done() {
     Executor* executor;
     ~Leave() { ExecutorAccess::leave(*executor); }
   } leave{executor};
-  ExecutorAccess::await_task(*executor, *this);
+  ExecutorAccess::block_on(*executor, *this);
 }
 
 void TaskRecord::on_done(DoneCallback* callback) noexcept {

@@ -12,13 +12,15 @@
 namespace magpie::detail {
 
 Timers::Timers(Clock& clock)
-    : clock_(clock), manual_(clock.as_manual() != nullptr), shards_(new TimerShard[kShards]) {}
+    : clock_(clock),
+      manual_(clock.as_manual() != nullptr ? &clock.as_manual()->virtual_time() : nullptr),
+      shards_(new TimerShard[kShards]) {}
 
 Timers::~Timers() { stop_monitor(); }
 
 TimerShard& Timers::shard_here() noexcept {
   // Virtual time fires in one global order: one queue.
-  return shards_[manual_ ? 0 : thread_index() % kShards];
+  return shards_[manual_ != nullptr ? 0 : thread_index() % kShards];
 }
 
 void Timers::arm(TimerShard& shard, Timer& timer) noexcept {
@@ -40,7 +42,10 @@ bool Timers::disarm(TimerShard& shard, Timer& timer) noexcept {
 }
 
 void Timers::armed(std::int64_t deadline_ns) noexcept {
-  if (manual_) return;
+  if (manual_ != nullptr) {
+    manual_->timer_armed();
+    return;
+  }
   if (!monitor_runs_.load(std::memory_order_acquire)) [[unlikely]] start_monitor();  // pairs with the store there
   const std::int64_t look = deadline_ns > kNeverNs - kGraceNs ? kNeverNs : deadline_ns + kGraceNs;
   // seq_cst: pairs with monitor(), see arm().

@@ -214,7 +214,10 @@ void WorkStealingMachine::work(Worker& self) noexcept {
   hand_over(self);
   if (self.woken) pass_on_wake_up(self);
   self.counters.until_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()), std::memory_order_relaxed);
-  if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_ends();
+  // The last to be busy may be the one that leaves: what it then fires instead comes to its own deque, where nobody counts it.
+  if (VirtualTime* const time = services_.virtual_time(); time != nullptr) {
+    while (time->worker_parks()) hand_over(self);
+  }
 }
 
 void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {

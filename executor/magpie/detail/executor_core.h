@@ -76,6 +76,8 @@ class MAGPIE_EXPORT Executor {
 
   /// Blocks the calling thread until the task is done. The simulated executor runs its tasks here.
   virtual void await_task(detail::TaskRecord& record);
+  /// The same for JoinHandle::wait(), which runs nothing: std::logic_error where only run() makes tasks go on.
+  virtual void block_on(detail::TaskRecord& record) { await_task(record); }
   /// Whether the calling thread is one of those that the destructor joins.
   virtual bool on_own_thread() const noexcept;
 
@@ -104,6 +106,7 @@ struct MAGPIE_EXPORT ExecutorAccess {
   static void count_in(Executor& executor) noexcept;
   static void unobserved(Executor& executor, std::string_view name, std::exception_ptr error) noexcept;
   static void await_task(Executor& executor, TaskRecord& record) { executor.await_task(record); }
+  static void block_on(Executor& executor, TaskRecord& record) { executor.block_on(record); }
   static bool on_own_thread(const Executor& executor) noexcept { return executor.on_own_thread(); }
   /// Between these two the executor is not destroyed: for threads that are not its own.
   static void enter(Executor& executor) noexcept;

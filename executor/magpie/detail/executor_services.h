@@ -61,6 +61,16 @@ class MAGPIE_EXPORT ExecutorServices {
   // --- the end ----------------------------------------------------------------------------------------------------------
   ShutdownReport shutdown(Duration drain, bool destructor);
   void cancel_all(const ReasonRef& reason) noexcept;
+  /// For an executor that cancels what a run() has left over, and goes on: undoes the closing of cancel_all().
+  void reopen() noexcept { phase_.store(Phase::open, std::memory_order_seq_cst); }
+  /// Calls fn(TaskRecord&) for every live task, under a lock.
+  template <class F>
+  void for_each_task(F&& fn) const {
+    for (std::size_t i = 0; i < kShards; ++i) {
+      std::lock_guard guard(shards_[i].lock);
+      for (TaskRecord* r = shards_[i].head; r != nullptr; r = r->registry_next_) fn(*r);
+    }
+  }
   /// Waits until nothing is live; false if `stop_waiting` rose before. A dump goes to stderr after ten seconds if asked.
   bool wait_idle(const std::atomic<bool>* stop_waiting, bool dump_when_slow);
   void poke() noexcept;

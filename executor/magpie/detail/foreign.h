@@ -21,29 +21,52 @@
 
 namespace magpie::detail {
 
-/// Passes a foreign awaitable through await_transform as it is, and notes whether it suspended. Only the shim uses it.
+/// The wait for something foreign: notes whether it suspended, and shows it in the scope's list meanwhile.
+class ForeignWait : public OperationBase {
+ public:
+  ForeignWait() noexcept {
+    what = "a foreign awaitable";
+    drop_ = [](OperationBase*) noexcept {};
+  }
+  template <class P>
+  void begins(std::coroutine_handle<P> awaiting) noexcept {
+    prepare(awaiting.promise().scope, &OperationBase::resume_target, awaiting.address());
+    scope()->show(*this);
+    suspended_ = true;
+  }
+  /// True if it had suspended.
+  bool ends() noexcept {
+    if (suspended_) scope()->unpark(*this);
+    return suspended_;
+  }
+
+ private:
+  bool suspended_ = false;
+};
+
+/// Passes a foreign awaitable through await_transform as it is. Only the shim uses it.
 template <class A>
 struct Raw {
   A&& awaitable;
-  bool& suspended;
+  ForeignWait& wait;
 };
 
 template <class A>
 class RawAwaiter {
  public:
-  explicit RawAwaiter(Raw<A>&& raw) : suspended_(raw.suspended), inner_(get_awaiter(std::forward<A>(raw.awaitable))) {}
+  explicit RawAwaiter(Raw<A>&& raw) : wait_(raw.wait), inner_(get_awaiter(std::forward<A>(raw.awaitable))) {}
   RawAwaiter(RawAwaiter&&) = delete;
 
   bool await_ready() { return static_cast<bool>(inner_.await_ready()); }
   template <class P>
   decltype(auto) await_suspend(std::coroutine_handle<P> awaiting) {
-    suspended_ = true;
+    wait_.begins(awaiting);
     return inner_.await_suspend(awaiting);
   }
   decltype(auto) await_resume() { return inner_.await_resume(); }
 
  private:
-  bool& suspended_;
+  ForeignWait& wait_;
   decltype(get_awaiter(std::declval<A>())) inner_;
 };
 
@@ -79,24 +102,26 @@ template <class R, class A>
 Task<R> foreign_shim(A awaitable) {  // A: the awaitable by value, or a reference to one in the awaiting frame
   Executor* const home = current_executor();
   std::exception_ptr error;
-  bool suspended = false;
+  ForeignWait wait;
   if constexpr (std::is_void_v<R>) {
     try {
-      co_await Raw<A>{std::forward<A>(awaitable), suspended};
+      co_await Raw<A>{std::forward<A>(awaitable), wait};
     } catch (...) {
       error = std::current_exception();
     }
-    if (suspended) co_await GoTo(home);
+    const bool left_home = wait.ends();
+    if (left_home) co_await GoTo(home);
     if (error) std::rethrow_exception(std::move(error));
   } else {
     Slot<R> value;
     try {
-      decltype(auto) awaited = co_await Raw<A>{std::forward<A>(awaitable), suspended};
+      decltype(auto) awaited = co_await Raw<A>{std::forward<A>(awaitable), wait};
       value.emplace(static_cast<decltype(awaited)&&>(awaited));
     } catch (...) {
       error = std::current_exception();
     }
-    if (suspended) co_await GoTo(home);
+    const bool left_home = wait.ends();
+    if (left_home) co_await GoTo(home);
     if (error) std::rethrow_exception(std::move(error));
     co_return value.take();
   }

@@ -54,7 +54,7 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
  public:
   OperationBase() = default;
   // Movable until it is started: what is moved is what the derived class keeps, the node starts afresh.
-  OperationBase(OperationBase&& other) noexcept { what = other.what; }
+  OperationBase(OperationBase&& other) noexcept : drop_(other.drop_) { what = other.what; }
   OperationBase& operator=(OperationBase&&) = delete;
 
   /// Where the operation waits and what goes on afterwards: `run` is called on the home executor.
@@ -84,6 +84,10 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
 
   Scope* scope() const noexcept { return scope_; }
   void* target() const noexcept { return target_; }
+
+  /// For the simulator: an operation that has ended, and whose coroutine is destroyed instead of resumed, leaves its lists; what it
+  /// was given is given back.
+  void abandon() noexcept { drop_(this); }
 
   static void resume_target(Runnable* node) noexcept {
     auto* const op = static_cast<OperationBase*>(node);
@@ -146,6 +150,9 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
   void* target_ = nullptr;
   Arbiter* arbiter_ = nullptr;
   std::uint32_t index_ = 0;
+
+ protected:
+  void (*drop_)(OperationBase*) noexcept = nullptr;
 };
 
 template <class Derived, class T, class Base = OperationBase>
@@ -183,7 +190,12 @@ class Operation : public Base {
   }
 
  protected:
-  Operation() = default;
+  Operation() noexcept {
+    this->drop_ = [](OperationBase* op) noexcept {
+      Slot<T> unwanted;
+      static_cast<Derived*>(op)->finish(unwanted);
+    };
+  }
   Operation(Operation&&) noexcept = default;
   ~Operation() = default;
 

@@ -68,6 +68,10 @@ class BasicScope {
   BasicScope() noexcept {}  // what is not initialised here is set by enter() or when the scope is linked
   BasicScope(const BasicScope&) = delete;
   BasicScope& operator=(const BasicScope&) = delete;
+  /// A scope that was entered and never left: its frame is destroyed where it waited. Everything below it is gone already.
+  ~BasicScope() {
+    if (linked_.load(std::memory_order_relaxed) != 0) [[unlikely]] unlink(nullptr);
+  }
 
   // --- by the coroutine that opens the scope ---------------------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class BasicScope {
   Effects exit() noexcept {
     Effects effects;
     const bool was_cancelled = state_.load(std::memory_order_relaxed) == kCancelled;
-    if (linked_.load(std::memory_order_relaxed) != 0) unlink(effects);
+    if (linked_.load(std::memory_order_relaxed) != 0) unlink(&effects);
     if (was_cancelled) {
       reason_ = ReasonRef();
       task_->cancels.fetch_sub(1, std::memory_order_relaxed);
@@ -140,10 +144,7 @@ class BasicScope {
     link();
     std::lock_guard guard(lock_);
     if (cancelled()) return false;  // checked under the lock: a traversal comes either before (seen here) or after (claims it)
-    waiter.scope_prev = nullptr;
-    waiter.scope_next = waiters_;
-    if (waiters_ != nullptr) waiters_->scope_prev = &waiter;
-    waiters_ = &waiter;
+    push_waiter(waiter);
     return true;
   }
 
@@ -226,7 +227,32 @@ class BasicScope {
 
   /// Calls fn(const Waiter&) for waiters at this scope and below, at most `limit` of them. For dumps: fn runs under a lock.
   template <class F>
-  void visit_waiters(std::size_t limit, F&& fn) noexcept;
+  void visit_waiters(std::size_t limit, F&& fn) noexcept {
+    visit_scopes([&](BasicScope& s) noexcept {
+      for (Waiter* w = s.waiters_; w != nullptr && limit > 0; w = w->scope_next, --limit) fn(*w);
+      return limit > 0;
+    });
+  }
+
+  /// Lists a waiter that only shows where a strand is: no cancellation claims it. unpark() takes it out.
+  void show(Waiter& waiter) noexcept {
+    link();
+    std::lock_guard guard(lock_);
+    push_waiter(waiter);
+  }
+
+  /// Claims what waits at this scope and below as a cancellation would, but behind masks too, and with what only shows. For the
+  /// simulator, when nothing can ever run again: the claimed strands are destroyed.
+  void claim_behind_masks(Effects& effects) noexcept {
+    visit_scopes([&](BasicScope& s) noexcept {
+      for (Waiter* w = s.waiters_; w != nullptr;) {
+        Waiter* const next = w->scope_next;
+        if (w->state.try_cancel() || w->state.phase() == WaitPhase::idle) s.move_to(effects, *w);
+        w = next;
+      }
+      return true;
+    });
+  }
 
  private:
   static constexpr std::uint8_t kActive = 0;
@@ -284,6 +310,19 @@ class BasicScope {
     first_child_ = &child;
   }
 
+  void push_waiter(Waiter& w) noexcept {  // under lock_
+    w.scope_prev = nullptr;
+    w.scope_next = waiters_;
+    if (waiters_ != nullptr) waiters_->scope_prev = &w;
+    waiters_ = &w;
+  }
+
+  void move_to(Effects& effects, Waiter& w) noexcept {  // under lock_
+    remove_waiter(w);
+    w.scope_next = effects.waiters;
+    effects.waiters = &w;
+  }
+
   void remove_waiter(Waiter& w) noexcept {  // under lock_
     if (w.scope_prev != nullptr) {
       w.scope_prev->scope_next = w.scope_next;
@@ -293,7 +332,8 @@ class BasicScope {
     if (w.scope_next != nullptr) w.scope_next->scope_prev = w.scope_prev;
   }
 
-  void unlink(Effects& effects) noexcept {
+  // Without `effects` all tokens go to the parent.
+  void unlink(Effects* effects) noexcept {
     BasicScope* const p = parent_;
     if (p == nullptr) return;  // a task's own root: its record outlives every traversal
     Backoff<Env> backoff;
@@ -307,6 +347,7 @@ class BasicScope {
         }
         if (next_sibling_ != nullptr) next_sibling_->prev_sibling_ = prev_sibling_;
         if (tokens_ != nullptr || Env::kModel) hand_tokens_to(*p, effects);
+        linked_.store(0, std::memory_order_relaxed);
         return;
       }
       guard.unlock();  // a cancellation is below this scope: it ends by itself, and soon
@@ -314,25 +355,25 @@ class BasicScope {
     }
   }
 
-  void hand_tokens_to(BasicScope& p, Effects& effects) noexcept {  // under p.lock_
+  void hand_tokens_to(BasicScope& p, Effects* effects) noexcept {  // under p.lock_
     std::lock_guard guard(lock_);
     if (tokens_ == nullptr) return;
     ScopeToken** tail = &tokens_;
     while (*tail != nullptr) {
       ScopeToken* const t = *tail;
-      if (t->unused != nullptr && t->unused(t)) {  // or a long-lived task would collect them
+      if (effects != nullptr && t->unused != nullptr && t->unused(t)) {  // or a long-lived task would collect them
         *tail = t->next_token;
-        t->next_token = effects.dropped;
-        effects.dropped = t;
+        t->next_token = effects->dropped;
+        effects->dropped = t;
       } else {
         t->own = false;
         tail = &t->next_token;
       }
     }
-    if (kind_ == ScopeKind::task_root) {
-      effects.tokens = tokens_;  // the end of a task: the caller lets go of them
-    } else if (p.cancelled()) {
-      effects.tokens = tokens_;
+    if (effects != nullptr && kind_ == ScopeKind::task_root) {
+      effects->tokens = tokens_;  // the end of a task: the caller lets go of them
+    } else if (effects != nullptr && p.cancelled()) {
+      effects->tokens = tokens_;
     } else {
       *tail = p.tokens_;
       p.tokens_ = tokens_;
@@ -350,6 +391,10 @@ class BasicScope {
     ++s.pins_;
     if (s.kind_ == ScopeKind::task_root) s.task_->cancels.fetch_add(1, std::memory_order_release);
   }
+
+  // Calls fn(scope), under its lock, for this scope and those of the same task below it, until it returns false.
+  template <class F>
+  void visit_scopes(F&& fn) noexcept;
 
   // Depth first, iteratively, holding one lock at a time. Every scope on the path is pinned, so it cannot be left.
   void sweep(Effects& effects) noexcept {
@@ -382,11 +427,7 @@ class BasicScope {
   void claim_all(Effects& effects) noexcept {  // under lock_
     for (Waiter* w = waiters_; w != nullptr;) {
       Waiter* const next = w->scope_next;
-      if (w->state.try_cancel()) {
-        remove_waiter(*w);
-        w->scope_next = effects.waiters;
-        effects.waiters = w;
-      }
+      if (w->state.try_cancel()) move_to(effects, *w);
       w = next;
     }
     while (tokens_ != nullptr) {
@@ -416,15 +457,16 @@ class BasicScope {
 
 template <class Env>
 template <class F>
-void BasicScope<Env>::visit_waiters(std::size_t limit, F&& fn) noexcept {
+void BasicScope<Env>::visit_scopes(F&& fn) noexcept {
   if (linked_.load(std::memory_order_acquire) == 0) return;
   BasicScope* s = this;
   bool descend = true;
+  bool more = true;
   for (;;) {
     if (descend) {
       std::lock_guard guard(s->lock_);
-      for (Waiter* w = s->waiters_; w != nullptr && limit > 0; w = w->scope_next, --limit) fn(*w);
-      BasicScope* child = limit > 0 ? s->first_child_ : nullptr;
+      more = more && fn(*s);
+      BasicScope* child = more ? s->first_child_ : nullptr;
       while (child != nullptr && child->kind_ == ScopeKind::task_root) child = child->next_sibling_;
       if (child == nullptr) {
         descend = false;
@@ -437,7 +479,7 @@ void BasicScope<Env>::visit_waiters(std::size_t limit, F&& fn) noexcept {
     if (s == this) return;
     BasicScope* const p = s->parent_;
     std::lock_guard guard(p->lock_);
-    BasicScope* sibling = limit > 0 ? s->next_sibling_ : nullptr;
+    BasicScope* sibling = more ? s->next_sibling_ : nullptr;
     while (sibling != nullptr && sibling->kind_ == ScopeKind::task_root) sibling = sibling->next_sibling_;
     if (sibling != nullptr) ++sibling->pins_;
     --s->pins_;

@@ -139,6 +139,13 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   /// It was not admitted: destroys the unstarted frame, closes the scope.
   void abandon() noexcept;
 
+  // --- for the simulator ------------------------------------------------------------------------------------------------
+
+  /// The record that a coroutine reports its end to; null if that is something else.
+  static TaskRecord* of_sink(EndSink* sink) noexcept;
+  /// The task's frame was destroyed where it waited: this is its outcome.
+  void end_by_force(std::exception_ptr error) noexcept;
+
   void describe(std::string& out, Deadline now) const;
 
  protected:
@@ -149,6 +156,7 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   SlotState outcome_ = SlotState::empty;
 
   virtual void set_cancelled_outcome(ReasonRef reason) noexcept = 0;
+  virtual void set_error_outcome(std::exception_ptr error) noexcept = 0;
   [[noreturn]] static void throw_taken();
   friend class ExecutorServices;
 
@@ -236,6 +244,7 @@ class TaskState final : public TaskRecord {
 
  protected:
   void set_cancelled_outcome(ReasonRef reason) noexcept override { slot().set_cancelled(std::move(reason)); }
+  void set_error_outcome(std::exception_ptr error) noexcept override { slot().set_error(std::move(error)); }
 
  private:
   std::atomic<std::uint32_t> readers_{0};

@@ -44,6 +44,7 @@ struct ThreadState {
   std::uint32_t destroying;    // unstarted frames that are being destroyed, one within the other
   void* doomed;                // more of them, for when the outermost is gone
   FrameShelf shelves[kFrameClasses];
+  void (*divert)(std::coroutine_handle<>) noexcept;  // takes what would be resumed: the simulator destroys it
 };
 
 MAGPIE_EXPORT extern constinit thread_local ThreadState tls_thread_state asm("magpie_thread_state_v1")

@@ -33,6 +33,7 @@ inline std::int64_t to_ns(Deadline deadline) noexcept { return deadline.time_sin
 inline Deadline from_ns(std::int64_t ns) noexcept { return Deadline(std::chrono::nanoseconds(ns)); }
 
 struct TimerShard;
+class VirtualTime;
 
 struct Timer : TimerNode {
   TimerShard* shard = nullptr;
@@ -86,7 +87,7 @@ class MAGPIE_EXPORT Timers {
   static constexpr std::int64_t kGraceNs = 1'000'000;
 
   Clock& clock_;
-  const bool manual_;
+  VirtualTime* const manual_;  // null: real time
   std::unique_ptr<TimerShard[]> shards_;
   alignas(kCacheLine) std::atomic<std::int64_t> planned_{kNeverNs};  // when the monitor looks next
   std::atomic<bool> monitor_runs_{false};
