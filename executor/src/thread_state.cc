@@ -51,6 +51,7 @@ ExecutorThreadScope::ExecutorThreadScope(Executor* executor, LocalQueue* queue) 
   executor_ = state->executor;
   queue_ = state->queue;
   stack_limit_ = state->stack_limit;
+  locals_ = state->locals;
   state->executor = executor;
   state->queue = queue;
   // Deep enough that unwinding is rare, shallow enough for a small stack below whatever called us.
@@ -64,6 +65,7 @@ ExecutorThreadScope::~ExecutorThreadScope() {
   state->executor = executor_;
   state->queue = queue_;
   state->stack_limit = stack_limit_;
+  state->locals = locals_;
 }
 
 }  // namespace magpie::detail

@@ -47,7 +47,7 @@ void Timers::armed(std::int64_t deadline_ns) noexcept {
     return;
   }
   if (!monitor_runs_.load(std::memory_order_acquire)) [[unlikely]] start_monitor();  // pairs with the store there
-  const std::int64_t look = deadline_ns > kNeverNs - kGraceNs ? kNeverNs : deadline_ns + kGraceNs;
+  const std::int64_t look = deadline_ns > kNeverNs - grace_ns_ ? kNeverNs : deadline_ns + grace_ns_;
   // seq_cst: pairs with monitor(), see arm().
   if (look < planned_.load(std::memory_order_seq_cst)) {
     std::lock_guard guard(mutex_);
@@ -142,7 +142,7 @@ void Timers::monitor() noexcept {
     std::int64_t look = kNeverNs;
     for (;;) {
       const std::int64_t first = earliest();
-      const std::int64_t due = first > kNeverNs - kGraceNs ? kNeverNs : first + kGraceNs;
+      const std::int64_t due = first > kNeverNs - grace_ns_ ? kNeverNs : first + grace_ns_;
       planned_.store(due, std::memory_order_seq_cst);
       if (due == look) break;
       look = due;

@@ -350,6 +350,8 @@ void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
   self.woken = false;
   if (sleepers_.waiters() == 0) return;
   attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);
+  // A push that found no bit may still be in its worker's store buffer: pairs with the light fence of every push.
+  StdEnv::heavy_fence();
   if (work_in_sight()) wake_one();
 }
 

@@ -112,6 +112,7 @@ class ExecutorThreadScope {
   Executor* executor_;
   LocalQueue* queue_;
   std::uintptr_t stack_limit_;
+  LocalsFrame* locals_;
 };
 
 }  // namespace magpie::detail

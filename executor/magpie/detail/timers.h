@@ -78,13 +78,15 @@ class MAGPIE_EXPORT Timers {
   std::size_t pending() const noexcept;
 
   void stop_monitor() noexcept;
+  /// For executors whose workers do not serve timers: the monitor comes in time. Before the first timer.
+  void serve_without_grace() noexcept { grace_ns_ = 0; }
 
  private:
   void start_monitor() noexcept;
   void monitor() noexcept;
 
   // The monitor comes this much later than a deadline: workers have the first try.
-  static constexpr std::int64_t kGraceNs = 1'000'000;
+  std::int64_t grace_ns_ = 1'000'000;
 
   Clock& clock_;
   VirtualTime* const manual_;  // null: real time

@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <magpie/detail/executor_services.h>
+#include <magpie/detail/injection_queue.h>
+#include <magpie/detail/thread_state.h>
+#include <magpie/detail/worker.h>
+#include <magpie/tbb_executor.h>
+
+namespace magpie {
+namespace detail {
+
+// Pumps take ready work from the queue; as many are enqueued in the arena as there is use for, up to its number of threads. Each is
+// an entrant of the executor from the moment it is enqueued, so the destructor waits for it.
+class TbbMachine {
+ public:
+  TbbMachine(Executor& executor, ExecutorServices& services, std::size_t threads)
+      : executor_(executor),
+        services_(services),
+        allow_(std::in_place, tbb::global_control::max_allowed_parallelism, threads + 1),
+        own_(std::in_place, static_cast<int>(threads), 0u),
+        arena_(*own_),
+        most_pumps_(threads) {
+    own_->initialize();
+  }
+  TbbMachine(Executor& executor, ExecutorServices& services, tbb::task_arena& arena)
+      : executor_(executor), services_(services), arena_(arena) {
+    arena_.initialize();
+    most_pumps_ = static_cast<std::size_t>(std::max(1, arena_.max_concurrency()));
+  }
+
+  void schedule(Runnable& work) noexcept {
+    services_.enter();  // until this is over the executor stays, whatever the work ends
+    if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_begins();
+    queue_.push(work);
+    StdEnv::fence_seq_cst();  // the push before the look; pairs with the end of pump()
+    add_pump();
+    services_.leave();
+  }
+
+  std::size_t threads() const noexcept { return most_pumps_; }
+
+ private:
+  // What is enqueued. The closure travels through oneTBB, whose synchronisation ThreadSanitizer cannot see; the work itself travels
+  // through queue_, which it can.
+  struct Thunk {
+    TbbMachine* machine;
+    __attribute__((no_sanitize("thread"))) void operator()() const { machine->pump(); }
+  };
+
+  bool claim_pump() noexcept {
+    std::size_t pumps = pumps_.load(std::memory_order_seq_cst);
+    do {
+      if (pumps >= most_pumps_) return false;  // one of them looks at the queue once more before it ends
+    } while (!pumps_.compare_exchange_weak(pumps, pumps + 1, std::memory_order_seq_cst));
+    return true;
+  }
+
+  void add_pump() noexcept {
+    if (claim_pump()) enqueue();
+  }
+
+  void enqueue() noexcept {
+    services_.enter();
+    enqueued_.fetch_add(1, std::memory_order_release);  // pairs with pump()
+    for (;;) {
+      try {
+        arena_.enqueue(Thunk{this});
+        return;
+      } catch (const std::bad_alloc&) {
+        StdEnv::yield_thread();  // work must not be lost: wait for memory
+      }
+    }
+  }
+
+  // oneTBB orders an enqueue before its run, but ThreadSanitizer cannot see inside it: this edge is for its eyes.
+  static inline std::atomic<std::uint32_t> enqueued_{0};
+
+  void pump() noexcept {
+    enqueued_.load(std::memory_order_acquire);  // pairs with enqueue()
+    constexpr int kTurn = 64;  // then the arena's other work has its turn
+    const ExecutorThreadScope on_executor(&executor_, nullptr);
+    bool again = false;
+    for (;;) {
+      int ran = 0;
+      for (; ran < kTurn; ++ran) {
+        Runnable* const work = queue_.pop();
+        if (work == nullptr) break;
+        work->run(work);
+        if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_ends();
+      }
+      if (ran == kTurn) {
+        again = true;
+        break;
+      }
+      pumps_.fetch_sub(1, std::memory_order_seq_cst);  // pairs with the fence in schedule()
+      if (queue_.empty() || !claim_pump()) break;
+    }
+    if (again) enqueue();
+    services_.leave();
+  }
+
+  Executor& executor_;
+  ExecutorServices& services_;
+  std::optional<tbb::global_control> allow_;
+  std::optional<tbb::task_arena> own_;
+  tbb::task_arena& arena_;
+  std::size_t most_pumps_ = 1;
+  InjectionQueue<StdEnv> queue_;
+  alignas(kCacheLine) std::atomic<std::size_t> pumps_{0};
+};
+
+}  // namespace detail
+
+namespace {
+
+std::unique_ptr<detail::ExecutorServices> make_services(const ExecutorOptions& options) {
+  if (options.pin_threads) {
+    throw std::invalid_argument("TbbExecutor cannot pin threads: they are oneTBB's; constrain the arena instead");
+  }
+  auto services = std::make_unique<detail::ExecutorServices>(
+      options, options.clock != nullptr ? *options.clock : system_steady_clock());
+  services->timers.serve_without_grace();
+  return services;
+}
+
+}  // namespace
+
+TbbExecutor::TbbExecutor(ExecutorOptions options) : Executor(make_services(options)) {
+  machine_ = std::make_unique<detail::TbbMachine>(*this, services(),
+                                                  detail::WorkStealingMachine::wanted_threads(options.threads));
+}
+
+TbbExecutor::TbbExecutor(tbb::task_arena& arena, ExecutorOptions options) : Executor(make_services(options)) {
+  machine_ = std::make_unique<detail::TbbMachine>(*this, services(), arena);
+}
+
+TbbExecutor::~TbbExecutor() {
+  if (detail::current_executor() == this) {
+    std::fputs("magpie: an executor was destroyed by one of its own tasks, which it would have to wait for: destroy it elsewhere\n",
+               stderr);
+    std::terminate();
+  }
+  services().shutdown(Duration(), true);
+  services().blocking.stop();
+  services().timers.stop_monitor();
+  services().wait_for_entrants();
+}
+
+void TbbExecutor::schedule(detail::Runnable& work) noexcept { machine_->schedule(work); }
+std::size_t TbbExecutor::thread_count() const { return machine_->threads(); }
+
+ShutdownReport TbbExecutor::shutdown(Duration drain) {
+  detail::refuse_on_worker("shutdown()");
+  return services().shutdown(drain, false);
+}
+
+}  // namespace magpie
