@@ -16,6 +16,7 @@
 // It is not a clock for several executors: each needs its own. Threads: every member from any thread; it must outlive its executor.
 
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -73,6 +74,7 @@ class MAGPIE_EXPORT VirtualTime {
   void subtract(std::size_t* count) noexcept;
   bool may_jump() const noexcept;
   bool jump(std::unique_lock<std::mutex>& lock) noexcept;
+  void fire_due(std::unique_lock<std::mutex>& lock) noexcept;
   void jump_while_possible(std::unique_lock<std::mutex>& lock) noexcept;
 
   std::atomic<std::int64_t> now_ns_;
@@ -84,6 +86,8 @@ class MAGPIE_EXPORT VirtualTime {
   std::size_t blocking_ = 0;
   std::size_t holds_ = 0;
   BlockedThread* blocked_ = nullptr;
+  std::size_t firing_ = 0;  // threads among the timers of timers_
+  std::condition_variable nobody_fires_;
 };
 
 }  // namespace detail

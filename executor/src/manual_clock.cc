@@ -29,7 +29,9 @@ void VirtualTime::attach(Timers& timers) {
 }
 
 void VirtualTime::detach() noexcept {
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  // A foreign thread may have fired the very timer whose task was the last to end, and still be among the timers.
+  nobody_fires_.wait(lock, [this] { return firing_ == 0; });
   timers_ = nullptr;
   active_ = visitors_ = blocking_ = 0;
 }
@@ -42,11 +44,7 @@ void VirtualTime::advance(Duration duration) {
     if (next > to_ns(target)) break;
     if (next > now_ns_.load(std::memory_order_relaxed)) now_ns_.store(next, std::memory_order_release);
     ++active_;  // time does not jump meanwhile
-    Timers* const timers = timers_;
-    const std::int64_t now = now_ns_.load(std::memory_order_relaxed);
-    lock.unlock();
-    timers->serve_all(now);
-    lock.lock();
+    fire_due(lock);
     --active_;
   }
   if (to_ns(target) > now_ns_.load(std::memory_order_relaxed)) {
@@ -117,12 +115,19 @@ bool VirtualTime::jump(std::unique_lock<std::mutex>& lock) noexcept {
   if (next == kNeverNs) return false;
   if (next > now_ns_.load(std::memory_order_relaxed)) now_ns_.store(next, std::memory_order_release);
   ++active_;
+  fire_due(lock);
+  return true;
+}
+
+// Fires what is due, without the mutex: what fires schedules work, which is counted.
+void VirtualTime::fire_due(std::unique_lock<std::mutex>& lock) noexcept {
   Timers* const timers = timers_;
   const std::int64_t now = now_ns_.load(std::memory_order_relaxed);
+  ++firing_;
   lock.unlock();
   timers->serve_all(now);
   lock.lock();
-  return true;
+  if (--firing_ == 0) nobody_fires_.notify_all();
 }
 
 void VirtualTime::jump_while_possible(std::unique_lock<std::mutex>& lock) noexcept {

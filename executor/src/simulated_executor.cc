@@ -50,17 +50,6 @@ ExecutorOptions simulated_options() {
   return options;
 }
 
-// The calling thread works for the simulator while this lives. The task-locals of what ran last do not stay behind.
-class Simulating {
- public:
-  explicit Simulating(Executor& executor) noexcept : on_executor_(&executor, nullptr), locals_(thread_state()->locals) {}
-  ~Simulating() { thread_state()->locals = locals_; }
-
- private:
-  ExecutorThreadScope on_executor_;
-  magpie::detail::LocalsFrame* locals_;
-};
-
 using PromiseHandle = std::coroutine_handle<PromiseBase>;
 
 // Every compiler's noop coroutine is resumed and destroyed by one function, and no other coroutine is; there may be several of
@@ -85,7 +74,7 @@ SimulatedExecutor::~SimulatedExecutor() {
     std::terminate();
   }
   {
-    const Simulating here(*this);
+    const ExecutorThreadScope here(this, nullptr);
     std::exception_ptr deadlock;
     try {
       end_what_runs(deadlock);
@@ -221,7 +210,7 @@ void SimulatedExecutor::await_task(TaskRecord& record) {
   std::exception_ptr deadlock;
   {
     const Running running{running_};
-    const Simulating here(*this);
+    const ExecutorThreadScope here(this, nullptr);
     if (!drive([&record] { return record.done(); })) deadlock = describe_deadlock();
     end_what_runs(deadlock);
   }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -19,6 +20,7 @@
 
 #include <magpie/blocking.h>
 #include <magpie/cancellation.h>
+#include <magpie/detail/timers.h>
 #include <magpie/event.h>
 #include <magpie/gather.h>
 #include <magpie/manual_clock.h>
@@ -562,6 +564,63 @@ TEST(ManualClock, TheDestructorEndsCleanupsThatSleep) {
     EXPECT_EQ(cleaned.load(), 3);
     EXPECT_EQ(clock.now() - start, 1h);
   });
+}
+
+TEST(ManualClock, AForeignThreadMayFireTheLastTimerBeforeTheDestructorEnds) {
+  on_several_threads([](std::size_t threads) {
+    for (int i = 0; i < 20; ++i) {
+      ManualClock clock;
+      std::thread foreign;
+      {
+        WorkStealingExecutor executor(with(threads, clock));
+        ManualClock::Hold hold = clock.hold();
+        const auto cleanup = []() -> Task<void> { co_await sleep_for(1h); };
+        const auto body = [&]() -> Task<void> { co_await finally(sleep_for(1000h), cleanup); };
+        executor.spawn(body());
+        while (executor.stats().pending_timers != 1) std::this_thread::yield();
+        foreign = std::thread([i, held = std::move(hold)]() mutable {
+          for (int k = 0; k < i; ++k) std::this_thread::yield();
+          held.release();
+        });
+      }
+      foreign.join();
+    }
+  });
+}
+
+TEST(ManualClock, DetachingWaitsForWhoFires) {
+  ManualClock clock;
+  detail::VirtualTime& time = clock.virtual_time();
+  struct Slow : detail::Timer {
+    std::atomic<bool> firing{false};
+    std::atomic<bool> go{false};
+  } timer;
+  timer.claim = [](detail::Timer*) noexcept { return true; };
+  timer.fire = [](detail::Timer* base) noexcept {
+    auto* const self = static_cast<Slow*>(base);
+    self->firing = true;
+    while (!self->go.load()) std::this_thread::yield();
+  };
+  detail::Timers timers(clock);
+  time.attach(timers);
+  timer.deadline_ns = timers.now_ns() + 1;
+  {
+    detail::TimerShard& shard = timers.shard_here();
+    std::lock_guard guard(shard.lock);
+    detail::Timers::arm(shard, timer);
+  }
+  std::thread fires([&] { clock.advance(1h); });
+  while (!timer.firing.load()) std::this_thread::yield();
+  std::atomic<bool> detached{false};
+  std::thread detaches([&] {
+    time.detach();
+    detached = true;
+  });
+  std::this_thread::sleep_for(kGrace);
+  EXPECT_FALSE(detached.load());
+  timer.go = true;
+  detaches.join();
+  fires.join();
 }
 
 TEST(ManualClock, SurvivesResizingMeanwhile) {

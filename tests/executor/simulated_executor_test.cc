@@ -344,6 +344,10 @@ TEST(SimulatedExecutor, TaskLocalsDoNotStayOnTheCallingThread) {
   };
   EXPECT_EQ(executor.run(local.with(2, reads())), 2);
   EXPECT_EQ(executor.run(reads()), 1);
+  Event never;
+  const auto stuck = [&]() -> Task<void> { co_await uncancellable(gather(never.wait(), never.wait())); };
+  deadlock_of([&] { executor.run(local.with(3, stuck())); });
+  EXPECT_EQ(executor.run(reads()), 1);
 }
 
 // --- threads -------------------------------------------------------------------------------------------------------------
