@@ -31,7 +31,7 @@ std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept {
 std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexcept {
   Rec* const sibling = pop_sibling(join, local_queue());
   if (sibling == nullptr) return deliver_to(join, units);
-  sibling->carry = units;
+  sibling->carry += units;
   return start_attentively(sibling);
 }
 
@@ -56,7 +56,7 @@ std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept {
     LocalQueue* const queue = local_queue();
     rec = queue != nullptr ? pop_sibling(join, queue) : nullptr;
     if (rec == nullptr) return deliver_to(join, units);
-    rec->carry = units;
+    rec->carry += units;
   }
 }
 
@@ -73,7 +73,7 @@ std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
     LocalQueue* const queue = local_queue();
     Rec* const sibling = queue != nullptr ? pop_sibling(join, queue) : nullptr;
     if (sibling == nullptr) return deliver_to(join, units);
-    sibling->carry = units;
+    sibling->carry += units;
     // As in start_attentively(), but without a call for each child.
     if (queue->wanted() && queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(sibling) | kForkTag)) {
       return std::noop_coroutine();

@@ -49,7 +49,7 @@ class BasicJoinCounter {
 struct Rec : Runnable {
   Join* join;
   std::uintptr_t coroutine;  // the frame's address, not started; 0: a CallRec. See TaskChild for its low bit
-  std::uint32_t carry;       // units of the join that this child brings along, besides its own
+  std::uint32_t carry;       // units of the join that this child brings along, besides its own; only ever added to
   std::uint32_t index;       // which child it is
 };
 
@@ -133,7 +133,7 @@ inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept
   }
   if (!deque.pop_if_biased()) [[unlikely]] return advance_carefully(join, units);
   Rec* const sibling = reinterpret_cast<Rec*>(item - kForkTag);
-  sibling->carry = units;
+  sibling->carry += units;
   if (queue->attention->load(std::memory_order_relaxed) != 0 || join->scope.maybe_cancelled()) [[unlikely]] {
     return start_attentively(sibling);
   }
