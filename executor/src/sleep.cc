@@ -41,6 +41,7 @@ bool SleepOperation::start() noexcept {
     self->home->schedule(*self);
   };
   TimerShard& here = timers.shard_here();
+  shard = &here;  // once parked, a cancellation may send somebody to unqueue()
   {
     std::lock_guard guard(here.lock);
     if (!park()) return false;

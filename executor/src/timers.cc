@@ -24,7 +24,7 @@ TimerShard& Timers::shard_here() noexcept {
 }
 
 void Timers::arm(TimerShard& shard, Timer& timer) noexcept {
-  timer.shard = &shard;
+  if (timer.shard != &shard) timer.shard = &shard;  // an owner who set it before may be reading it
   shard.queue.insert(timer);
   if (timer.deadline_ns < shard.earliest.load(std::memory_order_relaxed)) {
     // seq_cst: pairs with the monitor's plan in monitor(): it sees this deadline, or armed() sees the plan.
