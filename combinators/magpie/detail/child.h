@@ -183,7 +183,7 @@ struct ChildFor<A> {
   using type = OperationChild<std::remove_cvref_t<decltype(operation_of(std::declval<A>()))>>;
 };
 template <class A>
-using child_t = typename ChildFor<A>::type;
+using child_t = typename ChildFor<std::conditional_t<std::is_lvalue_reference_v<A>, A, std::remove_reference_t<A>>>::type;
 
 /// What a child can be made from.
 template <class A>
@@ -260,8 +260,12 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
 template <>
 class ChildPack<> {
  public:
+  static constexpr bool kAnyForked = false;
+  static constexpr bool kAnyOperation = false;
   explicit ChildPack(std::in_place_t) {}
   static constexpr std::size_t size() noexcept { return 0; }
+  std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
+  static constexpr std::size_t bytes() noexcept { return 0; }
   template <class F>
   void for_each(F&&) {}
   template <class F>
@@ -270,13 +274,14 @@ class ChildPack<> {
   }
 };
 
-/// What an element of a range is given as: those of an rvalue range are moved from, those of an lvalue are copied (handles).
+/// What an element of a range is given as: those of an rvalue range are moved from, those of an lvalue are copied (handles), those
+/// that are made on the way are taken.
 template <class R>
 struct RangeElement {
   using Element = decltype(*std::begin(std::declval<R&>()));
   static constexpr bool kMoved = !std::is_lvalue_reference_v<R> && std::is_lvalue_reference_v<Element> &&
                                  !std::is_const_v<std::remove_reference_t<Element>>;
-  using type = std::conditional_t<kMoved, std::remove_reference_t<Element>&&, Element>;
+  using type = std::conditional_t<kMoved, std::remove_reference_t<Element>&&, Element&&>;
 };
 template <class R>
 struct RangeChild {
