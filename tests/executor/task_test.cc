@@ -366,8 +366,8 @@ TEST(Task, ForeignAwaitableComesHomeToItsExecutor) {
 
 TEST(Task, ForeignRvalueResultIsKeptByValue) {
   auto body = []() -> Task<std::size_t> {
-    std::vector<int> values = co_await ReadyRvalue{{1, 2, 3}};
-    Result<std::vector<int>> result = co_await as_result(ReadyRvalue{{1, 2}});
+    std::vector<int> values = co_await ReadyRvalue(3);
+    Result<std::vector<int>> result = co_await as_result(ReadyRvalue(2));
     co_return values.size() * 10 + result.value().size();
   };
   EXPECT_EQ(run(body()), 32U);

@@ -40,11 +40,15 @@ class OnForeignThread {
 };
 
 /// Ready at once; gives its member as an rvalue, as some libraries' tasks do.
-struct ReadyRvalue {
-  std::vector<int> values;
+class ReadyRvalue {
+ public:
+  explicit ReadyRvalue(std::size_t size) : values_(size) {}
   bool await_ready() const noexcept { return true; }
   void await_suspend(std::coroutine_handle<>) const noexcept {}
-  std::vector<int>&& await_resume() noexcept { return std::move(values); }
+  std::vector<int>&& await_resume() noexcept { return std::move(values_); }
+
+ private:
+  std::vector<int> values_;
 };
 
 /// An event that resumes its waiters inside set(), holding its mutex no longer.

@@ -1,0 +1,839 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+// ctest-timeout: 300
+
+// gather: every policy, with every kind of child, and every way in which it can end.
+
+#include <magpie/gather.h>
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <list>
+#include <memory>
+#include <ranges>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <magpie/sleep.h>
+#include <magpie/spawn.h>
+#include <magpie/task.h>
+#include <magpie/this_task.h>
+#include <magpie/work_stealing_executor.h>
+
+#include <support/foreign.h>
+#include <support/ledger.h>
+#include <support/scale.h>
+
+namespace magpie {
+namespace {
+
+using namespace std::chrono_literals;
+using test::eventually;
+using test::Ledger;
+using test::MoveOnly;
+using test::NoDefault;
+using test::OnForeignThread;
+using test::scaled;
+using test::Tracked;
+
+Task<int> give(int value) { co_return value; }
+Task<int> give_later(int value) {
+  co_await sleep_for(100us);
+  co_return value;
+}
+Task<> do_nothing() { co_return; }
+Task<MoveOnly> give_move_only(int value) { co_return MoveOnly(value); }
+Task<NoDefault> give_no_default(int value) { co_return NoDefault(value); }
+Task<int&> give_reference(int& value) { co_return value; }
+Task<int> fail(const char* what) {
+  throw std::runtime_error(what);
+  co_return 0;
+}
+Task<int> fail_later(const char* what) {
+  co_await sleep_for(200us);
+  throw std::runtime_error(what);
+}
+Task<int> cancel_itself(const char* message) {
+  throw CancelledError(CancelReason{CancelKind::requested, message});
+  co_return 0;
+}
+Task<int> sleep_long(std::atomic<int>& cancelled) {
+  Result<void> slept = co_await as_result(sleep_for(1h));
+  if (slept.is_cancelled()) {
+    ++cancelled;
+    slept.value();  // on with it
+  }
+  co_return 0;
+}
+Task<int> stubborn(int value) {
+  co_await as_result(sleep_for(1h));
+  co_return value;
+}
+Task<int> fails_when_cancelled(const char* what) {
+  co_await as_result(sleep_for(1h));
+  throw std::runtime_error(what);
+}
+
+class GatherTest : public testing::Test {
+ protected:
+  /// Runs the gather in a task that is cancelled once `ready` says so; gives the task's handle, ended.
+  template <class F>
+  auto cancelled_when(F&& make, std::function<bool()> ready) {
+    auto handle = executor.spawn(make());
+    EXPECT_TRUE(eventually(ready));
+    handle.cancel("from outside");
+    handle.wait();
+    return handle;
+  }
+
+  WorkStealingExecutor executor{ExecutorOptions{.threads = 2}};
+};
+
+// --- shapes ---------------------------------------------------------------------------------------------------------------
+
+TEST_F(GatherTest, APackGivesATupleInItsOrder) {
+  auto body = []() -> Task<> {
+    auto [a, b, c] = co_await gather(give_later(1), give(2), do_nothing());
+    static_assert(std::is_same_v<decltype(c), std::monostate>);
+    EXPECT_EQ(a * 10 + b, 12);
+    std::tuple<int> one = co_await gather(give(3));
+    EXPECT_EQ(std::get<0>(one), 3);
+    std::tuple<> none = co_await gather();
+    (void)none;
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, AVectorGivesAVectorInItsOrder) {
+  auto body = []() -> Task<> {
+    std::vector<Task<int>> tasks;
+    for (int i = 0; i < 50; ++i) tasks.push_back(i % 3 == 0 ? give_later(i) : give(i));
+    std::vector<int> results = co_await gather(std::move(tasks));
+    EXPECT_EQ(results.size(), 50U);
+    for (int i = 0; i < 50; ++i) EXPECT_EQ(results[static_cast<std::size_t>(i)], i);
+    std::vector<int> none = co_await gather(std::vector<Task<int>>());
+    EXPECT_TRUE(none.empty());
+    std::vector<Task<void>> voids;
+    for (int i = 0; i < 5; ++i) voids.push_back(do_nothing());
+    static_assert(std::is_void_v<detail::awaited_t<decltype(gather(std::move(voids)))>>);
+    co_await gather(std::move(voids));
+    co_await gather(std::vector<Task<void>>());
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, AnyInputRangeOfTasks) {
+  auto body = []() -> Task<> {
+    std::array<Task<int>, 2> array{give(1), give(2)};
+    std::vector<int> a = co_await gather(std::move(array));
+    EXPECT_EQ(a, (std::vector<int>{1, 2}));
+    std::list<Task<int>> list;
+    list.push_back(give(3));
+    list.push_back(give(4));
+    std::vector<int> b = co_await gather(std::move(list));
+    EXPECT_EQ(b, (std::vector<int>{3, 4}));
+    auto view = std::views::iota(0, 5) | std::views::transform([](int i) { return give(i); });
+    std::vector<int> c = co_await gather(view);
+    EXPECT_EQ(c, (std::vector<int>{0, 1, 2, 3, 4}));
+    std::vector<int> d = co_await gather(std::views::iota(5, 7) | std::views::transform([](int i) { return give(i); }));
+    EXPECT_EQ(d, (std::vector<int>{5, 6}));
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, ResultsOfAwkwardTypes) {
+  int number = 7;
+  auto body = [&]() -> Task<> {
+    auto [a, b] = co_await gather(give_move_only(1), give_no_default(2));
+    EXPECT_EQ(a.value() + b.value, 3);
+    std::tuple<int&, int> mixed = co_await gather(give_reference(number), give(1));
+    EXPECT_EQ(&std::get<0>(mixed), &number);
+    std::vector<Task<MoveOnly>> moves;
+    moves.push_back(give_move_only(5));
+    std::vector<MoveOnly> moved = co_await gather(std::move(moves));
+    EXPECT_EQ(moved[0].value(), 5);
+    std::vector<Task<int&>> references;
+    references.push_back(give_reference(number));
+    std::vector<std::reference_wrapper<int>> wrapped = co_await gather(std::move(references));
+    EXPECT_EQ(&wrapped[0].get(), &number);
+    std::vector<Task<NoDefault>> plain;
+    plain.push_back(give_no_default(6));
+    std::vector<NoDefault> got = co_await gather(std::move(plain));
+    EXPECT_EQ(got[0].value, 6);
+    std::vector<Task<MoveOnly>> again;
+    again.push_back(give_move_only(8));
+    std::vector<Result<MoveOnly>> results = co_await gather(return_exceptions, std::move(again));
+    EXPECT_EQ(results[0].value().value(), 8);
+    std::vector<Task<int&>> more;
+    more.push_back(give_reference(number));
+    std::vector<Result<int&>> referred = co_await gather(return_exceptions, std::move(more));
+    EXPECT_EQ(&referred[0].value(), &number);
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, CallablesRunAsChildren) {
+  auto named = [] { return 5; };
+  auto coroutine = []() -> Task<int> { co_return 6; };
+  auto nothing = [] {};
+  auto body = [&]() -> Task<> {
+    auto [a, b, c, d, e] = co_await gather(named, coroutine, nothing, give(1), [] { return std::make_unique<int>(9); });
+    static_assert(std::is_same_v<decltype(c), std::monostate>);
+    EXPECT_EQ(a + b + d + *e, 21);
+    auto kept = co_await gather(keep_going, named, coroutine);
+    EXPECT_EQ(std::get<1>(kept), 6);
+    auto results = co_await gather(return_exceptions, named, nothing, coroutine);
+    EXPECT_EQ(std::get<0>(results).value(), 5);
+    EXPECT_TRUE(std::get<1>(results).has_value());
+    std::vector<std::function<Task<int>()>> functions;
+    for (int i = 0; i < 4; ++i) functions.push_back([i] { return give_later(i); });
+    std::vector<int> many = co_await gather(std::move(functions));
+    EXPECT_EQ(many, (std::vector<int>{0, 1, 2, 3}));
+    std::vector<std::function<int()>> plain;
+    for (int i = 0; i < 4; ++i) plain.push_back([i] { return i * i; });
+    std::vector<int> squares = co_await gather(plain);
+    EXPECT_EQ(squares, (std::vector<int>{0, 1, 4, 9}));
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, ACallableThatThrowsIsAFailedChild) {
+  auto body = []() -> Task<> {
+    auto thrower = []() -> int { throw std::runtime_error("called"); };
+    auto results = co_await gather(return_exceptions, thrower, give(1));
+    EXPECT_TRUE(std::get<0>(results).is_error());
+    EXPECT_EQ(std::get<1>(results).value(), 1);
+    bool thrown = false;
+    try {
+      co_await gather(thrower, give(1));
+    } catch (const std::runtime_error&) {
+      thrown = true;
+    }
+    EXPECT_TRUE(thrown);
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, ACallablesCapturesLiveAsLongAsItsTask) {
+  Ledger ledger;
+  auto body = [&]() -> Task<> {
+    Tracked tracked(ledger);
+    auto make = [tracked, &ledger]() -> Task<long> {
+      co_await sleep_for(100us);
+      tracked.touch();
+      co_return ledger.alive();
+    };
+    auto children = gather(std::move(make), give(1));
+    auto [alive, one] = co_await std::move(children);
+    EXPECT_GE(alive, 2);
+    EXPECT_EQ(one, 1);
+  };
+  executor.run(body());
+  EXPECT_EQ(ledger.alive(), 0);
+}
+
+TEST_F(GatherTest, HandlesOperationsCombinatorsAndForeignAwaitables) {
+  auto body = [&]() -> Task<> {
+    JoinHandle<int> lvalue = spawn(give_later(1));
+    JoinHandle<int> rvalue = spawn(give_later(2));
+    auto [a, b, c, d, e, f] =
+        co_await gather(lvalue, std::move(rvalue), sleep_for(50us), OnForeignThread(4), gather(give(5), give(6)), this_task::id());
+    static_assert(std::is_same_v<decltype(c), std::monostate>);
+    EXPECT_EQ(a + b + d + std::get<0>(e) + std::get<1>(e), 18);
+    TaskId mine = co_await this_task::id();
+    EXPECT_EQ(f, mine);
+    EXPECT_EQ(lvalue.result().value(), 1);  // copied
+    std::vector<JoinHandle<int>> handles;
+    for (int i = 0; i < 10; ++i) handles.push_back(spawn(give_later(i)));
+    std::vector<int> copied = co_await gather(handles);
+    std::vector<int> moved = co_await gather(std::move(handles));
+    EXPECT_EQ(copied, moved);
+    std::vector<JoinHandle<int>> ended{lvalue, lvalue};
+    std::vector<int> twice = co_await gather(ended);
+    EXPECT_EQ(twice, (std::vector<int>{1, 1}));
+    co_await gather(sleep_for(1us), sleep_for(0s), this_task::yield());
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, CancellingAGatherOfHandlesEndsTheWaitsNotTheTasks) {
+  auto target = executor.spawn(sleep_for(1h));
+  std::atomic<bool> started{false};
+  auto body = [&]() -> Task<> {
+    started = true;
+    co_await gather(target, target);
+  };
+  auto handle = cancelled_when(body, [&] { return started.load(); });
+  EXPECT_TRUE(handle.cancelled());
+  EXPECT_FALSE(target.done());
+  target.cancel();
+  target.wait();
+}
+
+TEST_F(GatherTest, MayBeReturnedAndMovedBeforeItIsAwaited) {
+  auto make = [] { return gather(give(1), give_later(2)); };
+  auto body = [&]() -> Task<int> {
+    auto first = make();
+    auto second = std::move(first);
+    auto [a, b] = co_await std::move(second);
+    co_return a + b;
+  };
+  EXPECT_EQ(executor.run(body()), 3);
+}
+
+TEST_F(GatherTest, OneThatIsNeverAwaitedStartsNothingAndFreesItsChildren) {
+  Ledger ledger;
+  std::atomic<bool> ran{false};
+  auto child = [](Tracked tracked, std::atomic<bool>& flag) -> Task<> {
+    flag = true;
+    tracked.touch();
+    co_return;
+  };
+  {
+    auto never = gather(child(Tracked(ledger), ran), child(Tracked(ledger), ran));
+    EXPECT_EQ(ledger.alive(), 2);
+  }
+  EXPECT_EQ(ledger.alive(), 0);
+  EXPECT_FALSE(ran.load());
+}
+
+TEST_F(GatherTest, AMovedFromTaskIsRefused) {
+  Task<int> task = give(1);
+  Task<int> taken = std::move(task);
+  EXPECT_THROW((void)gather(std::move(task), give(2)), std::logic_error);
+}
+
+// --- fail fast ------------------------------------------------------------------------------------------------------------
+
+TEST_F(GatherTest, FirstFailureCancelsTheSiblingsAndIsRethrownAfterThem) {
+  std::atomic<int> cancelled{0};
+  auto body = [&]() -> Task<int> {
+    try {
+      co_await gather(sleep_long(cancelled), fail_later("first"), sleep_long(cancelled));
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "first");
+      co_return cancelled.load();
+    }
+    co_return -1;
+  };
+  EXPECT_EQ(executor.run(body()), 2);
+}
+
+TEST_F(GatherTest, SiblingsNotYetStartedNeverRun) {
+  WorkStealingExecutor one({.threads = 1});
+  std::atomic<int> ran{0};
+  Ledger ledger;
+  auto child = [](std::atomic<int>& count, Tracked tracked) -> Task<int> {
+    ++count;
+    tracked.touch();
+    co_return 0;
+  };
+  auto body = [&]() -> Task<> {
+    std::vector<Task<int>> tasks;
+    tasks.push_back(fail("at once"));
+    for (int i = 0; i < 100; ++i) tasks.push_back(child(ran, Tracked(ledger)));
+    try {
+      co_await gather(std::move(tasks));
+      ADD_FAILURE();
+    } catch (const std::runtime_error&) {
+      EXPECT_EQ(ledger.alive(), 0);
+    }
+  };
+  one.run(body());
+  EXPECT_EQ(ran.load(), 0);  // one worker, children in order
+}
+
+TEST_F(GatherTest, ASiblingsReasonNamesTheFailure) {
+  std::string message;
+  CancelKind kind{};
+  auto curious = [&]() -> Task<int> {
+    try {
+      co_await sleep_for(1h);
+    } catch (const CancelledError& error) {
+      message = error.reason().message;
+      kind = error.reason().kind;
+      throw;
+    }
+    co_return 0;
+  };
+  auto body = [&]() -> Task<> {
+    try {
+      co_await gather(curious(), fail_later("the cause"));
+    } catch (const std::runtime_error&) {
+    }
+  };
+  executor.run(body());
+  EXPECT_EQ(kind, CancelKind::sibling_failed);
+  EXPECT_NE(message.find("the cause"), std::string::npos) << message;
+}
+
+TEST_F(GatherTest, FailureBeatsTheValueOfASiblingThatFinishedAnyway) {
+  auto body = []() -> Task<> {
+    bool thrown = false;
+    try {
+      co_await gather(stubborn(1), fail("wins"));
+    } catch (const std::runtime_error& error) {
+      thrown = true;
+      EXPECT_STREQ(error.what(), "wins");
+    }
+    EXPECT_TRUE(thrown);
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, OfSeveralErrorsTheFirstToCompleteIsThrown) {
+  auto body = []() -> Task<> {
+    std::string what;
+    try {
+      co_await gather(fails_when_cancelled("second"), fail_later("first"), fails_when_cancelled("third"));
+    } catch (const std::runtime_error& error) {
+      what = error.what();
+    }
+    EXPECT_EQ(what, "first");
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, AChildThatEndsCancelledOnItsOwnCountsAsAFailure) {
+  std::atomic<int> cancelled{0};
+  auto body = [&]() -> Task<> {
+    std::string message;
+    try {
+      co_await gather(sleep_long(cancelled), cancel_itself("mine"));
+    } catch (const CancelledError& error) {
+      message = error.reason().message;
+    }
+    EXPECT_EQ(message, "mine");
+    EXPECT_EQ(cancelled.load(), 1);
+    co_await this_task::checkpoint();  // the caller itself is not cancelled
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, ACancelledHandleCountsAsAFailureToo) {
+  auto target = executor.spawn(sleep_for(1h));
+  std::atomic<int> cancelled{0};
+  auto body = [&]() -> Task<bool> {
+    try {
+      co_await gather(sleep_long(cancelled), target);
+    } catch (const CancelledError&) {
+      co_return true;
+    }
+    co_return false;
+  };
+  auto handle = executor.spawn(body());
+  target.cancel();
+  EXPECT_TRUE(handle.wait().value());
+}
+
+TEST_F(GatherTest, ARealErrorBeatsACancellationThatCameBefore) {
+  auto body = []() -> Task<> {
+    bool error = false;
+    try {
+      co_await gather(fails_when_cancelled("real"), cancel_itself("first"));
+    } catch (const std::runtime_error&) {
+      error = true;
+    }
+    EXPECT_TRUE(error);
+  };
+  executor.run(body());
+}
+
+// --- keep going -----------------------------------------------------------------------------------------------------------
+
+TEST_F(GatherTest, KeepGoingLetsTheSiblingsFinish) {
+  std::atomic<int> finished{0};
+  auto slow = [&]() -> Task<int> {
+    co_await sleep_for(1ms);
+    ++finished;
+    co_return 1;
+  };
+  auto body = [&]() -> Task<> {
+    std::string what;
+    try {
+      co_await gather(keep_going, slow(), fail("first"), slow(), fail_later("second"));
+    } catch (const std::runtime_error& error) {
+      what = error.what();
+    }
+    EXPECT_EQ(what, "first");
+    EXPECT_EQ(finished.load(), 2);
+    std::vector<Task<int>> tasks;
+    tasks.push_back(slow());
+    tasks.push_back(cancel_itself("gone"));
+    bool cancelled = false;
+    try {
+      co_await gather(keep_going, std::move(tasks));
+    } catch (const CancelledError&) {
+      cancelled = true;
+    }
+    EXPECT_TRUE(cancelled);
+    EXPECT_EQ(finished.load(), 3);
+    auto [a, b] = co_await gather(keep_going, give(1), give(2));
+    EXPECT_EQ(a + b, 3);
+    std::vector<int> none = co_await gather(keep_going, std::vector<Task<int>>());
+    EXPECT_TRUE(none.empty());
+  };
+  executor.run(body());
+}
+
+// --- return exceptions ----------------------------------------------------------------------------------------------------
+
+TEST_F(GatherTest, ReturnExceptionsGivesEachOutcome) {
+  auto body = []() -> Task<> {
+    auto results = co_await gather(return_exceptions, give(1), fail("x"), cancel_itself("c"), do_nothing());
+    static_assert(std::is_same_v<decltype(results), std::tuple<Result<int>, Result<int>, Result<int>, Result<void>>>);
+    EXPECT_EQ(std::get<0>(results).value(), 1);
+    EXPECT_TRUE(std::get<1>(results).is_error());
+    EXPECT_TRUE(std::get<2>(results).is_cancelled());
+    EXPECT_TRUE(std::get<3>(results));
+    std::vector<Task<int>> tasks;
+    tasks.push_back(fail("y"));
+    tasks.push_back(give_later(2));
+    std::vector<Result<int>> list = co_await gather(return_exceptions, std::move(tasks));
+    EXPECT_TRUE(list[0].is_error());
+    EXPECT_EQ(list[1].value(), 2);
+    std::vector<Task<void>> voids;
+    voids.push_back(do_nothing());
+    std::vector<Result<void>> nothing = co_await gather(return_exceptions, std::move(voids));
+    EXPECT_TRUE(nothing[0]);
+    std::vector<Result<int>> none = co_await gather(return_exceptions, std::vector<Task<int>>());
+    EXPECT_TRUE(none.empty());
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, ReturnExceptionsGivesResultsAlsoWhenTheCallerIsCancelledMeanwhile) {
+  std::atomic<bool> started{false};
+  std::atomic<int> cancelled{0};
+  auto mark = [&]() -> Task<int> {
+    started = true;
+    co_return 7;
+  };
+  auto body = [&]() -> Task<int> {
+    auto results = co_await gather(return_exceptions, sleep_long(cancelled), mark(), stubborn(3));
+    int score = 0;
+    if (std::get<0>(results).is_cancelled()) score += 1;
+    if (std::get<1>(results).has_value()) score += 10;
+    if (std::get<2>(results).value_or(0) == 3) score += 100;
+    try {
+      co_await this_task::checkpoint();
+    } catch (const CancelledError& error) {
+      if (error.reason().message == "from outside") score += 1000;
+    }
+    co_return score;
+  };
+  auto handle = cancelled_when(body, [&] { return started.load(); });
+  EXPECT_EQ(handle.result().value(), 1111);
+}
+
+// --- cancellation from outside --------------------------------------------------------------------------------------------
+
+TEST_F(GatherTest, InACancelledScopeItStartsNothing) {
+  std::atomic<bool> started{false};
+  std::atomic<int> ran{0};
+  Ledger ledger;
+  auto child = [](std::atomic<int>& count, Tracked tracked) -> Task<int> {
+    ++count;
+    tracked.touch();
+    co_return 0;
+  };
+  auto body = [&]() -> Task<int> {
+    started = true;
+    co_await as_result(sleep_for(1h));
+    int refused = 0;
+    try {
+      co_await gather(child(ran, Tracked(ledger)), child(ran, Tracked(ledger)));
+    } catch (const CancelledError& error) {
+      if (error.reason().message == "from outside") ++refused;
+    }
+    try {
+      co_await gather(keep_going, child(ran, Tracked(ledger)));
+    } catch (const CancelledError&) {
+      ++refused;
+    }
+    try {
+      std::vector<Task<int>> tasks;
+      tasks.push_back(child(ran, Tracked(ledger)));
+      co_await gather(return_exceptions, std::move(tasks));
+    } catch (const CancelledError&) {
+      ++refused;
+    }
+    EXPECT_EQ(ledger.alive(), 0);
+    std::vector<int> empty = co_await gather(std::vector<Task<int>>());  // no cancellation point
+    EXPECT_TRUE(empty.empty());
+    co_await gather();
+    co_return refused;
+  };
+  auto handle = cancelled_when(body, [&] { return started.load(); });
+  EXPECT_EQ(handle.result().value(), 3);
+  EXPECT_EQ(ran.load(), 0);
+}
+
+TEST_F(GatherTest, CancelledWhileItWaitsItCancelsTheChildrenAndThrowsTheOutersReason) {
+  for (bool vector : {false, true}) {
+    std::atomic<int> cancelled{0};
+    std::atomic<int> started{0};
+    auto child = [&]() -> Task<int> {
+      ++started;
+      int value = co_await sleep_long(cancelled);
+      co_return value;
+    };
+    auto body = [&]() -> Task<> {
+      if (vector) {
+        std::vector<Task<int>> tasks;
+        for (int i = 0; i < 3; ++i) tasks.push_back(child());
+        co_await gather(std::move(tasks));
+      } else {
+        co_await gather(child(), child(), child(), sleep_for(1h));
+      }
+    };
+    auto handle = cancelled_when(body, [&] { return started.load() == 3; });
+    EXPECT_EQ(cancelled.load(), 3);
+    try {
+      handle.result().value();
+      ADD_FAILURE();
+    } catch (const CancelledError& error) {
+      EXPECT_EQ(error.reason().message, "from outside");
+    }
+  }
+}
+
+TEST_F(GatherTest, CancelledFromOutsideButAllChildrenReturnedTheValuesAreReturned) {
+  std::atomic<bool> started{false};
+  auto mark = [&]() -> Task<int> {
+    started = true;
+    int value = co_await stubborn(1);
+    co_return value;
+  };
+  auto body = [&]() -> Task<int> {
+    auto [a, b] = co_await gather(mark(), stubborn(2));
+    int sum = a + b;
+    try {
+      co_await this_task::checkpoint();
+    } catch (const CancelledError&) {
+      sum += 100;  // seen at the next point
+    }
+    co_return sum;
+  };
+  auto handle = cancelled_when(body, [&] { return started.load(); });
+  EXPECT_EQ(handle.result().value(), 103);
+}
+
+TEST_F(GatherTest, CancelledFromOutsideARealErrorIsNotHidden) {
+  std::atomic<bool> started{false};
+  auto mark = [&]() -> Task<int> {
+    started = true;
+    int value = co_await fails_when_cancelled("in the cleanup");
+    co_return value;
+  };
+  std::atomic<int> cancelled{0};
+  for (bool keep : {false, true}) {
+    started = false;
+    auto body = [&]() -> Task<int> {
+      bool error = false;
+      try {
+        if (keep) {
+          co_await gather(keep_going, sleep_long(cancelled), mark());
+        } else {
+          co_await gather(sleep_long(cancelled), mark());
+        }
+      } catch (const std::runtime_error&) {
+        error = true;
+      }
+      bool pending = false;
+      try {
+        co_await this_task::yield();
+      } catch (const CancelledError&) {
+        pending = true;
+      }
+      co_return (error ? 1 : 0) + (pending ? 10 : 0);
+    };
+    auto handle = cancelled_when(body, [&] { return started.load(); });
+    EXPECT_EQ(handle.result().value(), 11);
+  }
+}
+
+TEST_F(GatherTest, CancelledAfterItsEndItKeepsItsValue) {
+  std::atomic<bool> reached{false};
+  auto body = [&]() -> Task<int> {
+    auto [a, b] = co_await gather(give(1), give(2));
+    reached = true;
+    co_await as_result(sleep_for(1h));
+    co_return a + b;
+  };
+  auto handle = cancelled_when(body, [&] { return reached.load(); });
+  EXPECT_EQ(handle.result().value(), 3);
+}
+
+TEST_F(GatherTest, NestedGathersAreCancelledFromTheOutermost) {
+  std::atomic<int> cancelled{0};
+  std::atomic<int> started{0};
+  auto leaf = [&]() -> Task<int> {
+    ++started;
+    int value = co_await sleep_long(cancelled);
+    co_return value;
+  };
+  auto middle = [&]() -> Task<int> {
+    auto [a, b] = co_await gather(leaf(), leaf());
+    co_return a + b;
+  };
+  auto body = [&]() -> Task<> { co_await gather(middle(), middle(), leaf()); };
+  auto handle = cancelled_when(body, [&] { return started.load() == 5; });
+  EXPECT_TRUE(handle.cancelled());
+  EXPECT_EQ(cancelled.load(), 5);
+}
+
+TEST_F(GatherTest, ATokenOfAChildsScopeIsCancelledWithTheGather) {
+  std::atomic<bool> told{false};
+  auto child = [&]() -> Task<int> {
+    CancellationToken token = co_await this_task::token();
+    CancellationCallback callback(token, [&] { told = true; });
+    co_await sleep_for(1h);
+    co_return 0;
+  };
+  auto body = [&]() -> Task<> {
+    CancellationToken outer = co_await this_task::token();
+    try {
+      co_await gather(child(), fail_later("x"));
+    } catch (const std::runtime_error&) {
+    }
+    EXPECT_FALSE(outer.cancelled());
+  };
+  executor.run(body());
+  EXPECT_TRUE(told.load());
+}
+
+TEST_F(GatherTest, RacesOfFailureAndOuterCancellation) {
+  for (std::size_t round = 0; round < scaled(2000); ++round) {
+    Ledger ledger;
+    auto child = [](Tracked tracked, Duration nap) -> Task<int> {
+      tracked.touch();
+      co_await sleep_for(nap);
+      throw std::runtime_error("child");
+    };
+    auto body = [&]() -> Task<> {
+      co_await gather(child(Tracked(ledger), 20us), child(Tracked(ledger), 21us), child(Tracked(ledger), 1h));
+    };
+    auto handle = executor.spawn(body());
+    if (round % 2 == 0) std::this_thread::sleep_for(std::chrono::microseconds(round % 60));
+    handle.cancel();
+    const Result<void>& result = handle.wait();
+    ASSERT_TRUE(result.is_cancelled() || result.is_error());
+    ASSERT_EQ(ledger.alive(), 0);
+  }
+}
+
+// --- many -----------------------------------------------------------------------------------------------------------------
+
+TEST_F(GatherTest, AHundredThousandChildrenOfEachKind) {
+  const std::size_t n = scaled(100'000);
+  auto body = [&]() -> Task<> {
+    std::vector<Task<int>> tasks;
+    for (std::size_t i = 0; i < n; ++i) tasks.push_back(give(static_cast<int>(i)));
+    std::vector<int> values = co_await gather(std::move(tasks));
+    EXPECT_EQ(values.back(), static_cast<int>(n - 1));
+
+    struct Square {
+      int i;
+      int operator()() const { return i % 100; }
+    };
+    std::vector<Square> calls;
+    for (std::size_t i = 0; i < n; ++i) calls.push_back(Square{static_cast<int>(i)});
+    std::vector<int> squares = co_await gather(calls);
+    EXPECT_EQ(squares[57], 57);
+
+    struct Make {
+      int i;
+      Task<int> operator()() const { return i % 2 == 0 ? give(i) : give_later(i); }
+    };
+    std::vector<Make> makers;
+    for (std::size_t i = 0; i < n; ++i) makers.push_back(Make{static_cast<int>(i)});
+    std::vector<int> made = co_await gather(std::move(makers));
+    EXPECT_EQ(made.back(), static_cast<int>(n - 1));
+
+    std::vector<detail::SleepOperation> sleeps;
+    for (std::size_t i = 0; i < n; ++i) sleeps.push_back(sleep_for(std::chrono::microseconds(i % 200)));
+    co_await gather(std::move(sleeps));
+
+    auto target = spawn(give_later(3));
+    std::vector<JoinHandle<int>> handles(n, target);
+    std::vector<int> joined = co_await gather(handles);
+    EXPECT_EQ(joined.back(), 3);
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, AHundredThousandChildrenAreCancelledTogether) {
+  const std::size_t n = scaled(100'000);
+  Ledger ledger;
+  std::atomic<std::size_t> started{0};
+  auto child = [](Tracked tracked, std::atomic<std::size_t>& count) -> Task<int> {
+    tracked.touch();
+    ++count;
+    co_await sleep_for(1h);
+    co_return 0;
+  };
+  auto body = [&]() -> Task<> {
+    std::vector<Task<int>> tasks;
+    for (std::size_t i = 0; i < n; ++i) tasks.push_back(child(Tracked(ledger), started));
+    co_await gather(std::move(tasks));
+  };
+  auto handle = cancelled_when(body, [&] { return started.load() == n; });
+  EXPECT_TRUE(handle.cancelled());
+  EXPECT_EQ(ledger.alive(), 0);
+}
+
+TEST_F(GatherTest, AHundredThousandChildrenMayAllFail) {
+  const std::size_t n = scaled(100'000);
+  auto child = []() -> Task<int> {
+    co_await this_task::yield();
+    throw 1;
+  };
+  for (int policy = 0; policy < 3; ++policy) {
+    auto body = [&]() -> Task<int> {
+      std::vector<Task<int>> tasks;
+      for (std::size_t i = 0; i < n; ++i) tasks.push_back(child());
+      try {
+        if (policy == 0) {
+          co_await gather(std::move(tasks));
+        } else if (policy == 1) {
+          co_await gather(keep_going, std::move(tasks));
+        } else {
+          auto results = co_await gather(return_exceptions, std::move(tasks));
+          co_return results.back().is_error() ? 1 : 0;
+        }
+      } catch (int thrown) {
+        co_return thrown;
+      }
+      co_return 0;
+    };
+    EXPECT_EQ(executor.run(body()), 1);
+  }
+}
+
+TEST_F(GatherTest, WideAndDeepTreesOnManyThreads) {
+  WorkStealingExecutor wide({.threads = 8});
+  struct Tree {
+    static Task<long> of(int depth, int width) {
+      if (depth == 0) {
+        if (width % 2 == 0) co_await this_task::yield();
+        co_return 1;
+      }
+      std::vector<Task<long>> below;
+      for (int i = 0; i < width; ++i) below.push_back(of(depth - 1, width));
+      std::vector<long> counts = co_await gather(std::move(below));
+      long sum = 0;
+      for (long count : counts) sum += count;
+      co_return sum;
+    }
+  };
+  EXPECT_EQ(wide.run(Tree::of(scaled(20) > 5 ? 6 : 4, 6)), scaled(20) > 5 ? 46656 : 1296);
+  EXPECT_EQ(wide.run(Tree::of(scaled(20) > 5 ? 15 : 10, 2)), scaled(20) > 5 ? 32768 : 1024);
+}
+
+}  // namespace
+}  // namespace magpie
