@@ -11,7 +11,7 @@
 //   cancel_scope(body)         a block that can be cancelled by itself: Result<T>
 //
 // Sources, tokens and callbacks are in <magpie/cancellation_token.h>, which this header includes. Each of these starts when awaited
-// and resumes its awaiter where the child ended. In a cancelled scope with_token, shield and cancel_scope start nothing and throw
+// and resumes its awaiter on the executor where it awaited. In a cancelled scope with_token, shield and cancel_scope start nothing and throw
 // CancelledError; entering uncancellable and finally is no cancellation point.
 
 #include <concepts>
@@ -78,7 +78,8 @@ class [[nodiscard("co_await it")]] WithToken : public CombinatorBase {
     scope_.enter(&outer, outer.task());
     link_.emplace(scope_);
     link_->arm(token_);
-    return transfer(callee_.start(scope_, awaiting));
+    awaiting_.begin(awaiting, outer);
+    return transfer(callee_.start(scope_, awaiting_));
   }
   value_type await_resume() {
     if (refused_) throw CancelledError(std::move(refused_));
@@ -92,6 +93,7 @@ class [[nodiscard("co_await it")]] WithToken : public CombinatorBase {
   CancellationToken token_;
   Callee callee_;
   Scope scope_;
+  Awaiting awaiting_;
   std::optional<ScopeLink> link_;
   ReasonRef refused_;
 };
@@ -111,7 +113,8 @@ class [[nodiscard("co_await it")]] Uncancellable : public CombinatorBase {
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
     scope_.enter(&outer, outer.task(), ScopeKind::masked);
-    return transfer(callee_.start(scope_, awaiting));
+    awaiting_.begin(awaiting, outer);
+    return transfer(callee_.start(scope_, awaiting_));
   }
   value_type await_resume() {
     callee_.finish();
@@ -122,6 +125,7 @@ class [[nodiscard("co_await it")]] Uncancellable : public CombinatorBase {
  private:
   Callee callee_;
   Scope scope_;
+  Awaiting awaiting_;
 };
 
 template <class T>
@@ -170,8 +174,8 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
   }
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
-    parent_ = awaiting;
     outer_ = awaiting.promise().scope;
+    awaiting_.begin(awaiting, *outer_);
     this->ended = task_ended;
     return transfer(frame_.bind(*outer_, Continuation::to(static_cast<EndSink*>(this)), slot_));
   }
@@ -193,10 +197,10 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
     try {
       auto frame = as_task(std::invoke(self->cleanup_)).take_frame();
       frame.require();
-      return transfer(frame.bind(self->mask_, Continuation::to(self->parent_), self->cleaned_));
+      return transfer(frame.bind(self->mask_, self->awaiting_.continuation(), self->cleaned_));
     } catch (...) {
       self->cleaned_.capture_current_exception();
-      return transfer(self->parent_);
+      return self->awaiting_.go_on();
     }
   }
 
@@ -206,7 +210,7 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
   Slot<void> cleaned_;
   Scope mask_;
   Scope* outer_ = nullptr;
-  std::coroutine_handle<> parent_;
+  Awaiting awaiting_;
 };
 
 }  // namespace detail
@@ -253,7 +257,8 @@ class [[nodiscard("co_await it")]] CancelScopeBlock : public CombinatorBase {
     }
     block_.scope().enter(&outer, outer.task());
     entered_ = true;
-    const auto started = body_.start(block_, block_.scope(), Continuation::to(awaiting));
+    awaiting_.begin(awaiting, outer);
+    const auto started = body_.start(block_, block_.scope(), awaiting_.continuation());
     return started ? transfer(started) : awaiting;
   }
   value_type await_resume() {
@@ -268,6 +273,7 @@ class [[nodiscard("co_await it")]] CancelScopeBlock : public CombinatorBase {
  private:
   Body<F, CancelScope> body_;
   CancelScope block_;
+  Awaiting awaiting_;
   ReasonRef refused_;
   bool entered_ = false;
 };

@@ -13,7 +13,8 @@
 //
 // One atomic step decides who wins. Losers are cancelled and waited for; a loser's value is destroyed, or handed to the function
 // given to on_discard: `co_await race(a(), b()).on_discard([](std::size_t index, auto&& value) {...})`. An operation of this library
-// given directly (semaphore.acquire(), not a task around it) takes its permit or item only if it wins. A loser's error is dropped.
+// given directly (semaphore.acquire(), not a task around it) takes its permit or item only if it wins. A loser's error is
+// dropped, unless the winner ended cancelled: a real error is not hidden by a cancellation.
 //
 // Different types give Indexed<std::variant<...>>, one alternative per argument, void as std::monostate, references as
 // std::reference_wrapper. No arguments: std::invalid_argument. Cancellation point on entry; if the caller is cancelled before anybody
@@ -83,6 +84,13 @@ struct RaceValue<T, Same...> {
   using type = T;
 };
 
+/// Whether an on_discard function takes the values of a child of type T.
+template <class F, class T>
+inline constexpr bool kTakesDiscarded = std::invocable<std::remove_reference_t<F>&, std::size_t, T&&>;
+template <class F, class T>
+  requires std::is_void_v<T>
+inline constexpr bool kTakesDiscarded<F, T> = std::invocable<std::remove_reference_t<F>&, std::size_t>;
+
 template <RaceKind Kind, class Children, class Discard>
 class RaceBase : public CombinatorBase, private RaceJoin {
  public:
@@ -120,12 +128,26 @@ class RaceBase : public CombinatorBase, private RaceJoin {
     leave_scope(scope);
     const std::uint32_t winner = arbiter.winner();
     if constexpr (!std::same_as<Discard, NoDiscard>) {
+      std::exception_ptr refusal;  // a call that throws keeps no other value from being handed on
       children_.for_each([&](auto& child) {
-        if (child.slot.state() == SlotState::value && child.index != winner) hand_on(child);
+        if (child.slot.state() != SlotState::value || child.index == winner) return;
+        try {
+          hand_on(child);
+        } catch (...) {
+          if (!refusal) refusal = std::current_exception();
+        }
       });
+      if (refusal) [[unlikely]] std::rethrow_exception(std::move(refusal));
     }
     if (winner == Arbiter::kNobody) throw_nobody_won();
     return winner;
+  }
+
+  /// The winner's value. A winner that ended cancelled does not hide what others failed with.
+  template <class T>
+  T take_from(Slot<T>& slot) {
+    if (slot.state() == SlotState::cancelled) [[unlikely]] throw_error_of_a_loser();
+    return slot.take();
   }
 
   Children children_;
@@ -135,11 +157,24 @@ class RaceBase : public CombinatorBase, private RaceJoin {
   template <class Child>
   void hand_on(Child& child) {
     using T = typename Child::value_type;
-    if constexpr (std::is_void_v<T>) {
-      if constexpr (std::invocable<Discard&, std::size_t>) std::invoke(discard_, static_cast<std::size_t>(child.index));
-    } else if constexpr (std::invocable<Discard&, std::size_t, T&&>) {
-      std::invoke(discard_, static_cast<std::size_t>(child.index), static_cast<T&&>(child.slot.value()));
+    if constexpr (kTakesDiscarded<Discard, T>) {
+      if constexpr (std::is_void_v<T>) {
+        std::invoke(discard_, static_cast<std::size_t>(child.index));
+      } else {
+        std::invoke(discard_, static_cast<std::size_t>(child.index), static_cast<T&&>(child.slot.value()));
+      }
     }
+  }
+
+  MAGPIE_COLD void throw_error_of_a_loser() {
+    std::exception_ptr first;
+    std::uint32_t order = 0;
+    children_.for_each([&](auto& child) {
+      if (child.slot.state() != SlotState::error || (first && order < child.index)) return;
+      first = child.slot.error();
+      order = child.index;  // see settle_race()
+    });
+    if (first) std::rethrow_exception(std::move(first));
   }
 
   [[noreturn]] MAGPIE_COLD void throw_nobody_won() {
@@ -175,6 +210,8 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
   /// What happens to the value of a child that succeeded and lost: fn(index, T&&).
   template <class F>
   auto on_discard(F&& fn) && {
+    static_assert((kTakesDiscarded<F, typename Child::value_type> || ...),
+                  "on_discard takes a function fn(index, T&&), T being the type of a contestant; fn(index) where it is void");
     return RacePack<Kind, F, Child...>(std::forward<F>(fn), std::move(this->children_));
   }
 
@@ -186,10 +223,10 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
       Slot<T>* slot = nullptr;
       ((I == winner ? void(slot = &this->children_.template get<I>().slot) : void()), ...);
       if constexpr (std::is_void_v<T>) {
-        slot->take();
+        this->take_from(*slot);
         return value_type{winner};
       } else {
-        return value_type{winner, slot->take()};
+        return value_type{winner, this->take_from(*slot)};
       }
     } else {
       // By a table, so that only the winner's branch makes a variant.
@@ -200,7 +237,14 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
   }
   template <std::size_t I>
   static typename Value::type take_alternative(RacePack* self) {
-    return typename Value::type(std::in_place_index<I>, take_regular(self->children_.template get<I>().slot));
+    auto& slot = self->children_.template get<I>().slot;
+    using T = std::remove_reference_t<decltype(slot.take())>;
+    if constexpr (std::is_void_v<T>) {
+      self->take_from(slot);
+      return typename Value::type(std::in_place_index<I>);
+    } else {
+      return typename Value::type(std::in_place_index<I>, self->take_from(slot));
+    }
   }
 };
 
@@ -217,15 +261,17 @@ class [[nodiscard("co_await it")]] RaceVector : public RaceBase<Kind, ChildVecto
     const std::uint32_t winner = this->conclude();
     Slot<T>& slot = this->children_.vector()[winner].slot;
     if constexpr (std::is_void_v<T>) {
-      slot.take();
+      this->take_from(slot);
       return value_type{winner};
     } else {
-      return value_type{winner, slot.take()};
+      return value_type{winner, this->take_from(slot)};
     }
   }
 
   template <class F>
   auto on_discard(F&& fn) && {
+    static_assert(kTakesDiscarded<F, T>,
+                  "on_discard takes a function fn(index, T&&), T being the type of the contestants; fn(index) where it is void");
     return RaceVector<Kind, F, Child>(std::forward<F>(fn), std::move(this->children_));
   }
 };

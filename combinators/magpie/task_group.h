@@ -46,6 +46,7 @@
 #include <magpie/detail/spin_lock.h>
 #include <magpie/errors.h>
 #include <magpie/join_handle.h>
+#include <magpie/this_task.h>
 
 namespace magpie {
 
@@ -72,7 +73,10 @@ class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnab
   void fail(std::exception_ptr error, std::string_view who) noexcept;
   void cancel(ReasonRef reason) noexcept { cancel_scope_now(scope_, std::move(reason)); }
   void cancelled_by_group() noexcept { cancelled_.store(true, std::memory_order_relaxed); }
-  void note_interrupted() noexcept { interrupted_.store(true, std::memory_order_relaxed); }
+  /// A child has ended cancelled.
+  void note_cancelled_child() noexcept {
+    if (scope_.cancelled_from_outside()) interrupted_.store(true, std::memory_order_relaxed);
+  }
 
   /// After the join: throws the failures, or the outer cancellation if it interrupted something.
   /// True if the group was cancelled by group.cancel().
@@ -84,9 +88,9 @@ class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnab
   Scope scope_;
   std::atomic<std::uint32_t> pending_{1};
   std::atomic<bool> cancelled_{false};
-  std::atomic<bool> interrupted_{false};  // a child ended cancelled
+  std::atomic<bool> interrupted_{false};  // a child ended cancelled after the group was from outside
   SpinLock<StdEnv> lock_;
-  std::vector<std::exception_ptr> errors_;  // in order of completion
+  std::vector<std::exception_ptr> errors_;  // in order of completion; the same one may come back through a handle
   bool lost_ = false;                       // a failure for which there was no memory
   std::coroutine_handle<> parent_;
   Executor* home_ = nullptr;
@@ -101,9 +105,8 @@ class MAGPIE_EXPORT StartCore : public TaskOwner {
   enum class Verdict : std::uint8_t { none, ready, failed, withdrawn };
 
   /// True for the first who decides.
-  bool decide(Verdict verdict, std::exception_ptr error = {}) noexcept;
+  bool decide(Verdict verdict) noexcept;
   Verdict verdict() const noexcept;
-  std::exception_ptr error() const noexcept { return error_; }
 
   /// Waits for the verdict.
   class [[nodiscard]] Wait : public Operation<Wait, void> {
@@ -126,7 +129,6 @@ class MAGPIE_EXPORT StartCore : public TaskOwner {
   GroupCore& group_;
   mutable SpinLock<StdEnv> lock_;
   Verdict verdict_ = Verdict::none;
-  std::exception_ptr error_;
   BasicWaitQueue<StdEnv> waiters_;
 };
 
@@ -142,24 +144,31 @@ template <class V, class F>
 class StartState final : public StartValue<V> {
  public:
   StartState(GroupCore& group, F&& f) : StartValue<V>(group), function(std::forward<F>(f)) {}
-  std::decay_t<F> function;
+  // A copy of an lvalue, since the child outlives the block's own variables; what cannot be copied is referenced.
+  std::conditional_t<std::is_lvalue_reference_v<F> && !std::constructible_from<std::decay_t<F>, F>, F, std::decay_t<F>> function;
 };
 
-/// The V of a callable that takes a ReadySignal<V>.
+/// The V of a callable that takes a ReadySignal<V>, however it takes it.
+template <class A>
+struct SignalType {};
+template <class V>
+struct SignalType<ReadySignal<V>> {
+  using type = V;
+};
 template <class F>
 struct SignalOf {};
-template <class R, class C, class V>
-struct SignalOf<R (C::*)(ReadySignal<V>) const> {
-  using type = V;
-};
-template <class R, class C, class V>
-struct SignalOf<R (C::*)(ReadySignal<V>)> {
-  using type = V;
-};
-template <class R, class V>
-struct SignalOf<R (*)(ReadySignal<V>)> {
-  using type = V;
-};
+template <class R, class C, class A>
+struct SignalOf<R (C::*)(A) const> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class C, class A>
+struct SignalOf<R (C::*)(A)> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class C, class A>
+struct SignalOf<R (C::*)(A) const noexcept> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class C, class A>
+struct SignalOf<R (C::*)(A) noexcept> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class A>
+struct SignalOf<R (*)(A)> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class A>
+struct SignalOf<R (*)(A) noexcept> : SignalType<std::remove_cvref_t<A>> {};
 template <class F>
 auto signal_of() {
   using Plain = std::decay_t<F>;
@@ -171,6 +180,7 @@ auto signal_of() {
 }
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_second_signal();
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_never_ready();
 
 struct Deduced;
 
@@ -254,22 +264,33 @@ class TaskGroup {
 
   template <class V, class State>
   Task<V> start_child(std::shared_ptr<State> state, std::string name) {
-    JoinHandle<void> child = add(state->function(ReadySignal<V>(state)), SpawnOptions(std::move(name)), hold(*state, state));
+    co_await this_task::checkpoint();  // in a cancelled scope nothing is started
+    auto task = detail::as_task(std::invoke(state->function, ReadySignal<V>(state)));
+    state->self = state;  // the child keeps what it runs on
+    JoinHandle<void> child;
+    try {
+      child = add(std::move(task), SpawnOptions(std::move(name)), *state);
+    } catch (...) {
+      state->self.reset();
+      throw;
+    }
     Result<void> waited = co_await as_result(state->wait());
     if (!waited) {
-      // Cancelled: unless the signal came first, the child goes too.
+      // Cancelled: unless the signal came first, the child goes too. A real error of its own is reported here all the same.
       if (state->decide(detail::StartCore::Verdict::withdrawn)) {
         child.cancel();
-        co_await uncancellable(as_result(child));
+        Result<void> ended = co_await uncancellable(as_result(child));
+        if (!ended && !ended.is_cancelled()) ended.value();
         waited.value();  // throws CancelledError
       }
     }
-    if (state->verdict() == detail::StartCore::Verdict::failed) std::rethrow_exception(state->error());
+    if (state->verdict() == detail::StartCore::Verdict::failed) {
+      const Result<void>& ended = child.result();
+      if (!waited && (ended || ended.is_cancelled())) waited.value();  // both were cancelled together
+      ended.value();
+      detail::throw_never_ready();
+    }
     if constexpr (!std::is_void_v<V>) co_return std::move(*state->value);
-  }
-  static detail::TaskOwner& hold(detail::StartCore& core, std::shared_ptr<detail::StartCore> self) noexcept {
-    core.self = std::move(self);
-    return core;
   }
 
   detail::GroupCore core_;
@@ -317,6 +338,7 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
     if (outcome == SlotState::error) core->fail(self->body_.slot.error(), "the group's body");
     // A body that was cancelled on its own takes the children along.
     if (outcome == SlotState::cancelled) core->cancel(ReasonRef::of_kind(CancelKind::group_cancelled));
+    const ComingHome trip(core->scope(), core->home());
     core->remove_unit();
     return std::noop_coroutine();
   }

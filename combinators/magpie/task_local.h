@@ -47,7 +47,8 @@ class [[nodiscard("co_await it")]] WithLocal : public CombinatorBase {
     scope_.frame.key = key_;
     scope_.frame.value = std::move(value_);
     thread_state()->locals = &scope_.frame;
-    return transfer(callee_.start(scope_, awaiting));
+    awaiting_.begin(awaiting, outer);
+    return transfer(callee_.start(scope_, awaiting_));
   }
   value_type await_resume() {
     callee_.finish();
@@ -61,6 +62,7 @@ class [[nodiscard("co_await it")]] WithLocal : public CombinatorBase {
   std::shared_ptr<const void> value_;
   Callee callee_;
   LocalsScope scope_;
+  Awaiting awaiting_;
 };
 
 template <class T>

@@ -57,6 +57,7 @@ class MAGPIE_EXPORT DeadlineTimer : public DeadlineScope, private Timer {
 
  private:
   void arm(std::int64_t ns) noexcept;
+  void bind() noexcept;
   Timers* timers_ = nullptr;
   TimerWord<StdEnv> word_;
   std::atomic<bool> expired_{false};
@@ -98,7 +99,8 @@ class TimeoutBase : public CombinatorBase {
         return awaiting;
       }
     }
-    return transfer(callee_.start(timer_, awaiting));
+    awaiting_.begin(awaiting, outer);
+    return transfer(callee_.start(timer_, awaiting_));
   }
 
  protected:
@@ -123,6 +125,7 @@ class TimeoutBase : public CombinatorBase {
   TimeLimit limit_;
   Phase phase_ = Phase::running;
   DeadlineTimer timer_;
+  Awaiting awaiting_;
 };
 
 template <class Callee>
@@ -215,7 +218,8 @@ class [[nodiscard("co_await it")]] TimeoutScopeBlock : public CombinatorBase {
       too_late_ = true;
       return awaiting;
     }
-    const auto started = body_.start(block_, timer, Continuation::to(awaiting));
+    awaiting_.begin(awaiting, outer);
+    const auto started = body_.start(block_, timer, awaiting_.continuation());
     return started ? transfer(started) : awaiting;
   }
   value_type await_resume() {
@@ -234,6 +238,7 @@ class [[nodiscard("co_await it")]] TimeoutScopeBlock : public CombinatorBase {
   Body<F, TimeoutScope> body_;
   TimeLimit limit_;
   TimeoutScope block_;
+  Awaiting awaiting_;
   bool refused_ = false;
   bool too_late_ = false;
 };

@@ -13,7 +13,10 @@ void RaceJoin::settle_race(Join* base, Rec* rec, SlotState outcome) noexcept {
   // Who was cancelled with the race, or with somebody further out, has not completed.
   if (outcome != SlotState::value && outcome != SlotState::error && join->scope.cancelled()) return;
   // An operation that takes something has won already, before it took it.
-  if (!join->arbiter.win(rec->index) && join->arbiter.winner() != rec->index) return;
+  if (!join->arbiter.win(rec->index) && join->arbiter.winner() != rec->index) {
+    if (outcome == SlotState::error) rec->index = join->ended.fetch_add(1, std::memory_order_relaxed);  // as in settle_any()
+    return;
+  }
   cancel_scope_now(join->scope, ReasonRef::of_kind(CancelKind::lost_race));
 }
 

@@ -1,14 +1,31 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <cstring>
 #include <new>
 #include <stdexcept>
+#include <unordered_set>
 
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/wake_list.h>
 #include <magpie/task_group.h>
 
 namespace magpie::detail {
+namespace {
+
+// Who awaits the handle of a child that failed, fails with the same exception: that is one failure.
+void drop_repeated(std::vector<std::exception_ptr>& errors) {
+  if (errors.size() < 2) return;
+  static_assert(sizeof(std::exception_ptr) == sizeof(void*), "equal exception_ptrs are the same pointer");
+  std::unordered_set<const void*> seen;
+  std::erase_if(errors, [&](const std::exception_ptr& error) {
+    const void* object = nullptr;
+    std::memcpy(&object, &error, sizeof object);
+    return !seen.insert(object).second;
+  });
+}
+
+}  // namespace
 
 GroupCore::GroupCore() noexcept {
   child_ended = [](TaskOwner* owner, TaskRecord& record) noexcept {
@@ -21,7 +38,7 @@ GroupCore::GroupCore() noexcept {
       }
       self->fail(record.error(), name);
     } else if (record.outcome() == SlotState::cancelled) {
-      self->note_interrupted();
+      self->note_cancelled_child();
     }
     self->remove_unit();
   };
@@ -70,6 +87,7 @@ bool GroupCore::conclude(SlotState body) {
   leave_scope(scope_);
   if (errors_.empty() && lost_) throw std::bad_alloc();
   if (!errors_.empty()) {
+    drop_repeated(errors_);
     const std::string message = errors_.size() == 1 ? "a task of the group failed" : "several tasks of the group failed";
     throw ExceptionGroup(message, std::move(errors_));
   }
@@ -83,33 +101,21 @@ StartCore::StartCore(GroupCore& group) noexcept : group_(group) {
     auto* const self = static_cast<StartCore*>(owner);
     GroupCore& group = self->group_;
     const std::shared_ptr<StartCore> keep = std::move(self->self);
-    std::exception_ptr error = record.error();
-    if (record.outcome() == SlotState::value) {
-      error = std::make_exception_ptr(
-          std::logic_error("the child of group.start() ended without calling its ReadySignal's set()"));
-    } else if (record.outcome() == SlotState::cancelled) {
-      error = std::make_exception_ptr(CancelledError(CancelReason{CancelKind::requested, "the started child was cancelled before it was ready"}));
-    }
-    // Before the signal the failure is start()'s alone.
-    if (!self->decide(Verdict::failed, std::move(error)) && self->verdict() == Verdict::ready) {
+    // Before the signal the outcome is start()'s alone, which reads it from the child's handle.
+    if (!self->decide(Verdict::failed) && self->verdict() == Verdict::ready) {
       group.child_ended(&group, record);
-      return;
+    } else {
+      group.remove_unit();
     }
-    if (record.outcome() == SlotState::error && self->verdict() == Verdict::withdrawn) {
-      group.child_ended(&group, record);  // a real error is never hidden by the cancellation of start()
-      return;
-    }
-    group.remove_unit();
   };
 }
 
-bool StartCore::decide(Verdict verdict, std::exception_ptr error) noexcept {
+bool StartCore::decide(Verdict verdict) noexcept {
   WakeList woken;
   {
     std::lock_guard guard(lock_);
     if (verdict_ != Verdict::none) return false;
     verdict_ = verdict;
-    error_ = std::move(error);
     while (!waiters_.empty()) woken.claim_front(waiters_);
   }
   woken.wake_all();
@@ -136,6 +142,10 @@ bool StartCore::Wait::start() noexcept {
 void StartCore::Wait::unqueue() noexcept {
   std::lock_guard guard(core_->lock_);
   core_->waiters_.forget(*this);
+}
+
+void throw_never_ready() {
+  throw std::logic_error("the child of group.start() ended without calling its ReadySignal's set()");
 }
 
 void throw_second_signal() {

@@ -37,8 +37,7 @@ void DeadlineTimer::open_without_deadline(Scope& outer) noexcept {
   shard = &timers_->shard_here();
 }
 
-// Under the shard's lock.
-void DeadlineTimer::arm(std::int64_t ns) noexcept {
+void DeadlineTimer::bind() noexcept {
   claim = [](Timer* timer) noexcept {
     auto* const self = static_cast<DeadlineTimer*>(timer);
     if (!self->word_.begin_fire()) return false;
@@ -50,6 +49,11 @@ void DeadlineTimer::arm(std::int64_t ns) noexcept {
     cancel_scope_now(*self, ReasonRef::of_kind(CancelKind::timeout));
     self->word_.end_fire();  // the last touch
   };
+}
+
+// Under the shard's lock.
+void DeadlineTimer::arm(std::int64_t ns) noexcept {
+  bind();
   deadline_ns = ns;
   Timers::arm(*shard, *this);
 }
@@ -66,15 +70,27 @@ void DeadlineTimer::close() noexcept {
 }
 
 bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
+  bool due = false;
   {
     std::lock_guard guard(shard->lock);
     if (expired_.load(std::memory_order_relaxed)) return false;
     if (Timer::fire != nullptr) Timers::disarm(*shard, *this);
     due_ns.store(ns, std::memory_order_relaxed);
     if (ns == kNeverNs) return true;
-    arm(ns);
+    due = ns <= timers_->now_ns();
+    if (due) {
+      bind();
+      due = claim(this);
+    } else {
+      arm(ns);
+    }
   }
-  timers_->armed(ns);
+  // A deadline that has passed needs no clock to move, which may stand still: it fires here.
+  if (due) {
+    fire(this);
+  } else {
+    timers_->armed(ns);
+  }
   return true;
 }
 

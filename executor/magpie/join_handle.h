@@ -72,6 +72,13 @@ class [[nodiscard("co_await it")]] JoinOperation : public Operation<JoinOperatio
 
   bool done() const noexcept { return handle_.get() != nullptr && handle_.get()->done(); }
 
+  /// In a race: a value is moved out only by the winner, so that a loser leaves it to other handles. Failures are copied anyway.
+  static constexpr bool kTakesAtItsEnd = Move;
+  void set_taker(Arbiter* arbiter, std::uint32_t index) noexcept {
+    taker_ = arbiter;
+    taker_index_ = index;
+  }
+
   bool start() {
     TaskState<T>& state = handle_.require();
     if (&TaskRecord::of(*this->scope()) == &state) throw_self_await();
@@ -92,6 +99,10 @@ class [[nodiscard("co_await it")]] JoinOperation : public Operation<JoinOperatio
     if (!copied_.empty()) {
       slot = std::move(copied_);
     } else if constexpr (Move) {
+      if (taker_ != nullptr && handle_.get()->outcome() == SlotState::value && !taker_->win(taker_index_)) {
+        slot.set_cancelled(ReasonRef::of_kind(CancelKind::lost_race));
+        return;
+      }
       handle_.get()->move_to(slot);
     } else {
       handle_.get()->copy_to(slot);
@@ -110,6 +121,8 @@ class [[nodiscard("co_await it")]] JoinOperation : public Operation<JoinOperatio
 
   StateHandle<T> handle_;
   Slot<T> copied_;
+  Arbiter* taker_ = nullptr;
+  std::uint32_t taker_index_ = 0;
 };
 
 }  // namespace detail

@@ -27,6 +27,7 @@ namespace detail {
 
 class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
  public:
+  static constexpr bool kMovesTheStrand = true;  // given to a combinator it is a child that ends elsewhere
   enum class Return : bool { no, yes };
 
   /// `Return::yes`: the strand comes back, so the executor that it leaves stays open for it.

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// on_signal({SIGINT, SIGTERM}): a token that the first of these signals cancels; a second one has its default effect, so that an
-// impatient user can still end a program that does not end by itself.
+// on_signal({SIGINT, SIGTERM}): a token that the first of these signals cancels; a second one, whichever of them it is, has its default
+// effect, so that an impatient user can still end a program that does not end by itself.
 //
 // The reason names the signal. Callbacks run on a thread of the library's own, never in the signal handler. The handlers stay for
 // the rest of the process; a signal that is asked for again gets a fresh first time.

@@ -377,13 +377,21 @@ void note_task_ended_abroad(Executor& home) noexcept {
   ExecutorAccess::retire_post(*here);
 }
 
-// A child counts as what it is more abroad than its parent, who is still counted where it awaited.
-void note_strand_ended_abroad(const Join& join) noexcept {
-  Executor& own = *TaskRecord::of(join.scope).executor();
-  Executor* const here = current_executor();
-  note_strand_moves(own, here, join.home);
-  if (join.home != &own) ExecutorAccess::count_in(*join.home);
-  if (here != &own) ExecutorAccess::retire_post(*here);
+ComingHome::ComingHome(const Scope& scope, Executor& home) noexcept
+    : home_(home), own_(*TaskRecord::of(scope).executor()), here_(*current_executor()) {
+  if (&here_ == &home_) return;
+  ExecutorAccess::enter(own_);  // alive until the destructor has done with it
+  if (&home_ != &own_) ExecutorAccess::count_in(home_);
+  if (&here_ == &own_) note_strand_moves(own_, &here_, &home_);
+}
+
+ComingHome::~ComingHome() {
+  if (&here_ == &home_) return;
+  if (&here_ != &own_) {
+    note_strand_moves(own_, &here_, &home_);
+    ExecutorAccess::retire_post(here_);
+  }
+  ExecutorAccess::leave(own_);
 }
 
 void refuse_on_worker(const char* what) {

@@ -19,13 +19,16 @@ void resume_parent(Runnable* node) noexcept {
 std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept {
   Executor* const home = join->home;
   // All n units in one hand: no other bearer exists, and what its chain wrote was ordered by its own hand-overs.
-  const bool abroad = current_executor() != home;
-  if (abroad) [[unlikely]] note_strand_ended_abroad(*join);
+  if (current_executor() != home) [[unlikely]] {
+    // The bearer counts as what it is more abroad than its parent, who is still counted where it awaited.
+    const ComingHome trip(join->scope, *home);
+    if (units != join->units && !join->counter.deliver(units)) return std::noop_coroutine();
+    join->run = resume_parent;
+    home->schedule(*join);
+    return std::noop_coroutine();
+  }
   if (units != join->units && !join->counter.deliver(units)) return std::noop_coroutine();
-  if (!abroad) return transfer(join->parent);
-  join->run = resume_parent;
-  home->schedule(*join);
-  return std::noop_coroutine();
+  return transfer(join->parent);
 }
 
 std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexcept {

@@ -26,8 +26,10 @@ LocalsSnapshot::LocalsSnapshot(const LocalsFrame* innermost) {
 const LocalsFrame* find_locals(const Scope& scope) noexcept {
   for (const Scope* s = &scope;; s = s->parent()) {
     if (s->baggage() == ScopeBaggage::task_local) return &static_cast<const LocalsScope*>(s)->frame;
-    // A group's children stand in the group's scope and see its bindings; other tasks have a snapshot.
-    if (s->parent() == nullptr) return TaskRecord::of(*s).locals();
+    // Tasks have a snapshot; a group's child without one sees the group's bindings.
+    if (s->kind() != ScopeKind::task_root) continue;
+    const TaskRecord& record = TaskRecord::of(*s);
+    if (record.own_locals() || s->parent() == nullptr) return record.locals();
   }
 }
 

@@ -21,11 +21,15 @@ bool ResumeOn::start() {
   Executor* const target = target_;
   const bool back = back_ == Return::yes;
   home = target;
-  if (&from == &own) note_strand_moves(own, &from, target);  // virtual time stands still before it leaves
-  target->schedule(*this);
-  if (&from != &own) {
+  if (&from == &own) {
+    note_strand_moves(own, &from, target);  // virtual time stands still before it leaves
+    target->schedule(*this);
+  } else {
+    ExecutorAccess::enter(own);  // the task may end as soon as it is scheduled
+    target->schedule(*this);
     note_strand_moves(own, &from, target);
     if (!back) ExecutorAccess::retire_post(from);
+    ExecutorAccess::leave(own);
   }
   return true;
 }
@@ -37,11 +41,15 @@ bool GoHome::start() noexcept {
   state.set(WaitPhase::done_at_once);
   if (target == &from) return false;
   home = target;
-  if (&from == &own) note_strand_moves(own, &from, target);
-  target->schedule(*this);
-  if (&from != &own) {
+  if (&from == &own) {
+    note_strand_moves(own, &from, target);
+    target->schedule(*this);
+  } else {
+    ExecutorAccess::enter(own);  // as above
+    target->schedule(*this);
     note_strand_moves(own, &from, target);
     ExecutorAccess::retire_post(from);
+    ExecutorAccess::leave(own);
   }
   return true;
 }

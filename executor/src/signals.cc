@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -45,18 +46,24 @@ class SignalDesk {
 
   CancellationToken watch(const std::vector<int>& numbers) {
     std::lock_guard guard(mutex_);
-    CancellationSource source;
-    CancellationToken token = source.token();
-    for (const int number : numbers) waiting_[number].push_back(source);
-    for (const int number : numbers) {
+    watchers_.reserve(watchers_.size() + 1);
+    Watcher watcher{CancellationSource(), numbers};
+    CancellationToken token = watcher.source.token();
+    std::vector<struct sigaction> before(numbers.size());
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
       struct sigaction action{};
       action.sa_handler = handle_signal;
       action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);  // the second one has its default effect
       sigemptyset(&action.sa_mask);
-      if (::sigaction(number, &action, nullptr) != 0) {
-        throw std::system_error(errno, std::generic_category(), "on_signal: cannot handle signal " + std::to_string(number));
+      if (::sigaction(numbers[i], &action, &before[i]) == 0) continue;
+      const int why = errno;
+      while (i > 0) {
+        --i;
+        ::sigaction(numbers[i], &before[i], nullptr);
       }
+      throw std::system_error(why, std::generic_category(), "on_signal: one of these signals cannot be handled");
     }
+    watchers_.push_back(std::move(watcher));
     return token;
   }
 
@@ -89,20 +96,43 @@ class SignalDesk {
       const auto got = ::read(end, &number, 1);
       if (got < 0 && errno == EINTR) continue;
       if (got != 1) return;
-      std::vector<CancellationSource> sources;
-      {
-        std::lock_guard guard(mutex_);
-        if (number < kSignals) sources.swap(waiting_[number]);
-      }
-      for (CancellationSource& source : sources) {
+      for (CancellationSource& source : take_watchers(number)) {
         const char* const name = sigabbrev_np(number);
         source.cancel(name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(number));
       }
     }
   }
 
+  // Those who wait for this signal. It was the first of theirs, so the others of theirs get their default effect back, unless
+  // somebody else still waits for them.
+  std::vector<CancellationSource> take_watchers(int number) {
+    std::lock_guard guard(mutex_);
+    const auto waits_for = [](int n) {
+      return [n](const Watcher& w) { return std::find(w.numbers.begin(), w.numbers.end(), n) != w.numbers.end(); };
+    };
+    std::vector<CancellationSource> sources;
+    std::vector<int> partners;
+    for (Watcher& watcher : watchers_) {
+      if (!waits_for(number)(watcher)) continue;
+      sources.push_back(watcher.source);
+      partners.insert(partners.end(), watcher.numbers.begin(), watcher.numbers.end());
+    }
+    std::erase_if(watchers_, waits_for(number));
+    for (const int partner : partners) {
+      if (partner == number || std::any_of(watchers_.begin(), watchers_.end(), waits_for(partner))) continue;
+      struct sigaction now{};
+      if (::sigaction(partner, nullptr, &now) == 0 && now.sa_handler == handle_signal) ::signal(partner, SIG_DFL);
+    }
+    return sources;
+  }
+
+  struct Watcher {
+    CancellationSource source;
+    std::vector<int> numbers;
+  };
+
   std::mutex mutex_;
-  std::vector<CancellationSource> waiting_[kSignals];
+  std::vector<Watcher> watchers_;
 };
 
 }  // namespace

@@ -69,7 +69,6 @@ void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
 
 void TaskRecord::finish(SlotState outcome) noexcept {
   Executor& executor = *executor_;
-  if (current_executor() != &executor) note_task_ended_abroad(executor);
 
   // 1. Nobody cancels the task any more; its tokens go quiet.
   root_.close();
@@ -126,6 +125,8 @@ void TaskRecord::finish(SlotState outcome) noexcept {
 
   // 5. The group, then the executor. Nothing of either is touched afterwards.
   if (owner_ != nullptr) owner_->child_ended(owner_, *this);
+  // Only now, lest virtual time moves before those who waited are scheduled.
+  if (current_executor() != &executor) note_task_ended_abroad(executor);
   ExecutorAccess::retire(executor, *this, outcome);
   release();
 }

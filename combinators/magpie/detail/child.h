@@ -145,6 +145,9 @@ struct OperationChild : Rec {
     if constexpr (requires { Op::kTakes; }) {
       if (arbiter != nullptr) op.set_arbiter(arbiter, index);
     }
+    if constexpr (requires { Op::kTakesAtItsEnd; }) {
+      if (Op::kTakesAtItsEnd && arbiter != nullptr) op.set_taker(arbiter, index);
+    }
     try {
       if (op.start()) return false;
       op.finish(slot);

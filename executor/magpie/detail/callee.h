@@ -9,13 +9,49 @@
 #include <type_traits>
 #include <utility>
 
+#include <magpie/config.h>
 #include <magpie/detail/awaitable.h>
+#include <magpie/detail/end_sink.h>
+#include <magpie/detail/executor_core.h>
 #include <magpie/detail/foreign.h>
 #include <magpie/detail/operation.h>
+#include <magpie/detail/runnable.h>
+#include <magpie/detail/scope.h>
 #include <magpie/detail/slot.h>
 #include <magpie/detail/task_core.h>
 
 namespace magpie::detail {
+
+/// The awaiter of a combinator with one child: it goes on where it awaited, on whichever executor the child has ended.
+class MAGPIE_EXPORT Awaiting : public EndSink, public Runnable {
+ public:
+  Awaiting() = default;
+  Awaiting(const Awaiting&) = delete;
+  Awaiting& operator=(const Awaiting&) = delete;
+
+  void begin(std::coroutine_handle<> parent, Scope& scope) noexcept {
+    parent_ = parent;
+    scope_ = &scope;
+    home_ = current_executor();
+    ended = child_ended;
+  }
+  std::coroutine_handle<> parent() const noexcept { return parent_; }
+  Continuation continuation() noexcept { return Continuation::to(static_cast<EndSink*>(this)); }
+  /// The child has ended on this thread.
+  std::coroutine_handle<> go_on() noexcept {
+    if (current_executor() == home_) [[likely]] return transfer(parent_);
+    go_home();
+    return std::noop_coroutine();
+  }
+
+ private:
+  static std::coroutine_handle<> child_ended(EndSink* sink, SlotState) noexcept { return static_cast<Awaiting*>(sink)->go_on(); }
+  void go_home() noexcept;
+
+  std::coroutine_handle<> parent_;
+  Scope* scope_ = nullptr;
+  Executor* home_ = nullptr;
+};
 
 template <class T>
 class TaskCallee {
@@ -27,6 +63,9 @@ class TaskCallee {
   void require() const { frame_.require(); }
   std::coroutine_handle<> start(Scope& scope, std::coroutine_handle<> parent) noexcept {
     return frame_.bind(scope, Continuation::to(parent), slot);
+  }
+  std::coroutine_handle<> start(Scope& scope, Awaiting& awaiting) noexcept {
+    return frame_.bind(scope, awaiting.continuation(), slot);
   }
   void finish() noexcept {}
   static constexpr bool done() noexcept { return false; }
@@ -54,6 +93,8 @@ class OperationCallee {
     }
     return parent;
   }
+  /// An operation ends where it was started.
+  std::coroutine_handle<> start(Scope& scope, Awaiting& awaiting) noexcept { return start(scope, awaiting.parent()); }
   void finish() noexcept {
     if (slot.empty()) op_.finish(slot);
   }
@@ -75,7 +116,7 @@ class OperationCallee {
 template <class A>
 auto make_callee(A&& awaitable) {
   using Plain = std::remove_cvref_t<A>;
-  if constexpr (IsOperation<A>) {
+  if constexpr (IsOperation<A> && !requires { Plain::kMovesTheStrand; }) {
     return OperationCallee<Plain>(std::move(awaitable));
   } else if constexpr (IsOperationSource<A>) {
     return make_callee(std::forward<A>(awaitable).operation());

@@ -117,7 +117,21 @@ struct MAGPIE_EXPORT ExecutorAccess {
 /// its task's own executor, and again when it comes back or ends elsewhere.
 MAGPIE_EXPORT void note_strand_moves(Executor& home, const Executor* from, const Executor* to) noexcept;
 MAGPIE_EXPORT void note_task_ended_abroad(Executor& home) noexcept;
-MAGPIE_EXPORT void note_strand_ended_abroad(const Join& join) noexcept;
+
+/// Around the step that takes a strand home from wherever it has ended: to `home`, where its parent goes on. That step may end the
+/// task, and virtual time must not move before it.
+class MAGPIE_EXPORT ComingHome {
+ public:
+  ComingHome(const Scope& scope, Executor& home) noexcept;
+  ~ComingHome();
+  ComingHome(const ComingHome&) = delete;
+  ComingHome& operator=(const ComingHome&) = delete;
+
+ private:
+  Executor& home_;
+  Executor& own_;
+  Executor& here_;
+};
 
 /// Throws std::logic_error if the calling thread works for an executor: `what` may not be called there.
 MAGPIE_EXPORT void refuse_on_worker(const char* what);

@@ -56,7 +56,8 @@ struct Spawner {
       void operator()(TaskState<T>* state) const noexcept { state->release(); }
     };
     std::unique_ptr<TaskState<T>, Release> state(new TaskState<T>());
-    if (group == nullptr) state->inherit_locals(thread_state()->locals);
+    // What the spawning strand sees; a group's child that another thread starts sees what the group does.
+    if (group == nullptr || current_executor() != nullptr) state->inherit_locals(thread_state()->locals);
     std::unique_ptr<TokenLink> link;
     if (options.token_.can_be_cancelled()) link = std::make_unique<TokenLink>(*state, options.token_);
     state->set_up(executor, {}, std::move(options.name_));

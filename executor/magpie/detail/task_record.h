@@ -130,7 +130,12 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
 
   /// Everything that a new record needs; the executor admits it afterwards (or the caller releases it).
   void set_up(Executor& executor, std::coroutine_handle<> coroutine, std::string name);
-  void inherit_locals(const LocalsFrame* locals) { if (locals != nullptr) locals_ = std::make_unique<LocalsSnapshot>(locals); }
+  void inherit_locals(const LocalsFrame* locals) {
+    own_locals_ = true;
+    if (locals != nullptr) locals_ = std::make_unique<LocalsSnapshot>(locals);
+  }
+  /// Whether its bindings, or that it has none, were settled when it was spawned.
+  bool own_locals() const noexcept { return own_locals_; }
   void hold(std::coroutine_handle<> coroutine) noexcept { coroutine_ = coroutine; }
   void set_owner(TaskOwner* owner) noexcept { owner_ = owner; }
   void link_token(std::unique_ptr<TokenLink> link) noexcept;
@@ -180,6 +185,7 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   Executor* executor_ = nullptr;
   TaskOwner* owner_ = nullptr;
   std::unique_ptr<LocalsSnapshot> locals_;
+  bool own_locals_ = false;
   std::unique_ptr<std::string> name_;  // under lock_; null: "task-<id>"
   std::unique_ptr<TokenLink> token_link_;
   std::shared_ptr<const UnobservedHandler> handler_;  // set when it ends with an error that nobody has seen
