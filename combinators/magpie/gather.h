@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <ranges>
 #include <stdexcept>
 #include <string>
@@ -58,6 +59,7 @@ struct GatherJoin : Join {
   static constexpr std::uint64_t kAny = std::uint64_t{1} << 63;
   static constexpr int kCancelledShift = 32;
   static constexpr std::uint64_t kNumber = 0x7fffffff;
+  static constexpr std::uint64_t kRefused = ~std::uint64_t{0};  // cancelled before it began
 
   static std::uint32_t first_error(std::uint64_t failures) noexcept { return static_cast<std::uint32_t>(failures & 0xffffffff); }
   static std::uint32_t first_cancelled(std::uint64_t failures) noexcept {
@@ -77,7 +79,11 @@ class GatherBase : public CombinatorBase, private GatherJoin {
  public:
   template <class... A>
   MAGPIE_FLAT explicit GatherBase(std::in_place_t, A&&... given) : children_(std::in_place, std::forward<A>(given)...) {}
-  MAGPIE_FLAT ~GatherBase() = default;
+  MAGPIE_FLAT ~GatherBase() {
+    if (spent_) [[likely]] return;
+    std::destroy_at(&children_);
+    destroy_scope();
+  }
   GatherBase(GatherBase&& other) : children_(std::move(other.children_)) {}
 
   bool await_ready() const noexcept { return children_.size() == 0; }
@@ -87,13 +93,12 @@ class GatherBase : public CombinatorBase, private GatherJoin {
     Scope& outer = *awaiting.promise().scope;
     scope.enter(&outer, outer.task());
     if (outer.cancelled()) [[unlikely]] {
-      refused_ = true;
+      failures.store(kRefused, std::memory_order_relaxed);
       return transfer(awaiting);
     }
     kind = &kKind;
-    units = static_cast<std::uint32_t>(children_.size());
     parent = awaiting;
-    return start_join(*this, children_, nullptr);
+    return start_join<false>(*this, children_, nullptr);
   }
 
  protected:
@@ -101,7 +106,7 @@ class GatherBase : public CombinatorBase, private GatherJoin {
   MAGPIE_ALWAYS_INLINE void conclude() {
     if constexpr (std::same_as<Policy, ReturnExceptions>) {
       if (children_.size() == 0) return;
-      if (refused_) throw CancelledError(scope.parent()->reason());
+      if (failures.load(std::memory_order_relaxed) == kRefused) throw CancelledError(scope.parent()->reason());
       leave_scope(scope);
       children_.for_each([&](auto& child) {
         if (child.slot.empty()) child.slot.set_cancelled(scope.outside_reason());
@@ -109,17 +114,21 @@ class GatherBase : public CombinatorBase, private GatherJoin {
     } else {
       if (children_.size() == 0) return;
       // Relaxed: ordered by the join.
-      if (refused_ || !scope.leave_if_untouched() || failures.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+      if (!scope.leave_if_untouched() || failures.load(std::memory_order_relaxed) != 0) [[unlikely]] {
         conclude_slowly();
+      } else if constexpr (Children::kNothingLeft) {
+        spent_ = true;
       }
     }
   }
 
-  Children children_;
+  union {
+    Children children_;
+  };
 
  private:
   MAGPIE_COLD void conclude_slowly() {
-    if (refused_) throw CancelledError(scope.parent()->reason());
+    if (failures.load(std::memory_order_relaxed) == kRefused) throw CancelledError(scope.parent()->reason());
     ReasonRef own;
     if (scope.cancelled_itself()) own = scope.own_reason();
     leave_scope(scope);
@@ -146,7 +155,7 @@ class GatherBase : public CombinatorBase, private GatherJoin {
                                                                     : &GatherJoin::settle_nothing,
                                   &GatherBase::error_of_child};
 
-  bool refused_ = false;
+  bool spent_ = false;  // see Children::kNothingLeft
 };
 
 template <class Policy, class... Child>
@@ -160,13 +169,13 @@ class [[nodiscard("co_await it")]] GatherPack : public GatherBase<Policy, ChildP
   MAGPIE_FLAT explicit GatherPack(std::in_place_t, A&&... given)
       : GatherBase<Policy, ChildPack<Child...>>(std::in_place, std::forward<A>(given)...) {}
 
-  value_type await_resume() {
+  MAGPIE_FLAT value_type await_resume() {
     this->conclude();
     return this->children_.apply([](Child&... child) {
       if constexpr (kResults) {
         return value_type(Result<typename Child::value_type>(std::move(child.slot))...);
       } else {
-        return value_type(take_regular(child.slot)...);
+        return value_type(value_of(child.slot)...);
       }
     });
   }
@@ -208,7 +217,7 @@ class [[nodiscard("co_await it")]] GatherVector : public GatherBase<Policy, Chil
         if constexpr (kResults) {
           results.push_back(Result<T>(std::move(child.slot)));
         } else {
-          results.push_back(child.slot.take());
+          results.push_back(value_of(child.slot));
         }
       }
       return results;

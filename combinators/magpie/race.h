@@ -99,6 +99,7 @@ class RaceBase : public CombinatorBase, private RaceJoin {
       : children_(std::in_place, std::forward<A>(given)...), discard_(std::forward<Discard>(discard)) {}
   RaceBase(Discard&& discard, Children&& children)
       : children_(std::move(children)), discard_(std::forward<Discard>(discard)) {}
+  ~RaceBase() { destroy_scope(); }
   RaceBase(RaceBase&& other) : children_(std::move(other.children_)), discard_(std::forward<Discard>(other.discard_)) {}
 
   bool await_ready() const {
@@ -116,9 +117,8 @@ class RaceBase : public CombinatorBase, private RaceJoin {
     }
     kind = &kKind;
     settle_values = true;
-    units = static_cast<std::uint32_t>(children_.size());
     parent = awaiting;
-    return start_join(*this, children_, &arbiter);
+    return start_join<true>(*this, children_, &arbiter);
   }
 
  protected:

@@ -99,13 +99,13 @@ bool GroupCore::conclude(SlotState body) {
 StartCore::StartCore(GroupCore& group) noexcept : group_(group) {
   child_ended = [](TaskOwner* owner, TaskRecord& record) noexcept {
     auto* const self = static_cast<StartCore*>(owner);
-    GroupCore& group = self->group_;
+    GroupCore& core = self->group_;
     const std::shared_ptr<StartCore> keep = std::move(self->self);
     // Before the signal the outcome is start()'s alone, which reads it from the child's handle.
     if (!self->decide(Verdict::failed) && self->verdict() == Verdict::ready) {
-      group.child_ended(&group, record);
+      core.child_ended(&core, record);
     } else {
-      group.remove_unit();
+      core.remove_unit();
     }
   };
 }

@@ -48,6 +48,18 @@ std::coroutine_handle<> start_attentively(Rec* sibling) noexcept {
   return start_fork(sibling);
 }
 
+std::coroutine_handle<> start_behind_fence(Rec* first) noexcept {
+  StdEnv::light_fence();
+  return start_attentively(first);
+}
+
+std::coroutine_handle<> end_otherwise(Continuation continuation, SlotState outcome) noexcept {
+  if (continuation.is_coroutine()) return transfer(continuation.coroutine());
+  if (continuation.is_rec()) return child_ended(continuation.rec(), outcome);
+  EndSink* const sink = continuation.sink();
+  return sink->ended(sink, outcome);
+}
+
 std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept {
   Join* const join = rec->join;
   for (;;) {

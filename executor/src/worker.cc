@@ -58,6 +58,7 @@ WorkStealingMachine::WorkStealingMachine(Executor& executor, ExecutorServices& s
   most_spinners_ = std::max<std::size_t>(1, std::min(processors, threads) / 2);
   workers_ = std::make_unique<std::atomic<Worker*>[]>(kMostThreads);
   StdEnv::prepare();
+  if (!StdEnv::asymmetric()) attention_.store(attention::kFence, std::memory_order_relaxed);
   try {
     start_workers(0, threads);
   } catch (...) {

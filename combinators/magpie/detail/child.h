@@ -54,12 +54,13 @@ struct TaskChild : Rec {
     if ((coroutine & kOwned) != 0) [[unlikely]] handle(coroutine - kOwned).destroy();
   }
 
+  template <bool Settled>
   MAGPIE_FLAT void arm(Join& the_join) noexcept {
     join = &the_join;
     coroutine -= kOwned;
     auto& promise = handle(coroutine).promise();
     promise.scope = &the_join.scope;
-    promise.continuation = Continuation::to(static_cast<Rec*>(this));
+    promise.continuation = Continuation::to(static_cast<Rec*>(this), Settled);
     promise.slot = &slot;
   }
 
@@ -90,6 +91,7 @@ struct CallChild : CallRec {
   explicit CallChild(F&& f) : function(std::forward<F>(f)) {}
   CallChild(CallChild&& other) : CallRec(), function(std::forward<F>(other.function)) {}
 
+  template <bool Settled>
   void arm(Join& the_join) noexcept {
     join = &the_join;
     coroutine = 0;
@@ -100,7 +102,7 @@ struct CallChild : CallRec {
         if constexpr (Awaitable<R>) {
           auto frame = as_task(std::invoke(self->function)).take_frame();
           frame.require();
-          return frame.bind(self->join->scope, Continuation::to(rec), self->slot);
+          return frame.bind(self->join->scope, Continuation::to(rec, Settled), self->slot);
         } else if constexpr (std::is_void_v<R>) {
           std::invoke(self->function);
           self->slot.emplace();
@@ -196,6 +198,18 @@ concept ChildLike = Awaitable<A> || std::invocable<std::remove_reference_t<A>&>;
 template <class T>
 using regular_t = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
 
+/// The value of a slot that is known to hold one.
+template <class T>
+MAGPIE_FLAT inline regular_t<T> value_of(Slot<T>& slot) {
+  if constexpr (std::is_void_v<T>) {
+    return {};
+  } else if constexpr (std::is_reference_v<T>) {
+    return slot.value();
+  } else {
+    return std::move(slot.value());
+  }
+}
+
 template <class T>
 regular_t<T> take_regular(Slot<T>& slot) {
   if constexpr (std::is_void_v<T>) {
@@ -207,6 +221,16 @@ regular_t<T> take_regular(Slot<T>& slot) {
 }
 
 // --- children in a row -------------------------------------------------------------------------------------------------
+
+template <class Child>
+inline constexpr bool is_task_child = false;
+template <class T>
+inline constexpr bool is_task_child<TaskChild<T>> = true;
+template <class Child>
+inline constexpr bool is_plain_task_child = false;
+template <class T>
+inline constexpr bool is_plain_task_child<TaskChild<T>> =
+    std::is_void_v<T> || std::is_reference_v<T> || std::is_trivially_destructible_v<T>;
 
 template <std::size_t I, class Child>
 struct PackElement {
@@ -253,6 +277,9 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
  public:
   static constexpr bool kAnyForked = (Child::kForked || ...);
   static constexpr bool kAnyOperation = (!Child::kForked || ...);
+  /// Once every child has given its value, nothing is left that a destructor would have to do.
+  static constexpr bool kNothingLeft = (is_plain_task_child<Child> && ...);
+  static constexpr bool kFirstIsTask = is_task_child<std::tuple_element_t<0, std::tuple<Child...>>>;
   using PackStorage<std::index_sequence_for<Child...>, Child...>::PackStorage;
 
   static constexpr std::size_t size() noexcept { return sizeof...(Child); }
@@ -265,6 +292,8 @@ class ChildPack<> {
  public:
   static constexpr bool kAnyForked = false;
   static constexpr bool kAnyOperation = false;
+  static constexpr bool kNothingLeft = false;
+  static constexpr bool kFirstIsTask = false;
   explicit ChildPack(std::in_place_t) {}
   static constexpr std::size_t size() noexcept { return 0; }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
@@ -296,7 +325,9 @@ template <class Child>
 class ChildVector {
  public:
   static constexpr bool kAnyForked = Child::kForked;
+  static constexpr bool kNothingLeft = false;
   static constexpr bool kAnyOperation = !Child::kForked;
+  static constexpr bool kFirstIsTask = is_task_child<Child>;
 
   template <class R>
   explicit ChildVector(std::in_place_t, R&& range) {
@@ -372,11 +403,13 @@ std::uint32_t start_operations(Join& join, Children& children, Arbiter* arbiter)
 }
 
 /// Starts every child of a join whose scope has been entered. Returns what this thread runs next. The first child to go on is not
-/// queued: the thread goes straight to it.
-template <class Children>
+/// queued: the thread goes straight to it. `Settled`: the join hears of every end, not of failures only.
+template <bool Settled, class Children>
 MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& children, Arbiter* arbiter) noexcept {
   ThreadState* const thread = thread_state();
-  join.counter.start(join.units);
+  const auto units = static_cast<std::uint32_t>(children.size());
+  join.units = units;
+  join.counter.start(units);
   join.begin = children.address();
   join.bytes = children.bytes();
   join.home = thread->executor;
@@ -384,30 +417,40 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
   children.for_each([&](auto& child) MAGPIE_FLAT {
     child.index = index++;
     child.carry = 0;
-    if constexpr (std::remove_cvref_t<decltype(child)>::kForked) child.arm(join);
+    if constexpr (std::remove_cvref_t<decltype(child)>::kForked) child.template arm<Settled>(join);
   });
   std::uint32_t ended = 0;
   if constexpr (Children::kAnyOperation) ended = start_operations(join, children, arbiter);
   if constexpr (Children::kAnyForked) {
     Rec* const first = first_fork(children);
-    first->carry = ended;
+    if constexpr (Children::kAnyOperation) first->carry = ended;
     LocalQueue* const queue = thread->queue;
-    if (queue == nullptr || !queue->deque.owner().has_room(children.size())) [[unlikely]] {
+    const auto slowly = [&]() -> std::coroutine_handle<> {
       push_forks_slowly(queue, children);
       return std::noop_coroutine();
-    }
-    Rec* later = nullptr;
-    children.for_each_backwards([&](auto& child) MAGPIE_FLAT {
-      if constexpr (std::remove_cvref_t<decltype(child)>::kForked) {
-        if (later != nullptr) queue->deque.owner().push_unfenced(reinterpret_cast<std::uintptr_t>(later) | kForkTag);
-        later = &child;
-      }
-    });
-    queue->deque.owner().fence();
-    if (queue->attention->load(std::memory_order_relaxed) != 0) [[unlikely]] return start_attentively(first);
-    // An operation that ended at once may have cancelled the join; else that was asked a moment ago.
-    if constexpr (Children::kAnyOperation) return start_fork(first);
-    return start_child(first);
+    };
+    if (queue == nullptr) [[unlikely]] return slowly();
+    return queue->deque.owner().with_room_for(
+        children.size(),
+        [&](auto batch) MAGPIE_FLAT -> std::coroutine_handle<> {
+          Rec* later = nullptr;
+          children.for_each_backwards([&](auto& child) MAGPIE_FLAT {
+            if constexpr (std::remove_cvref_t<decltype(child)>::kForked) {
+              if (later != nullptr) batch.add(reinterpret_cast<std::uintptr_t>(later) | kForkTag);
+              later = &child;
+            }
+          });
+          batch.commit();
+          StdEnv::compiler_barrier();  // D3; where that is not enough, attention is never zero
+          if (queue->attention->load(std::memory_order_relaxed) != 0) [[unlikely]] return start_behind_fence(first);
+          // An operation that ended at once may have cancelled the join; else that was asked a moment ago.
+          if constexpr (Children::kAnyOperation) return start_fork(first);
+          if constexpr (Children::kFirstIsTask) {
+            return transfer(std::coroutine_handle<>::from_address(reinterpret_cast<void*>(first->coroutine)));
+          }
+          return start_child(first);
+        },
+        slowly);
   } else {
     return ended == 0 ? std::noop_coroutine() : deliver_to(&join, ended);
   }

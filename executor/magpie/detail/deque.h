@@ -38,6 +38,9 @@ class Deque {
     std::uintptr_t item;  // 0 unless stolen
   };
 
+  // What pop_biased_if() did.
+  enum class Popped : std::uint8_t { yes, not_wanted, contended };
+
   class Owner;
   class Thief;
 
@@ -134,9 +137,6 @@ class Deque {
   std::uintptr_t pop() noexcept;
   std::uintptr_t pop_carefully(std::uint64_t bottom, Word top) noexcept;
   std::uintptr_t peek() const noexcept;
-  bool has_room(std::size_t count) const noexcept;
-  void push_unfenced(std::uintptr_t item) noexcept;
-  bool pop_if_biased() noexcept;
   std::uintptr_t take_oldest() noexcept;
   void between_operations(std::uint64_t now_ns) noexcept;
   bool push_after_making_room(std::uintptr_t item) noexcept;
@@ -181,15 +181,50 @@ class Deque<Env>::Owner {
     return deque_->push(item);
   }
   // The newest item, or 0.
-  // For forks, which know what they are about to take and how much they push at once:
+  // For forks, which push several items at once and know which one they want to pop:
 
-  // Whether `count` items fit without growing.
-  [[gnu::always_inline]] bool has_room(std::size_t count) const noexcept { return deque_->has_room(count); }
-  // push() without its fence, where there is room; fence() follows the last one.
-  [[gnu::always_inline]] void push_unfenced(std::uintptr_t item) const noexcept { deque_->push_unfenced(item); }
-  [[gnu::always_inline]] void fence() const noexcept { Env::light_fence(); }  // D3
-  // pop() of the item that peek() showed, if no thief has been near. False: the deque is as it was, and pop() decides.
-  [[gnu::always_inline]] bool pop_if_biased() const noexcept { return deque_->pop_if_biased(); }
+  // Items in the order of add(); they are there after commit(), the fence (D3) is the caller's.
+  class Batch {
+   public:
+    [[gnu::always_inline]] void add(std::uintptr_t item) noexcept {
+      slots_[bottom_++ & mask_].store(item, std::memory_order_relaxed);  // D1
+    }
+    [[gnu::always_inline]] void commit() const noexcept {
+      deque_->bottom_.store(bottom_, std::memory_order_release);  // D2
+    }
+
+   private:
+    friend class Owner;
+    [[gnu::always_inline]] Batch(Deque& deque, std::uint64_t bottom) noexcept
+        : deque_(&deque), slots_(deque.slots_), mask_(deque.mask_), bottom_(bottom) {}
+    Deque* deque_;
+    Slot* slots_;
+    std::uint64_t mask_;
+    std::uint64_t bottom_;
+  };
+  // Where `count` items fit without growing; else `otherwise()`, whose result is returned.
+  template <class Then, class Otherwise>
+  [[gnu::always_inline]] auto with_room_for(std::size_t count, Then&& then, Otherwise&& otherwise) const noexcept {
+    const std::uint64_t bottom = deque_->bottom_.load(std::memory_order_relaxed);
+    if (deque_->limit_ - bottom < count) [[unlikely]] {
+      return otherwise();
+    }
+    return then(Batch(*deque_, bottom));
+  }
+  // pop() of the newest item if `wanted(item)`, as long as no thief has been near; else the deque is as it was. The item may be
+  // stale, so `wanted` looks at its value only.
+  template <class Wanted>
+  [[gnu::always_inline]] Popped pop_biased_if(Wanted&& wanted, std::uintptr_t& item) const noexcept {
+    const std::uint64_t bottom = deque_->bottom_.load(std::memory_order_relaxed) - 1;
+    item = deque_->slots_[bottom & deque_->mask_].load(std::memory_order_relaxed);
+    if (!wanted(item)) return Popped::not_wanted;
+    deque_->bottom_.store(bottom, std::memory_order_release);  // O1; release: see D2
+    Env::compiler_barrier();                                   // O2
+    const Word top = deque_->top_.load(std::memory_order_acquire);            // O3
+    if (top <= deque_->key_base_ + bottom) [[likely]] return Popped::yes;     // O4
+    deque_->bottom_.store(bottom + 1, std::memory_order_release);             // as O5; release: see D2
+    return Popped::contended;
+  }
 
   [[nodiscard("the item has left the deque")]] std::uintptr_t pop() const noexcept {
     return deque_->pop();
@@ -287,29 +322,6 @@ inline std::uintptr_t Deque<Env>::pop() noexcept {
     return slots_[bottom & mask_].load(std::memory_order_relaxed);
   }
   return pop_carefully(bottom, top);
-}
-
-template <class Env>
-inline bool Deque<Env>::has_room(std::size_t count) const noexcept {
-  return limit_ - bottom_.load(std::memory_order_relaxed) >= count;
-}
-
-template <class Env>
-inline void Deque<Env>::push_unfenced(std::uintptr_t item) noexcept {
-  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
-  slots_[bottom & mask_].store(item, std::memory_order_relaxed);  // D1
-  bottom_.store(bottom + 1, std::memory_order_release);            // D2
-}
-
-template <class Env>
-inline bool Deque<Env>::pop_if_biased() noexcept {
-  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed) - 1;
-  bottom_.store(bottom, std::memory_order_release);  // O1; release: see D2
-  Env::compiler_barrier();                           // O2
-  const Word top = top_.load(std::memory_order_acquire);  // O3
-  if (top <= key_base_ + bottom) [[likely]] return true;  // O4
-  bottom_.store(bottom + 1, std::memory_order_release);   // as O5; release: see D2
-  return false;
 }
 
 template <class Env>

@@ -18,31 +18,44 @@ struct EndSink {
   std::coroutine_handle<> (*ended)(EndSink*, SlotState) noexcept;
 };
 
+/// Low bits of the word: what it points to, and whether the coroutine has failed. A value that goes to an awaiter or to a child's
+/// record, the two common ends, is told from everything else by one comparison each.
 class Continuation {
  public:
+  static constexpr std::uintptr_t kCoroutine = 0;
+  static constexpr std::uintptr_t kRec = 1;         // a child whose join hears of failures only
+  static constexpr std::uintptr_t kSink = 2;
+  static constexpr std::uintptr_t kSettledRec = 3;  // a child whose join hears of every end
+  static constexpr std::uintptr_t kFailed = 4;
+
   Continuation() noexcept {}  // a frame that has not started tells nobody
   static Continuation to(std::coroutine_handle<> awaiting) noexcept {
     return Continuation(reinterpret_cast<std::uintptr_t>(awaiting.address()));
   }
-  static Continuation to(Rec* rec) noexcept { return Continuation(reinterpret_cast<std::uintptr_t>(rec) | kRec); }
+  static Continuation to(Rec* rec, bool settled = false) noexcept {
+    return Continuation(reinterpret_cast<std::uintptr_t>(rec) | (settled ? kSettledRec : kRec));
+  }
   static Continuation to(EndSink* sink) noexcept {
     return Continuation(reinterpret_cast<std::uintptr_t>(sink) | kSink);
   }
 
-  bool is_coroutine() const noexcept { return (word_ & kMask) == 0; }
-  bool is_rec() const noexcept { return (word_ & kMask) == kRec; }
+  /// The coroutine ends with an error or a cancellation.
+  void mark_failed() noexcept { word_ |= kFailed; }
+
+  std::uintptr_t tag() const noexcept { return word_ & kTag; }  // the kind, and kFailed
+  bool is_coroutine() const noexcept { return (word_ & kKind) == kCoroutine; }
+  bool is_rec() const noexcept { return (word_ & kRec) != 0; }
 
   std::coroutine_handle<> coroutine() const noexcept {
-    return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(word_));
+    return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(word_ & ~kTag));
   }
-  Rec* rec() const noexcept { return reinterpret_cast<Rec*>(word_ - kRec); }
-  EndSink* sink() const noexcept { return reinterpret_cast<EndSink*>(word_ - kSink); }
+  Rec* rec() const noexcept { return reinterpret_cast<Rec*>(word_ & ~kTag); }
+  EndSink* sink() const noexcept { return reinterpret_cast<EndSink*>(word_ & ~kTag); }
 
  private:
   explicit Continuation(std::uintptr_t word) noexcept : word_(word) {}
-  static constexpr std::uintptr_t kRec = 1;
-  static constexpr std::uintptr_t kSink = 2;
-  static constexpr std::uintptr_t kMask = 3;
+  static constexpr std::uintptr_t kKind = 3;
+  static constexpr std::uintptr_t kTag = 7;
   std::uintptr_t word_;
 };
 

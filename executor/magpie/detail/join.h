@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 
 #include <magpie/config.h>
 #include <magpie/detail/atomic.h>
@@ -37,7 +38,13 @@ class BasicJoinCounter {
   /// Hands in `units`; true for the one who hands in the last. acq_rel: releases what the bearer's children wrote, and the
   /// last one acquires it from all the others.
   bool deliver(std::uint32_t units) noexcept {
-    return pending_.fetch_sub(units, std::memory_order_acq_rel) == units;
+    if constexpr (Env::mutant(Mutant::join_plain_counter)) {
+      const std::uint32_t pending = pending_.load(std::memory_order_acquire);
+      pending_.store(pending - units, std::memory_order_release);
+      return pending == units;
+    }
+    constexpr auto kOrder = Env::mutant(Mutant::join_relaxed_counter) ? std::memory_order_relaxed : std::memory_order_acq_rel;
+    return pending_.fetch_sub(units, kOrder) == units;
   }
 
  private:
@@ -67,7 +74,13 @@ struct JoinKind {
 };
 
 struct Join : Runnable {
-  Join() noexcept {}
+  Join() noexcept : scope() {}
+  ~Join() {}
+  Join(const Join&) = delete;
+  Join& operator=(const Join&) = delete;
+
+  /// By the owner, unless the scope was seen to be untouched at the end: then there is nothing to destroy.
+  void destroy_scope() noexcept { std::destroy_at(&scope); }
 
   const JoinKind* kind;
   BasicJoinCounter<StdEnv> counter;
@@ -76,7 +89,9 @@ struct Join : Runnable {
   std::uintptr_t bytes;
   Executor* home;          // where the parent awaited, and goes on
   std::coroutine_handle<> parent;
-  Scope scope;
+  union {
+    Scope scope;  // see destroy_scope()
+  };
   bool settle_values = false;  // values are settled too
 };
 
@@ -94,6 +109,11 @@ MAGPIE_EXPORT std::coroutine_handle<> start_calls(CallRec* rec) noexcept;
 // What is not the common case, out of line: the common one then keeps everything in registers that need no saving.
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexcept;
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_attentively(Rec* rec) noexcept;
+
+/// After a fork, when the word of attention is not zero: first the fence that the push still owes where there is no membarrier.
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_behind_fence(Rec* rec) noexcept;
+/// The end of a coroutine that failed, or that neither a plain awaiter nor a gather waits for.
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> end_otherwise(Continuation continuation, SlotState outcome) noexcept;
 
 inline std::coroutine_handle<> start_child(Rec* rec) noexcept {
   if (rec->coroutine != 0) [[likely]] {
@@ -124,14 +144,14 @@ inline Rec* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
 inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept {
   LocalQueue* const queue = local_queue();
   if (queue == nullptr) [[unlikely]] return deliver_to(join, units);
-  auto deque = queue->deque.owner();
-  const std::uintptr_t item = deque.peek();
-  if (!is_sibling(join, item)) {
-    // All units in one hand, and at home: nothing shared is touched.
-    if (units == join->units && queue->executor == join->home) return transfer(join->parent);
-    return deliver_to(join, units);
+  // All units in one hand, and at home: nothing shared is touched.
+  if (units == join->units && queue->executor == join->home) return transfer(join->parent);
+  std::uintptr_t item = 0;
+  using Popped = Deque<StdEnv>::Popped;
+  const Popped popped = queue->deque.owner().pop_biased_if([join](std::uintptr_t i) { return is_sibling(join, i); }, item);
+  if (popped != Popped::yes) [[unlikely]] {
+    return popped == Popped::not_wanted ? deliver_to(join, units) : advance_carefully(join, units);
   }
-  if (!deque.pop_if_biased()) [[unlikely]] return advance_carefully(join, units);
   Rec* const sibling = reinterpret_cast<Rec*>(item - kForkTag);
   sibling->carry += units;
   if (queue->attention->load(std::memory_order_relaxed) != 0 || join->scope.maybe_cancelled()) [[unlikely]] {

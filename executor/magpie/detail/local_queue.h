@@ -24,6 +24,7 @@ namespace attention {
 inline constexpr std::uint32_t kSleepers = 1;  // somebody sleeps and nobody has been woken since
 inline constexpr std::uint32_t kInbox = 2;     // the injection queue holds work
 inline constexpr std::uint32_t kLoop = 4;      // shutdown, resize: the loop has to look
+inline constexpr std::uint32_t kFence = 8;     // there is no membarrier: a fork has a fence to make. Always set, or never
 }  // namespace attention
 
 struct LocalQueue {

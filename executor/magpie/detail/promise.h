@@ -8,6 +8,7 @@
 
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <type_traits>
 #include <utility>
@@ -38,15 +39,19 @@ struct FinalAwaiter {
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> self) const noexcept {
     const Continuation continuation = self.promise().continuation;
-    if (continuation.is_coroutine()) {
+    const std::uintptr_t tag = continuation.tag();
+    if (tag == Continuation::kCoroutine) {
       self.destroy();
       return transfer(continuation.coroutine());
     }
+    if (tag == Continuation::kRec) {
+      self.destroy();
+      Rec* const rec = continuation.rec();
+      return advance(rec->join, rec->carry + 1);
+    }
     const SlotState outcome = self.promise().slot->state();
     self.destroy();
-    if (continuation.is_rec()) return child_ended(continuation.rec(), outcome);
-    EndSink* const sink = continuation.sink();
-    return sink->ended(sink, outcome);
+    return end_otherwise(continuation, outcome);
   }
 
   void await_resume() const noexcept {}
@@ -64,7 +69,10 @@ class TaskPromiseBase : public PromiseBase {
   Task<T> get_return_object() noexcept;
   std::suspend_always initial_suspend() const noexcept { return {}; }
   FinalAwaiter final_suspend() const noexcept { return {}; }
-  void unhandled_exception() noexcept { result().capture_current_exception(); }
+  void unhandled_exception() noexcept {
+    this->continuation.mark_failed();
+    result().capture_current_exception();
+  }
 
   template <class A>
   decltype(auto) await_transform(A&& awaitable) {
