@@ -1,0 +1,128 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The cache of coroutine frames: sizes, threads, and the end of a thread.
+
+#include <magpie/detail/frame_pool.h>
+
+#include <cstdint>
+#include <cstring>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <magpie/gather.h>
+#include <magpie/task.h>
+#include <magpie/this_task.h>
+#include <magpie/work_stealing_executor.h>
+
+#include <support/counting_new.h>
+#include <support/scale.h>
+
+namespace magpie {
+namespace {
+
+#if defined(MAGPIE_ASAN) || defined(MAGPIE_TSAN)
+constexpr bool kCaches = false;
+#else
+constexpr bool kCaches = true;
+#endif
+
+TEST(FramePool, GivesDistinctAlignedWritableMemoryOfEverySize) {
+  std::vector<std::pair<void*, std::size_t>> frames;
+  std::set<void*> seen;
+  for (std::size_t size = 1; size <= 3000; size += 7) {
+    void* const frame = detail::allocate_frame(size);
+    EXPECT_TRUE(seen.insert(frame).second);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(frame) % __STDCPP_DEFAULT_NEW_ALIGNMENT__, 0U);
+    std::memset(frame, 0x5a, size);
+    frames.emplace_back(frame, size);
+  }
+  for (auto [frame, size] : frames) {
+    for (std::size_t i = 0; i < size; ++i) ASSERT_EQ(static_cast<unsigned char*>(frame)[i], 0x5a);
+    detail::free_frame(frame, size);
+  }
+}
+
+TEST(FramePool, AFreedFrameIsUsedAgain) {
+  if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";
+  void* const first = detail::allocate_frame(100);
+  detail::free_frame(first, 100);
+  void* const second = detail::allocate_frame(120);  // of the same class
+  EXPECT_EQ(first, second);
+  detail::free_frame(second, 120);
+}
+
+TEST(FramePool, KeepsABoundedNumber) {
+  if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";
+  std::vector<void*> frames;
+  for (int i = 0; i < 5000; ++i) frames.push_back(detail::allocate_frame(64));
+  for (void* frame : frames) detail::free_frame(frame, 64);
+  const std::size_t before = test::allocations();
+  frames.clear();
+  frames.reserve(5000);
+  for (int i = 0; i < 5000; ++i) frames.push_back(detail::allocate_frame(64));
+  EXPECT_GT(test::allocations() - before, 4000U);  // 256 at most were kept
+  for (void* frame : frames) detail::free_frame(frame, 64);
+}
+
+TEST(FramePool, FramesAreFreedByOtherThreadsAndAfterTheirThreadHasEnded) {
+  for (std::size_t round = 0; round < test::scaled(200); ++round) {
+    std::vector<void*> frames;
+    std::thread maker([&] {
+      for (int i = 0; i < 300; ++i) frames.push_back(detail::allocate_frame(200));
+      void* const own = detail::allocate_frame(200);
+      detail::free_frame(own, 200);  // stays in the cache of a thread that ends: no leak
+    });
+    maker.join();
+    std::thread freer([&] {
+      for (void* frame : frames) detail::free_frame(frame, 200);
+    });
+    freer.join();
+  }
+}
+
+struct AtThreadEnd {
+  ~AtThreadEnd() {
+    // After the cache's own clean-up, if it was made later than this: goes straight to the allocator.
+    for (int i = 0; i < 10; ++i) {
+      void* const frame = detail::allocate_frame(300);
+      detail::free_frame(frame, 300);
+    }
+  }
+  int value = 0;
+};
+thread_local AtThreadEnd at_thread_end;
+
+TEST(FramePool, MayBeUsedWhileAThreadEnds) {
+  std::thread thread([] {
+    at_thread_end.value = 1;
+    void* const frame = detail::allocate_frame(300);
+    detail::free_frame(frame, 300);
+  });
+  thread.join();
+}
+
+Task<int> one() { co_return 1; }
+
+TEST(FramePool, AwaitsInALoopAllocateNothing) {
+  if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";
+  auto body = []() -> Task<std::size_t> {
+    int sum = co_await one();
+    co_await gather(one(), one());
+    const std::size_t before = test::allocations();
+    for (int i = 0; i < 10'000; ++i) {
+      sum += co_await one();
+      auto [a, b] = co_await gather(one(), one());
+      sum += a + b;
+    }
+    EXPECT_EQ(sum, 30'001);
+    co_return test::allocations() - before;
+  };
+  EXPECT_EQ(run(body(), {.threads = 1}), 0U);
+}
+
+}  // namespace
+}  // namespace magpie
