@@ -1,0 +1,195 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Bindings of task-locals, as far as the executor carries them about: to spawned tasks, other threads and callbacks.
+
+#include <magpie/detail/locals.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <magpie/gather.h>
+#include <magpie/sleep.h>
+#include <magpie/spawn.h>
+#include <magpie/task.h>
+#include <magpie/task_local.h>
+#include <magpie/this_task.h>
+#include <magpie/work_stealing_executor.h>
+
+#include <support/foreign.h>
+#include <support/ledger.h>
+#include <support/scale.h>
+
+namespace magpie {
+namespace {
+
+using namespace std::chrono_literals;
+using test::eventually;
+using test::ForeignEvent;
+using test::Ledger;
+using test::scaled;
+using test::Tracked;
+
+const TaskLocal<std::string> request{"none"};
+
+Task<std::string> current() {
+  std::string value = co_await request.get();
+  co_return value;
+}
+
+TEST(Locals, SpawnedTasksKeepTheBindingsOfTheirBirth) {
+  WorkStealingExecutor executor({.threads = 2});
+  auto later = []() -> Task<std::string> {
+    co_await sleep_for(1ms);
+    std::string value = co_await request.get();
+    co_return value;
+  };
+  auto body = [&]() -> Task<JoinHandle<std::string>> { co_return spawn(later()); };
+  auto outer = [&]() -> Task<std::string> {
+    JoinHandle<std::string> handle = co_await request.with("inside", body());
+    std::string mine = co_await request.get();
+    EXPECT_EQ(mine, "none");
+    std::string childs = co_await handle;  // the binding has ended long ago
+    co_return childs;
+  };
+  EXPECT_EQ(executor.run(outer()), "inside");
+}
+
+TEST(Locals, StayWithTheirStrandOnEveryThread) {
+  WorkStealingExecutor executor({.threads = 4});
+  auto worker = [](int id) -> Task<int> {
+    int wrong = 0;
+    for (std::size_t i = 0; i < scaled(200); ++i) {
+      co_await this_task::yield();
+      std::string before = co_await request.get();
+      auto handle = spawn(current());
+      std::string spawned = co_await std::move(handle);
+      auto [a, b] = co_await gather(current(), current());
+      for (const std::string& seen : {before, spawned, a, b}) wrong += seen == std::to_string(id) ? 0 : 1;
+    }
+    co_return wrong;
+  };
+  auto bound = [&](int id) -> Task<int> {
+    int wrong = co_await request.with(std::to_string(id), worker(id));
+    co_return wrong;
+  };
+  std::vector<Task<int>> tasks;
+  for (int id = 0; id < 16; ++id) tasks.push_back(bound(id));
+  for (int wrong : executor.run(gather(std::move(tasks)))) EXPECT_EQ(wrong, 0);
+}
+
+TEST(Locals, WhatIsPostedHasNone) {
+  WorkStealingExecutor executor({.threads = 1});
+  std::atomic<bool> checked{false};
+  std::string seen;
+  auto inside = [&]() -> Task<> {
+    executor.post([&] {
+      spawn(current()).on_done([&](const Result<std::string>& result) {
+        seen = result.value();
+        checked = true;
+      });
+    });
+    co_return;
+  };
+  auto body = [&]() -> Task<> { co_await request.with("inside", inside()); };
+  executor.run(body());
+  ASSERT_TRUE(eventually([&] { return checked.load(); }));
+  EXPECT_EQ(seen, "none");
+}
+
+// A strand that waits within a binding leaves nothing behind on its worker: what runs between two strands there would find the
+// bindings of a frame that may be gone.
+TEST(Locals, ADestructorOfATaskCancelledBeforeItsStartSeesNoOthers) {
+  WorkStealingExecutor executor({.threads = 1});
+  std::string seen;
+  std::atomic<bool> checked{false};
+  struct SpawnsAtItsEnd {
+    SpawnsAtItsEnd(std::string& the_seen, std::atomic<bool>& the_checked) : out(&the_seen), done(&the_checked) {}
+    SpawnsAtItsEnd(SpawnsAtItsEnd&& other) noexcept : out(std::exchange(other.out, nullptr)), done(other.done) {}
+    ~SpawnsAtItsEnd() {
+      if (out == nullptr) return;
+      spawn(current()).on_done([o = out, d = done](const Result<std::string>& result) {
+        *o = result.value();
+        *d = true;
+      });
+    }
+    std::string* out;
+    std::atomic<bool>* done;
+  };
+  auto victim = [](SpawnsAtItsEnd) -> Task<> { co_return; };
+  auto sleeper = []() -> Task<> { co_await sleep_for(1h); };
+  auto bound = [&]() -> Task<> { co_await request.with("somebody else's", sleeper()); };
+  auto waiting = executor.spawn(bound());
+  executor.run(sleep_for(1ms));
+  std::atomic<bool> hold{true};
+  executor.post([&] {
+    while (hold.load()) std::this_thread::yield();
+  });
+  auto handle = executor.spawn(victim(SpawnsAtItsEnd(seen, checked)));
+  handle.cancel();
+  auto second = executor.spawn(bound());  // runs before the victim, which lies behind
+  hold = false;
+  handle.wait();
+  ASSERT_TRUE(eventually([&] { return checked.load(); }));
+  EXPECT_EQ(seen, "none");
+  waiting.cancel();
+  second.cancel();
+}
+
+TEST(Locals, AStrandThatAForeignEventResumesHasItsOwn) {
+  WorkStealingExecutor executor({.threads = 1});
+  ForeignEvent event;
+  auto waiter = [&]() -> Task<std::string> {
+    co_await event;
+    auto handle = spawn(current());
+    std::string value = co_await handle;
+    co_return value;
+  };
+  auto setter = [&]() -> Task<std::string> {
+    event.set();
+    auto handle = spawn(current());
+    std::string value = co_await handle;
+    co_return value;
+  };
+  auto as_waiter = [&]() -> Task<std::string> {
+    std::string value = co_await request.with("waiter", waiter());
+    co_return value;
+  };
+  auto as_setter = [&]() -> Task<std::string> {
+    std::string value = co_await request.with("setter", setter());
+    co_return value;
+  };
+  auto first = executor.spawn(as_waiter());
+  ASSERT_TRUE(eventually([&] { return event.waiters() == 1; }));
+  EXPECT_EQ(executor.run(as_setter()), "setter");
+  EXPECT_EQ(first.wait().value(), "waiter");
+}
+
+TEST(Locals, ValuesLiveAsLongAsSomebodyIsBoundToThem) {
+  Ledger ledger;
+  {
+    const TaskLocal<std::shared_ptr<Tracked>> local{nullptr};
+    WorkStealingExecutor executor({.threads = 2});
+    auto inside = [&]() -> Task<> {
+      co_await sleep_for(1ms);
+      std::shared_ptr<Tracked> value = co_await local.get();
+      EXPECT_NE(value, nullptr);
+      EXPECT_EQ(ledger.alive(), 1);
+    };
+    auto starts = [&]() -> Task<> {
+      spawn(inside());
+      co_return;
+    };
+    auto body = [&]() -> Task<> { co_await local.with(std::make_shared<Tracked>(ledger), starts()); };
+    executor.run(body());
+    executor.shutdown(1h);
+  }
+  EXPECT_EQ(ledger.alive(), 0);
+}
+
+}  // namespace
+}  // namespace magpie

@@ -1,0 +1,317 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Scopes by themselves: what a cancellation reaches, and what it leaves alone. The steps are those of executor/CANCELLATION.md.
+
+#include <magpie/detail/scope.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <magpie/detail/cancel_state.h>
+
+#include <support/scale.h>
+
+namespace magpie::detail {
+namespace {
+
+using test::scaled;
+
+ReasonRef reason(const char* message) { return ReasonRef::make(CancelKind::requested, message); }
+
+int count(const BasicCancelEffects<StdEnv>& effects) {
+  int n = 0;
+  for (Waiter* w = effects.waiters; w != nullptr; w = w->scope_next) ++n;
+  return n;
+}
+
+/// A task's root scope with its counter.
+struct Root : TaskCore {
+  Root() { scope.enter_root(nullptr, this); }
+  ~Root() { (void)scope.exit(); }
+  Scope scope;
+};
+
+struct Parked : Waiter {
+  explicit Parked(Scope& the_scope) : scope(the_scope) {
+    state.set(WaitPhase::waiting);
+    parked = scope.park(*this);
+  }
+  Scope& scope;
+  bool parked;
+};
+
+TEST(Scope, FreshOneIsNotCancelled) {
+  Root root;
+  Scope child;
+  child.enter(&root.scope, &root);
+  EXPECT_FALSE(child.cancelled());
+  EXPECT_FALSE(child.reason());
+  (void)child.exit();
+}
+
+TEST(Scope, CancellationReachesWhatIsBelowAndNothingElse) {
+  Root root;
+  Scope a, b, below;
+  a.enter(&root.scope, &root);
+  b.enter(&root.scope, &root);
+  below.enter(&a, &root);
+  Parked in_below(below), in_b(b), in_root(root.scope);
+  BasicCancelEffects<StdEnv> effects;
+  EXPECT_TRUE(a.cancel(reason("a"), effects));
+  EXPECT_EQ(count(effects), 1);
+  EXPECT_EQ(effects.waiters, &in_below);
+  EXPECT_TRUE(below.cancelled());
+  EXPECT_TRUE(a.cancelled());
+  EXPECT_FALSE(b.cancelled());
+  EXPECT_FALSE(root.scope.cancelled());
+  EXPECT_EQ(below.reason().get().message, "a");
+  b.unpark(in_b);
+  root.scope.unpark(in_root);
+  (void)below.exit();
+  (void)a.exit();
+  EXPECT_FALSE(root.scope.cancelled());
+  EXPECT_EQ(root.cancels.load(), 0U);
+  (void)b.exit();
+}
+
+TEST(Scope, SecondCancelIsFalseAndTheFirstReasonStays) {
+  Root root;
+  BasicCancelEffects<StdEnv> effects;
+  EXPECT_TRUE(root.scope.cancel(reason("first"), effects));
+  EXPECT_FALSE(root.scope.cancel(reason("second"), effects));
+  EXPECT_EQ(root.scope.reason().get().message, "first");
+}
+
+TEST(Scope, TheOutermostReasonIsGiven) {
+  Root root;
+  Scope inner;
+  inner.enter(&root.scope, &root);
+  BasicCancelEffects<StdEnv> effects;
+  inner.cancel(reason("inner"), effects);
+  EXPECT_EQ(inner.reason().get().message, "inner");
+  root.scope.cancel(reason("outer"), effects);
+  EXPECT_EQ(inner.reason().get().message, "outer");
+  EXPECT_EQ(inner.own_reason().get().message, "inner");
+  (void)inner.exit();
+}
+
+TEST(Scope, ClosedOneIsNotCancelledAnyMore) {
+  Root root;
+  root.scope.close();
+  BasicCancelEffects<StdEnv> effects;
+  EXPECT_FALSE(root.scope.cancel(reason("late"), effects));
+  EXPECT_FALSE(root.scope.cancelled());
+}
+
+TEST(Scope, ACancelledScopeRefusesToPark) {
+  Root root;
+  Scope child;
+  child.enter(&root.scope, &root);
+  BasicCancelEffects<StdEnv> effects;
+  root.scope.cancel(reason("x"), effects);
+  Parked late(child);
+  EXPECT_FALSE(late.parked);
+  (void)child.exit();
+}
+
+TEST(Scope, AMaskStopsWhatComesFromOutsideOnly) {
+  Root root;
+  Scope mask, inside;
+  mask.enter(&root.scope, &root, ScopeKind::masked);
+  inside.enter(&mask, &root);
+  Parked parked(inside);
+  BasicCancelEffects<StdEnv> effects;
+  root.scope.cancel(reason("outside"), effects);
+  EXPECT_EQ(count(effects), 0);
+  EXPECT_FALSE(inside.cancelled());
+  EXPECT_FALSE(mask.cancelled());
+  EXPECT_TRUE(root.scope.cancelled());
+  mask.cancel(reason("itself"), effects);
+  EXPECT_EQ(count(effects), 1);
+  EXPECT_TRUE(inside.cancelled());
+  EXPECT_EQ(inside.reason().get().message, "itself");
+  (void)inside.exit();
+  (void)mask.exit();
+}
+
+TEST(Scope, AWaiterThatCompletedIsNotClaimed) {
+  Root root;
+  Parked done(root.scope), waiting(root.scope);
+  EXPECT_TRUE(done.state.try_complete());
+  BasicCancelEffects<StdEnv> effects;
+  root.scope.cancel(reason("x"), effects);
+  EXPECT_EQ(count(effects), 1);
+  EXPECT_EQ(effects.waiters, &waiting);
+  EXPECT_FALSE(waiting.state.try_complete());
+  root.scope.unpark(done);
+}
+
+TEST(Scope, ATaskBornInACancelledGroupIsBornCancelled) {
+  Root parent;
+  Scope group;
+  group.enter(&parent.scope, &parent);
+  BasicCancelEffects<StdEnv> effects;
+  group.cancel(reason("over"), effects);
+  TaskCore core;
+  Scope child;
+  EXPECT_FALSE(child.enter_root(&group, &core));
+  EXPECT_TRUE(child.cancelled());
+  (void)child.exit();
+  (void)group.exit();
+}
+
+TEST(Scope, CancellationReachesTasksInAGroup) {
+  Root parent;
+  Scope group;
+  group.enter(&parent.scope, &parent);
+  TaskCore core;
+  Scope child, below;
+  EXPECT_TRUE(child.enter_root(&group, &core));
+  below.enter(&child, &core);
+  Parked parked(below);
+  EXPECT_FALSE(below.cancelled());
+  BasicCancelEffects<StdEnv> effects;
+  parent.scope.cancel(reason("all"), effects);
+  EXPECT_EQ(count(effects), 1);
+  EXPECT_TRUE(below.cancelled());
+  EXPECT_EQ(core.cancels.load(), 1U);
+  (void)below.exit();
+  (void)child.exit();
+  (void)group.exit();
+}
+
+TEST(Scope, DeepTreesAreLinkedAndSweptWithoutRecursion) {
+  Root root;
+  const std::size_t depth = scaled(200'000);
+  std::vector<Scope> scopes(depth);
+  Scope* above = &root.scope;
+  for (Scope& scope : scopes) {
+    scope.enter(above, &root);
+    above = &scope;
+  }
+  Parked parked(*above);
+  EXPECT_TRUE(parked.parked);
+  BasicCancelEffects<StdEnv> effects;
+  root.scope.cancel(reason("x"), effects);
+  EXPECT_EQ(count(effects), 1);
+  EXPECT_TRUE(above->cancelled());
+  for (std::size_t i = depth; i > 0; --i) (void)scopes[i - 1].exit();
+}
+
+TEST(Scope, TokensFollowTheirScopeAndThenTheEnclosingOnes) {
+  Root root;
+  CancelState* inner_token = nullptr;
+  {
+    Scope inner;
+    inner.enter(&root.scope, &root);
+    inner_token = token_state_of(inner);
+    CancelState* const again = token_state_of(inner);
+    EXPECT_EQ(inner_token, again);
+    again->release();
+    EXPECT_FALSE(inner_token->cancelled());
+    leave_scope(inner);
+  }
+  EXPECT_FALSE(inner_token->cancelled());
+  EXPECT_TRUE(cancel_scope_now(root.scope, reason("later")));
+  EXPECT_TRUE(inner_token->cancelled());
+  EXPECT_EQ(inner_token->reason().get().message, "later");
+  inner_token->release();
+}
+
+TEST(Scope, ATokenLeftBehindInACancelledEnclosingScopeIsCancelled) {
+  Root root;
+  Scope mask, inner;
+  mask.enter(&root.scope, &root, ScopeKind::masked);
+  inner.enter(&mask, &root);
+  CancelState* const token = token_state_of(inner);
+  cancel_scope_now(root.scope, reason("outside"));
+  EXPECT_FALSE(token->cancelled());
+  leave_scope(inner);
+  EXPECT_FALSE(token->cancelled());
+  leave_scope(mask);  // a mask that has ended shields no longer
+  EXPECT_TRUE(token->cancelled());
+  token->release();
+}
+
+TEST(Scope, ATokenThatNobodyKeepsIsDroppedWithItsScope) {
+  Root root;
+  for (int i = 0; i < 1000; ++i) {
+    Scope inner;
+    inner.enter(&root.scope, &root);
+    token_state_of(inner)->release();
+    leave_scope(inner);
+  }
+  EXPECT_EQ(root.scope.take_tokens(), nullptr);  // else a long-lived task would collect them
+}
+
+// Threads: some open, park in, complete and leave scopes below one root; others cancel. Every parked waiter is claimed by exactly
+// one side, and nothing is touched after it was left.
+TEST(Scope, ParkingCompletingLeavingAndCancellingOnManyThreads) {
+  for (std::size_t round = 0; round < scaled(600); ++round) {
+    Root root;
+    Scope group;
+    group.enter(&root.scope, &root);
+    std::atomic<bool> go{false};
+    std::atomic<int> claimed{0};
+    std::atomic<int> refused{0};
+    std::atomic<int> completed{0};
+    constexpr int kWorkers = 3;
+    constexpr int kEach = 20;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kWorkers; ++t) {
+      threads.emplace_back([&] {
+        while (!go.load()) std::this_thread::yield();
+        for (int i = 0; i < kEach; ++i) {
+          Scope outer, inner;
+          outer.enter(&group, &root, i % 4 == 0 ? ScopeKind::masked : ScopeKind::plain);
+          inner.enter(&outer, &root);
+          Waiter waiter;
+          waiter.state.set(WaitPhase::waiting);
+          if (!inner.park(waiter)) {
+            EXPECT_NE(i % 4, 0);
+            ++refused;
+          } else if (waiter.state.try_complete()) {
+            inner.unpark(waiter);
+            ++completed;
+          } else {
+            // The canceller has taken it out of the list; it is ours again when it says so.
+            while (waiter.state.phase() != WaitPhase::done_at_once) std::this_thread::yield();
+          }
+          if (i % 5 == 1) token_state_of(inner)->release();
+          leave_scope(inner);
+          leave_scope(outer);
+        }
+      });
+    }
+    std::thread canceller([&] {
+      while (!go.load()) std::this_thread::yield();
+      for (std::size_t spin = 0; spin < round % 50 * 20; ++spin) StdEnv::pause();
+      BasicCancelEffects<StdEnv> effects;
+      EXPECT_TRUE((round % 2 == 0 ? group : root.scope).cancel(reason("now"), effects));
+      for (Waiter* w = effects.waiters; w != nullptr;) {
+        Waiter* const next = w->scope_next;
+        ++claimed;
+        w->state.set(WaitPhase::done_at_once);
+        w = next;
+      }
+      for (ScopeToken* token = effects.tokens; token != nullptr;) {
+        auto* const state = static_cast<CancelState*>(token);
+        token = token->next_token;
+        state->drop_source();
+        state->release();
+      }
+    });
+    go = true;
+    for (auto& thread : threads) thread.join();
+    canceller.join();
+    ASSERT_EQ(claimed.load() + refused.load() + completed.load(), kWorkers * kEach);
+    leave_scope(group);
+  }
+}
+
+}  // namespace
+}  // namespace magpie::detail
