@@ -281,17 +281,34 @@ class BasicScope {
     return found;
   }
 
-  // Invariant: linked implies that every ancestor is. Hence top-down, a handful of levels a pass.
+  // Invariant: linked implies that every ancestor is. Hence top-down.
   void link() noexcept {
-    while (linked_.load(std::memory_order_acquire) == 0) {  // pairs with the release below
-      constexpr int kLevels = 32;
-      BasicScope* path[kLevels];
-      int n = 0;
-      for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_) {
-        path[n % kLevels] = s;  // keeps the outermost ones
-        ++n;
+    if (linked_.load(std::memory_order_acquire) != 0) return;  // pairs with the release in link_to_parent()
+    std::size_t levels = 0;
+    for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_) ++levels;
+    if (levels != 0) link_levels(this, levels);
+  }
+
+  // Links `bottom` and the `levels - 1` scopes above it, outermost first. Without memory for the path: it remembers 32 places on it,
+  // and does the stretches between them in the same way, so a million levels are four calls deep.
+  static void link_levels(BasicScope* bottom, std::size_t levels) noexcept {
+    constexpr std::size_t kPlaces = 32;
+    BasicScope* places[kPlaces];
+    const std::size_t stretch = (levels + kPlaces - 1) / kPlaces;
+    std::size_t n = 0;
+    BasicScope* s = bottom;
+    for (std::size_t i = 0; i < levels; ++i, s = s->parent_) {
+      if (i % stretch == 0) places[n++] = s;
+    }
+    for (std::size_t left = levels; n > 0;) {
+      --n;
+      const std::size_t above = left - n * stretch;  // from this place up to the one before
+      if (stretch == 1) {
+        places[n]->link_to_parent();
+      } else {
+        link_levels(places[n], above);
       }
-      for (int i = n; i > 0 && n - i < kLevels; --i) path[(i - 1) % kLevels]->link_to_parent();
+      left -= above;
     }
   }
 
