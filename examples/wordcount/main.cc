@@ -67,15 +67,15 @@ std::string parse(int argc, char** argv, Options& options) {
   return argv[next];
 }
 
-std::string describe(const Progress& progress) {
-  return std::to_string(progress.files.load()) + " files, " +
+std::string describe(const Progress& progress, std::string before) {
+  return before + std::to_string(progress.files.load()) + " files, " +
          std::to_string(progress.bytes.load() / 1'000'000) + " MB, " +
          std::to_string(progress.words.load()) + " words";
 }
 
 Task<void> show(const Progress& progress) {
   for (;;) {
-    std::cerr << "\r" + describe(progress) + "\033[K";
+    std::cerr << describe(progress, "\r") + "\033[K";
     co_await sleep_for(std::chrono::milliseconds(100));
   }
 }
@@ -128,10 +128,10 @@ int main(int argc, char** argv) {
         executor.run(timeout(with_token(any_of(interrupt, end), std::move(counting)), limit)),
         progress);
   } catch (const TimeoutError&) {
-    std::cerr << "wordcount: timed out after " + describe(progress) + "\n";
+    std::cerr << describe(progress, "wordcount: timed out after ") + "\n";
     return 124;
   } catch (const CancelledError&) {
-    std::cerr << "wordcount: interrupted after " + describe(progress) + "\n";
+    std::cerr << describe(progress, "wordcount: interrupted after ") + "\n";
     return interrupt.cancelled() ? 130 : 143;
   } catch (const std::exception& error) {
     std::cerr << "wordcount: " << error.what() << '\n';
