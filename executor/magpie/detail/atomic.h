@@ -60,6 +60,21 @@ enum class Mutant : std::uint8_t {
   timer_word_no_wait,          // disarm() does not wait for a callback that is running
   timer_word_relaxed_end,      // end_fire() publishes with a relaxed store
   injection_no_lock,           // push() without the lock
+  waiter_plain_decide,         // a waiter's state is decided by a load and a store
+  scope_early_check,           // park() asks whether the scope is cancelled before it takes the lock
+  scope_no_link,               // park() does not link the scope
+  scope_relaxed_link,          // that a scope is linked is read with a relaxed load
+  scope_late_count,            // a cancellation counts itself in after its traversal
+  scope_uncounted_task,        // a traversal does not count itself in at the tasks that it enters
+  scope_unpinned_exit,         // a scope is left while a traversal is below it
+  scope_unasked_tokens,        // tokens go to the parent, also if that is cancelled already
+  stop_state_no_wait,          // remove() does not wait for a callback that is running
+  stop_state_late_end,         // the end is noted in a node that its callback has destroyed
+  stop_state_relaxed_end,      // the end of a callback is published with a relaxed store
+  join_plain_counter,          // units are handed in by a load and a store
+  join_relaxed_counter,        // units are handed in with a relaxed subtraction
+  arbiter_plain_win,           // a race is decided by a load and a store
+  arbiter_relaxed_win,         // a race is decided with relaxed orders
 };
 
 // What StdEnv asks of the kernel. Not inline: system headers stay out of this one.

@@ -71,7 +71,10 @@ class BasicStopState {
       }
       node->invoke(node);
       // Unless the callback destroyed its node: the last touch of it. Release: pairs with remove().
-      if (!destroyed) node->status.store(Status::finished, std::memory_order_release);
+      if (!destroyed || Env::mutant(Mutant::stop_state_late_end)) {
+        node->status.store(Status::finished, Env::mutant(Mutant::stop_state_relaxed_end) ? std::memory_order_relaxed
+                                                                                         : std::memory_order_release);
+      }
     }
   }
 
@@ -103,6 +106,7 @@ class BasicStopState {
         return false;
       }
     }
+    if constexpr (Env::mutant(Mutant::stop_state_no_wait)) return false;
     Backoff<Env> backoff;
     // Acquire: pairs with run_callbacks(): what the callback did is seen.
     while (node.status.load(std::memory_order_acquire) != Status::finished) backoff.wait();

@@ -40,6 +40,14 @@ class BasicArbiter {
   /// True for the one winner. acq_rel: the winner's writes are ordered for whoever reads the verdict.
   bool win(std::uint32_t index) noexcept {
     std::uint32_t expected = kNobody;
+    if constexpr (Env::mutant(Mutant::arbiter_plain_win)) {
+      if (winner() != kNobody) return false;
+      winner_.store(index, std::memory_order_release);
+      return true;
+    }
+    if constexpr (Env::mutant(Mutant::arbiter_relaxed_win)) {
+      return winner_.compare_exchange_strong(expected, index, std::memory_order_relaxed, std::memory_order_relaxed);
+    }
     return winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel,
                                            std::memory_order_acquire);
   }

@@ -141,9 +141,13 @@ class BasicScope {
   /// Parks `waiter`: from here on a cancellation may claim it. False if the scope is cancelled: the waiter was not parked.
   /// The caller holds the lock of the primitive that the waiter queues on (it nests outside the scope's).
   bool park(Waiter& waiter) noexcept {
-    link();
+    if constexpr (!Env::mutant(Mutant::scope_no_link)) link();
+    if constexpr (Env::mutant(Mutant::scope_early_check)) {
+      if (cancelled()) return false;
+    }
     std::lock_guard guard(lock_);
-    if (cancelled()) return false;  // checked under the lock: a traversal comes either before (seen here) or after (claims it)
+    // Checked under the lock: a traversal comes either before (seen here) or after (claims it).
+    if (!Env::mutant(Mutant::scope_early_check) && cancelled()) return false;
     push_waiter(waiter);
     return true;
   }
@@ -164,9 +168,10 @@ class BasicScope {
       reason_ = std::move(reason);
       // Release: pairs with the acquire in first_cancelled(), which then reads reason_.
       state_.store(kCancelled, std::memory_order_release);
-      task_->cancels.fetch_add(1, std::memory_order_release);
+      if constexpr (!Env::mutant(Mutant::scope_late_count)) task_->cancels.fetch_add(1, std::memory_order_release);
     }
     if (linked_.load(std::memory_order_acquire) != 0) sweep(effects);
+    if constexpr (Env::mutant(Mutant::scope_late_count)) task_->cancels.fetch_add(1, std::memory_order_release);
     return true;
   }
 
@@ -283,7 +288,8 @@ class BasicScope {
 
   // Invariant: linked implies that every ancestor is. Hence top-down.
   void link() noexcept {
-    if (linked_.load(std::memory_order_acquire) != 0) return;  // pairs with the release in link_to_parent()
+    constexpr auto kOrder = Env::mutant(Mutant::scope_relaxed_link) ? std::memory_order_relaxed : std::memory_order_acquire;
+    if (linked_.load(kOrder) != 0) return;  // acquire: pairs with the release in link_to_parent()
     std::size_t levels = 0;
     for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_) ++levels;
     if (levels != 0) link_levels(this, levels);
@@ -356,14 +362,14 @@ class BasicScope {
     Backoff<Env> backoff;
     for (;;) {
       std::unique_lock guard(p->lock_);
-      if (pins_ == 0) {  // pins_ is guarded by the parent's lock
+      if (pins_ == 0 || Env::mutant(Mutant::scope_unpinned_exit)) {  // pins_ is guarded by the parent's lock
         if (prev_sibling_ != nullptr) {
           prev_sibling_->next_sibling_ = next_sibling_;
         } else {
           p->first_child_ = next_sibling_;
         }
         if (next_sibling_ != nullptr) next_sibling_->prev_sibling_ = prev_sibling_;
-        if (tokens_ != nullptr || Env::kModel) hand_tokens_to(*p, effects);
+        if (tokens_ != nullptr) hand_tokens_to(*p, effects);
         linked_.store(0, std::memory_order_relaxed);
         return;
       }
@@ -389,7 +395,7 @@ class BasicScope {
     }
     if (effects != nullptr && kind_ == ScopeKind::task_root) {
       effects->tokens = tokens_;  // the end of a task: the caller lets go of them
-    } else if (effects != nullptr && p.cancelled()) {
+    } else if (effects != nullptr && !Env::mutant(Mutant::scope_unasked_tokens) && p.cancelled()) {
       effects->tokens = tokens_;
     } else {
       *tail = p.tokens_;
@@ -406,6 +412,7 @@ class BasicScope {
   // Under the parent's lock, before the scope is visited: the count must rise first.
   static void pin(BasicScope& s) noexcept {
     ++s.pins_;
+    if constexpr (Env::mutant(Mutant::scope_uncounted_task)) return;
     if (s.kind_ == ScopeKind::task_root) s.task_->cancels.fetch_add(1, std::memory_order_release);
   }
 

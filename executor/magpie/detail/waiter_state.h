@@ -48,6 +48,11 @@ class BasicWaitState {
  private:
   bool decide(WaitPhase outcome) noexcept {
     WaitPhase expected = WaitPhase::waiting;
+    if constexpr (Env::mutant(Mutant::waiter_plain_decide)) {
+      if (phase() != expected) return false;
+      set(outcome);
+      return true;
+    }
     // acq_rel: acquires what the parking side wrote (also ordered by the list's lock), releases nothing of its own: the
     // scheduling of the waiter carries what the winner wrote to the resumed side.
     return state_.compare_exchange_strong(expected, outcome, std::memory_order_acq_rel,
