@@ -367,7 +367,14 @@ def header(micro):
             "CPU ratio", "speed-up"]  # fmt: skip
 
 
-def print_table(records, notes):
+def failures(results):
+    """A line for each run that failed."""
+    return [
+        f"{b.workload}/{b.side}/threads:{b.threads}: {run.error}" for b, runs in results.items() for run in runs if run.error
+    ]
+
+
+def print_table(records, notes, failed):
     print()
     for line in notes:
         print(line)
@@ -385,9 +392,8 @@ def print_table(records, notes):
     print("\nratio: magpie / peer, wall time, median of side-by-side runs; below 1 magpie is faster. speed-up: over 1 thread.")
     if any(r.get("disturbed") for r in records):
         print("*: other processes used the machine during most repetitions; do not quote.")
-    for r in records:
-        if "error" in r:
-            print(f"FAILED: {r['error']}")
+    for line in failed:
+        print(f"FAILED: {line}")
 
 
 # ---- reports ----------------------------------------------------------------------------------------------------------------
@@ -459,21 +465,21 @@ def svg_of_ratios(records):
     return "\n".join(parts)
 
 
-def write_html(path, notes, records):
+def write_html(path, notes, records, failed):
     parts = ["<!doctype html>", '<html lang="en"><head><meta charset="utf-8"><title>magpie: benchmarks</title>']
     parts += [f"<style>{STYLE}</style></head><body><h1>magpie: benchmarks</h1>"]
     parts += ["<p>" + "<br>\n".join(html.escape(line) for line in notes) + "</p>"]
     parts += ["<p>Wall time of magpie divided by that of the peer: shorter is better, left of the dashed line magpie is faster.</p>"]
-    parts += [f'<div class="scroll">{svg_of_ratios(records)}</div>']
     for micro in (False, True):
         rows = [r for r in records if (r["kind"] == "micro") == micro]
         if not rows:
             continue
+        parts.append(f'<div class="scroll">{svg_of_ratios(rows)}</div>')
         parts.append('<div class="scroll"><table><tr>' + "".join(f"<th>{html.escape(h)}</th>" for h in header(micro)) + "</tr>")
         for r in rows:
             parts.append("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells(r)) + "</tr>")
         parts.append("</table></div>")
-    parts += [f'<p class="failed">{html.escape(r["error"])}</p>' for r in records if "error" in r]
+    parts += [f'<p class="failed">Failed: {html.escape(line)}</p>' for line in failed]
     if any(r.get("disturbed") for r in records):
         parts.append("<p>* Other processes used the machine during most repetitions: do not quote.</p>")
     path.write_text("\n".join(parts) + "\n</body></html>\n")
@@ -550,12 +556,13 @@ def main(arguments):
         f"noise:    load average {load[0]:.2f} before, {context['load_avg_at_end'][0]:.2f} after; "
         f"others used {context['others_cores']:.2f} cores; steal {context['steal_percent']:.1f} %",
     ]
-    print_table(records, notes)
+    failed = failures(results)
+    print_table(records, notes, failed)
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "report.json", context, results, records)
-    write_html(options.out / "index.html", notes, records)
+    write_html(options.out / "index.html", notes, records, failed)
     print(f"report: {os.path.relpath(options.out / 'index.html')}, {os.path.relpath(options.out / 'report.json')}")
-    return 1 if any(run.error for runs in results.values() for run in runs) else 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
