@@ -98,11 +98,11 @@ bool GroupCore::conclude(SlotState body) {
 
 StartCore::StartCore(GroupCore& group) noexcept : group_(group) {
   child_ended = [](TaskOwner* owner, TaskRecord& record) noexcept {
-    auto* const self = static_cast<StartCore*>(owner);
-    GroupCore& core = self->group_;
-    const std::shared_ptr<StartCore> keep = std::move(self->self);
+    auto* const start = static_cast<StartCore*>(owner);
+    GroupCore& core = start->group_;
+    const std::shared_ptr<StartCore> keep = std::move(start->self);
     // Before the signal the outcome is start()'s alone, which reads it from the child's handle.
-    if (!self->decide(Verdict::failed) && self->verdict() == Verdict::ready) {
+    if (!start->decide(Verdict::failed) && start->verdict() == Verdict::ready) {
       core.child_ended(&core, record);
     } else {
       core.remove_unit();

@@ -80,11 +80,11 @@ class [[nodiscard("co_await it")]] JoinOperation : public Operation<JoinOperatio
   }
 
   bool start() {
-    TaskState<T>& state = handle_.require();
-    if (&TaskRecord::of(*this->scope()) == &state) throw_self_await();
+    TaskState<T>& task = handle_.require();
+    if (&TaskRecord::of(*this->scope()) == &task) throw_self_await();
     if (this->refused()) return false;
     if constexpr (!Move) this->fill = copy_now;
-    switch (state.park_waiter(*this)) {
+    switch (task.park_waiter(*this)) {
       case TaskRecord::Parked::yes:
         return true;
       case TaskRecord::Parked::done:

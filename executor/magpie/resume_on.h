@@ -49,7 +49,7 @@ class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
 /// Comes home whatever has been cancelled: the strand has to get there.
 class [[nodiscard("co_await it")]] GoHome : public Operation<GoHome, void> {
  public:
-  explicit GoHome(Executor& home) noexcept : target_(&home) { what = "its executor"; }
+  explicit GoHome(Executor& its_home) noexcept : target_(&its_home) { what = "its executor"; }
   GoHome(GoHome&& other) noexcept : Operation<GoHome, void>(std::move(other)), target_(other.target_) {}
   MAGPIE_EXPORT bool start() noexcept;
   void unqueue() noexcept {}

@@ -110,14 +110,14 @@ void TaskRecord::finish(SlotState outcome) noexcept {
     if (op->fill != nullptr) op->fill(op);
   }
   while (ready != nullptr) {
-    Waiter* const next = ready->queue_next;
+    Waiter* const after = ready->queue_next;  // read first: a scheduled waiter may be gone
     ready->home->schedule(*ready);
-    ready = next;
+    ready = after;
   }
   while (callbacks != nullptr) {
-    DoneCallback* const next = callbacks->next;
+    DoneCallback* const after = callbacks->next;
     callbacks->call(callbacks, *this);
-    callbacks = next;
+    callbacks = after;
   }
 
   // 4. Without a handle nobody can ask for an error any more. seq_cst: pairs with drop_handle().

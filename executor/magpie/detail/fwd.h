@@ -19,6 +19,12 @@ class SpawnOptions;
 /// Names a task within the process; ids start at 1 and are never reused. 0 names none.
 enum class TaskId : std::uint64_t {};
 
+/// Writes the number.
+template <class Stream>
+auto operator<<(Stream& out, TaskId id) -> decltype(out << static_cast<std::uint64_t>(id)) {
+  return out << static_cast<std::uint64_t>(id);
+}
+
 namespace detail {
 struct StdEnv;
 template <class Env>
