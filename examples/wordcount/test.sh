@@ -148,8 +148,11 @@ ends() {  # ends CODE "text on stderr" COMMAND...
 }
 ends 124 "timed out" "$wordcount" --timeout 0.3 "$work/long"
 ends 124 "timed out" "$wordcount" --timeout 0 "$work/long"
-ends 130 "interrupted" timeout --foreground --preserve-status -s INT 0.5 "$wordcount" "$work/long"
-ends 143 "interrupted" timeout --foreground --preserve-status -s TERM 0.5 "$wordcount" --open 1 "$work/long"
+# ThreadSanitizer keeps a signal back while the thread that got it waits in a bare system call, as a std::atomic's wait does.
+if ! grep -q __tsan_init "$wordcount"; then
+  ends 130 "interrupted" timeout --foreground --preserve-status -s INT 0.5 "$wordcount" "$work/long"
+  ends 143 "interrupted" timeout --foreground --preserve-status -s TERM 0.5 "$wordcount" --open 1 "$work/long"
+fi
 
 # ---- the progress line ----------------------------------------------------------------------------------------------
 
