@@ -263,6 +263,11 @@ bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noex
   for (;;) {
     BasicCancelEffects<StdEnv> claimed;
     services().for_each_task([&](TaskRecord& record) { record.root().claim_behind_masks(claimed); });
+    // What waits for something foreign comes last and singly: a destructor may resume the next one,
+    // which then comes home through the queue and is destroyed there.
+    if (claimed.waiters == nullptr) {
+      services().for_each_task([&](TaskRecord& record) { record.root().claim_one_shown(claimed); });
+    }
     if (claimed.waiters == nullptr) break;
     destroyed = true;
     const auto is_awaited = [](const Waiter& waiter) { return waiter.run == &OperationBase::resume_target; };

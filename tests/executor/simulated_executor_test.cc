@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <algorithm>
 #include <chrono>
 #include <coroutine>
 #include <cstdlib>
@@ -646,6 +647,73 @@ TEST(SimulatedExecutor, AForeignAwaitableThatNobodyResumesIsDestroyedToo) {
   EXPECT_THAT(what, HasSubstr("a foreign awaitable"));
   EXPECT_THAT(trace, ElementsAre("local"));
   EXPECT_TRUE(ended_with_deadlock(handle));
+}
+
+// A single-threaded event of somebody else's, which resumes its waiter on the spot.
+class ForeignEvent {
+ public:
+  void set() {
+    set_ = true;
+    if (waiter_) std::exchange(waiter_, nullptr).resume();
+  }
+  auto operator co_await() {
+    struct Awaiter {
+      explicit Awaiter(ForeignEvent& the_event) : event(the_event) {}
+      Awaiter(const Awaiter&) = delete;
+      Awaiter& operator=(const Awaiter&) = delete;
+      ~Awaiter() { event.waiter_ = nullptr; }
+      bool await_ready() const { return event.set_; }
+      void await_suspend(std::coroutine_handle<> waiter) { event.waiter_ = waiter; }
+      void await_resume() const {}
+      ForeignEvent& event;
+    };
+    return Awaiter(*this);
+  }
+
+ private:
+  bool set_ = false;
+  std::coroutine_handle<> waiter_;
+};
+
+TEST(SimulatedExecutor, AForeignAwaitableThatADestructorResumesIsDestroyedOnItsWayHome) {
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    SimulatedExecutor executor(seed);
+    Event never;
+    ForeignEvent foreign;
+    Trace trace;
+    struct Sets {
+      ForeignEvent& event;
+      ~Sets() { event.set(); }
+    };
+    const auto holder = [&](Trace& log) -> Task<void> {
+      const Local local(log, "holder");
+      const Sets sets{foreign};
+      co_await std::suspend_always();
+    };
+    const auto masked = [&](Trace& log) -> Task<void> {
+      const Local local(log, "masked");
+      co_await uncancellable(never.wait());
+    };
+    const auto waiter = [&](Trace& log) -> Task<void> {
+      const Local local(log, "waiter");
+      co_await foreign;
+      log.push_back("not reached");
+      co_await uncancellable(never.wait());
+    };
+    const auto body = [&](Trace& log) -> Task<void> {
+      const Local local(log, "parent");
+      co_await gather(masked(log), waiter(log), masked(log));
+    };
+    const bool holder_first = seed % 2 == 0;  // one of the two orders lets the holder go first
+    JoinHandle<void> first = executor.spawn(holder_first ? holder(trace) : body(trace));
+    JoinHandle<void> second = executor.spawn(holder_first ? body(trace) : holder(trace));
+    deadlock_of([&] { executor.run(gather(first, second)); });
+    EXPECT_EQ(std::count(trace.begin(), trace.end(), "masked"), 2) << seed;
+    EXPECT_EQ(std::count(trace.begin(), trace.end(), "waiter"), 1) << seed;
+    EXPECT_EQ(std::count(trace.begin(), trace.end(), "holder"), 1) << seed;
+    EXPECT_EQ(std::count(trace.begin(), trace.end(), "parent"), 1) << seed;
+    EXPECT_EQ(std::count(trace.begin(), trace.end(), "not reached"), 0) << seed;
+  }
 }
 
 TEST(SimulatedExecutor, DestructorsOfDestroyedFramesMayPostSpawnSetAndCancel) {

@@ -246,16 +246,28 @@ class BasicScope {
     push_waiter(waiter);
   }
 
-  /// Claims what waits at this scope and below as a cancellation would, but behind masks too, and with what only shows. For the
-  /// simulator, when nothing can ever run again: the claimed strands are destroyed.
+  /// Claims what waits at this scope and below as a cancellation would, but behind masks too. For the simulator, when nothing
+  /// can ever run again: the claimed strands are destroyed.
   void claim_behind_masks(Effects& effects) noexcept {
     visit_scopes([&](BasicScope& s) noexcept {
       for (Waiter* w = s.waiters_; w != nullptr;) {
         Waiter* const next = w->scope_next;
-        if (w->state.try_cancel() || w->state.phase() == WaitPhase::idle) s.move_to(effects, *w);
+        if (w->state.try_cancel()) s.move_to(effects, *w);
         w = next;
       }
       return true;
+    });
+  }
+  /// Takes one of those that only show, unless `effects` holds something already.
+  void claim_one_shown(Effects& effects) noexcept {
+    visit_scopes([&](BasicScope& s) noexcept {
+      for (Waiter* w = s.waiters_; w != nullptr && effects.waiters == nullptr; w = w->scope_next) {
+        if (w->state.phase() == WaitPhase::idle) {
+          s.move_to(effects, *w);
+          break;
+        }
+      }
+      return effects.waiters == nullptr;
     });
   }
 
