@@ -167,7 +167,7 @@ class JoinHandle : public detail::OperationSource {
   void set_name(std::string name) const { state().set_name(std::move(name)); }
 
   /// Calls f(const Result<T>&) once: on the thread that ends the task, or here if it has ended. What it throws goes to
-  /// on_unobserved_error.
+  /// on_unobserved_error. Whoever moves the value out waits meanwhile.
   template <class F>
   void on_done(F&& f) const;
 
@@ -200,7 +200,7 @@ void JoinHandle<T>::on_done(F&& f) const {
   callback->call = [](detail::DoneCallback* base, detail::TaskRecord& record) noexcept {
     auto* const self = static_cast<Callback*>(base);
     try {
-      self->f(static_cast<detail::TaskState<T>&>(record).shown());
+      static_cast<detail::TaskState<T>&>(record).show_to(self->f);
     } catch (...) {
       record.report_callback_error(std::current_exception());
     }

@@ -67,6 +67,35 @@ void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
   finish(SlotState::error);
 }
 
+Waiter* TaskRecord::claim_waiters() noexcept {
+  Waiter* ready = nullptr;
+  Waiter** tail = &ready;
+  Waiter* next = nullptr;
+  for (Waiter* w = waiters_.front(); w != nullptr; w = next) {
+    next = w->queue_next;
+    auto* const op = static_cast<JoinWaiter*>(w);
+    if (callbacks_run_ && op->moves()) continue;
+    waiters_.remove(*w);
+    bool wake_anyway = false;
+    if (!op->try_complete(&wake_anyway)) {
+      if (!wake_anyway) continue;
+      op->fill = nullptr;
+    }
+    w->queue_next = nullptr;
+    *tail = w;
+    tail = &w->queue_next;
+  }
+  return ready;
+}
+
+void TaskRecord::wake_all(Waiter* ready) noexcept {
+  while (ready != nullptr) {
+    Waiter* const after = ready->queue_next;  // read first: a scheduled waiter may be gone
+    ready->home->schedule(*ready);
+    ready = after;
+  }
+}
+
 void TaskRecord::finish(SlotState outcome) noexcept {
   Executor& executor = *executor_;
 
@@ -80,44 +109,37 @@ void TaskRecord::finish(SlotState outcome) noexcept {
 
   // 2. The outcome is published. An error waits for somebody to see it, beyond the executor's life if need be.
   handler_ = ExecutorAccess::services(executor).handler();
-  Waiter* ready = nullptr;
-  Waiter** tail = &ready;
+  Waiter* ready;
   DoneCallback* callbacks;
   {
     std::lock_guard guard(lock_);
     outcome_ = outcome;
+    callbacks = std::exchange(callbacks_, nullptr);
+    callbacks_run_ = callbacks != nullptr;
     // seq_cst pairs with drop_handle(): only errors need it. Release pairs with done() and wait_done().
     done_.store(1, outcome == SlotState::error ? std::memory_order_seq_cst : std::memory_order_release);
-    while (Waiter* const w = waiters_.front()) {
-      waiters_.remove(*w);
-      bool wake_anyway = false;
-      auto* const op = static_cast<JoinWaiter*>(w);
-      if (!op->try_complete(&wake_anyway)) {
-        if (!wake_anyway) continue;
-        op->fill = nullptr;
-      }
-      w->queue_next = nullptr;
-      *tail = w;
-      tail = &w->queue_next;
-    }
-    callbacks = std::exchange(callbacks_, nullptr);
+    ready = claim_waiters();
   }
   done_.notify_all();
 
-  // 3. Copies first, so that a mover among the waiters comes after them.
+  // 3. Copies first, so that a mover among the waiters comes after them. Callbacks look at the value itself: movers wait for them.
   for (Waiter* w = ready; w != nullptr; w = w->queue_next) {
     auto* const op = static_cast<JoinWaiter*>(w);
     if (op->fill != nullptr) op->fill(op);
   }
-  while (ready != nullptr) {
-    Waiter* const after = ready->queue_next;  // read first: a scheduled waiter may be gone
-    ready->home->schedule(*ready);
-    ready = after;
-  }
-  while (callbacks != nullptr) {
-    DoneCallback* const after = callbacks->next;
-    callbacks->call(callbacks, *this);
-    callbacks = after;
+  wake_all(ready);
+  if (callbacks != nullptr) {
+    while (callbacks != nullptr) {
+      DoneCallback* const after = callbacks->next;
+      callbacks->call(callbacks, *this);
+      callbacks = after;
+    }
+    {
+      std::lock_guard guard(lock_);
+      callbacks_run_ = false;
+      ready = claim_waiters();
+    }
+    wake_all(ready);
   }
 
   // 4. Without a handle nobody can ask for an error any more. seq_cst: pairs with drop_handle().

@@ -63,12 +63,17 @@ WorkStealingMachine::WorkStealingMachine(Executor& executor, ExecutorServices& s
     start_workers(0, threads);
   } catch (...) {
     stop();
+    delete_workers();
     throw;
   }
 }
 
 WorkStealingMachine::~WorkStealingMachine() {
   stop();
+  delete_workers();
+}
+
+void WorkStealingMachine::delete_workers() noexcept {
   for (std::size_t i = 0; i < slots_.load(std::memory_order_relaxed); ++i) delete workers_[i].load();
 }
 

@@ -449,6 +449,30 @@ TEST_F(JoinHandleTest, OnDoneIsCalledOnceWithTheResult) {
   EXPECT_EQ(there, here);
 }
 
+TEST_F(JoinHandleTest, OnDoneSeesTheValueAlthoughAWaiterMovesItOut) {
+  for (int round = 0; round < 500; ++round) {
+    Gate gate;
+    auto text = [](Gate& g) -> Task<std::string> {
+      co_await g.pass();
+      co_return std::string(64, 'y');
+    };
+    auto mover = [](JoinHandle<std::string> h) -> Task<std::size_t> {
+      std::string value = co_await std::move(h);
+      co_return value.size();
+    };
+    auto handle = executor.spawn(text(gate));
+    std::atomic<std::size_t> seen{0};
+    handle.on_done([&](const Result<std::string>& result) { seen = result.value().size(); });
+    auto moved = executor.spawn(mover(handle));
+    if (round % 2 == 0) std::this_thread::yield();
+    gate.open = true;
+    ASSERT_EQ(moved.wait().value(), 64U);
+    ASSERT_TRUE(eventually([&] { return seen.load() != 0; }));
+    ASSERT_EQ(seen.load(), 64U);
+  }
+  EXPECT_TRUE(reports().empty());
+}
+
 TEST_F(JoinHandleTest, OnDoneThatThrowsIsReported) {
   auto handle = executor.spawn(give(1), "thrower");
   handle.wait();

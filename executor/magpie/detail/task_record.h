@@ -40,6 +40,7 @@ struct JoinWaiter : OperationBase {
   JoinWaiter() = default;
   JoinWaiter(JoinWaiter&&) noexcept = default;
   void (*fill)(JoinWaiter*) noexcept = nullptr;  // copies the outcome; null for movers
+  bool moves() const noexcept { return fill == nullptr; }
   bool park_in_scope() noexcept { return park(); }
 
  protected:
@@ -105,7 +106,7 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   enum class Parked { yes, done, refused };
   Parked park_waiter(JoinWaiter& op) noexcept {
     std::lock_guard guard(lock_);
-    if (done_.load(std::memory_order_relaxed) != 0) return Parked::done;
+    if (done_.load(std::memory_order_relaxed) != 0 && !(callbacks_run_ && op.moves())) return Parked::done;
     if (!op.park_in_scope()) return Parked::refused;
     waiters_.push_back(op);
     return Parked::yes;
@@ -169,6 +170,8 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   static void start(Runnable* self) noexcept;
   static std::coroutine_handle<> has_ended(EndSink* self, SlotState outcome) noexcept;
   void finish(SlotState outcome) noexcept;
+  Waiter* claim_waiters() noexcept;  // under lock_: those who may go on, movers not while callbacks look at the value
+  static void wake_all(Waiter* ready) noexcept;
   void report_if_unobserved() noexcept;
 
   std::atomic<std::uint32_t> refs_{1};
@@ -180,6 +183,7 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   mutable SpinLock<StdEnv> lock_;
   BasicWaitQueue<StdEnv> waiters_;  // under lock_
   DoneCallback* callbacks_ = nullptr;
+  bool callbacks_run_ = false;  // under lock_: the task is done, and its callbacks are being called
   Scope root_;
   TaskId id_{};
   Executor* executor_ = nullptr;
@@ -226,7 +230,21 @@ class TaskState final : public TaskRecord {
     }
   }
 
-  /// Moves the outcome out, after those who are copying it just now.
+  /// Calls f(const Result<T>&) while nobody moves the value out. InvalidStateError if somebody has.
+  template <class F>
+  void show_to(F&& f) {
+    struct Reader {
+      std::atomic<std::uint32_t>& readers;
+      explicit Reader(std::atomic<std::uint32_t>& count) noexcept : readers(count) {
+        readers.fetch_add(1, std::memory_order_seq_cst);  // pairs with move_to(), as in copy_to()
+      }
+      ~Reader() { readers.fetch_sub(1, std::memory_order_release); }  // pairs with the wait in move_to()
+    } reader(readers_);
+    if (taken_.load(std::memory_order_seq_cst)) throw_taken();
+    std::forward<F>(f)(std::as_const(result));
+  }
+
+  /// Moves the outcome out, after those who are looking at it just now.
   void move_to(Slot<T>& target) {
     mark_observed();
     if (slot().state() != SlotState::value) {

@@ -90,6 +90,7 @@ class WorkStealingMachine {
 
   void start_workers(std::size_t from, std::size_t to);
   void end_workers(std::size_t from, std::size_t to) noexcept;
+  void delete_workers() noexcept;
   void work(Worker& self) noexcept;
   std::uintptr_t next_item(Worker& self) noexcept;
   std::uintptr_t take_from_inbox(Worker& self) noexcept;
