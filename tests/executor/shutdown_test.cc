@@ -209,18 +209,18 @@ TEST(Shutdown, DestructorEndsSleepersWaitersAndComputers) {
 
 TEST(Shutdown, DestructorWaitsForCleanups) {
   std::atomic<bool> cleaned{false};
+  std::atomic<bool> started{false};
+  auto helper = [](std::atomic<bool>& flag) -> Task<> {
+    flag = true;
+    co_return;
+  };
+  auto body = [&]() -> Task<> {
+    started = true;
+    co_await as_result(sleep_for(1h));
+    co_await helper(cleaned);
+  };
   {
     WorkStealingExecutor executor({.threads = 2});
-    std::atomic<bool> started{false};
-    auto body = [&]() -> Task<> {
-      started = true;
-      co_await as_result(sleep_for(1h));
-      auto helper = [](std::atomic<bool>& flag) -> Task<> {
-        flag = true;
-        co_return;
-      };
-      co_await helper(cleaned);
-    };
     executor.spawn(body());
     ASSERT_TRUE(eventually([&] { return started.load(); }));
   }
