@@ -122,7 +122,9 @@ class MAGPIE_EXPORT StartCore : public TaskOwner {
   };
   Wait wait() noexcept { return Wait(*this); }
 
-  std::shared_ptr<StartCore> self;  // while the child is alive
+ protected:
+  /// The child has ended: gives up what kept this alive for it.
+  virtual std::shared_ptr<StartCore> let_go() noexcept = 0;
 
  private:
   friend class Wait;
@@ -143,9 +145,19 @@ class StartValue : public StartCore {
 template <class V, class F>
 class StartState final : public StartValue<V> {
  public:
+  // The child's own, while it is alive: so its callable may take the signal by reference, too.
+  std::optional<ReadySignal<V>> signal;
+
   StartState(GroupCore& group, F&& f) : StartValue<V>(group), function(std::forward<F>(f)) {}
   // A copy of an lvalue, since the child outlives the block's own variables; what cannot be copied is referenced.
   std::conditional_t<std::is_lvalue_reference_v<F> && !std::constructible_from<std::decay_t<F>, F>, F, std::decay_t<F>> function;
+
+ private:
+  std::shared_ptr<StartCore> let_go() noexcept override {
+    std::shared_ptr<StartCore> self = signal->state();
+    signal.reset();
+    return self;
+  }
 };
 
 /// The V of a callable that takes a ReadySignal<V>, however it takes it.
@@ -207,6 +219,7 @@ class ReadySignal {
 
   /// For the library.
   explicit ReadySignal(std::shared_ptr<detail::StartValue<V>> state) noexcept : state_(std::move(state)) {}
+  const std::shared_ptr<detail::StartValue<V>>& state() const noexcept { return state_; }
 
  private:
   std::shared_ptr<detail::StartValue<V>> state_;
@@ -265,13 +278,12 @@ class TaskGroup {
   template <class V, class State>
   Task<V> start_child(std::shared_ptr<State> state, std::string name) {
     co_await this_task::checkpoint();  // in a cancelled scope nothing is started
-    auto task = detail::as_task(std::invoke(state->function, ReadySignal<V>(state)));
-    state->self = state;  // the child keeps what it runs on
+    state->signal.emplace(state);  // the child keeps what it runs on
     JoinHandle<void> child;
     try {
-      child = add(std::move(task), SpawnOptions(std::move(name)), *state);
+      child = add(detail::as_task(std::invoke(state->function, *state->signal)), SpawnOptions(std::move(name)), *state);
     } catch (...) {
-      state->self.reset();
+      state->signal.reset();
       throw;
     }
     Result<void> waited = co_await as_result(state->wait());

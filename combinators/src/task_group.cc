@@ -100,7 +100,7 @@ StartCore::StartCore(GroupCore& group) noexcept : group_(group) {
   child_ended = [](TaskOwner* owner, TaskRecord& record) noexcept {
     auto* const start = static_cast<StartCore*>(owner);
     GroupCore& core = start->group_;
-    const std::shared_ptr<StartCore> keep = std::move(start->self);
+    const std::shared_ptr<StartCore> keep = start->let_go();
     // Before the signal the outcome is start()'s alone, which reads it from the child's handle.
     if (!start->decide(Verdict::failed) && start->verdict() == Verdict::ready) {
       core.child_ended(&core, record);

@@ -49,14 +49,17 @@ class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
 /// Comes home whatever has been cancelled: the strand has to get there.
 class [[nodiscard("co_await it")]] GoHome : public Operation<GoHome, void> {
  public:
-  explicit GoHome(Executor& its_home) noexcept : target_(&its_home) { what = "its executor"; }
-  GoHome(GoHome&& other) noexcept : Operation<GoHome, void>(std::move(other)), target_(other.target_) {}
+  /// `left`: the strand has left its home, which was kept open for it.
+  GoHome(Executor& its_home, bool left) noexcept : target_(&its_home), left_(left) { what = "its executor"; }
+  GoHome(GoHome&& other) noexcept
+      : Operation<GoHome, void>(std::move(other)), target_(other.target_), left_(other.left_) {}
   MAGPIE_EXPORT bool start() noexcept;
   void unqueue() noexcept {}
   void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
 
  private:
   Executor* target_;
+  bool left_;
 };
 
 template <class T, class A>
@@ -64,7 +67,7 @@ Task<T> run_on(Executor& target, A task) {
   Executor* const home = current_executor();
   co_await ResumeOn(target, ResumeOn::Return::yes);
   Result<T> result = co_await as_result(std::move(task));
-  co_await GoHome(*home);
+  co_await GoHome(*home, home != &target);
   if constexpr (std::is_void_v<T>) {
     std::move(result).value();
   } else {

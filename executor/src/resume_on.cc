@@ -39,7 +39,11 @@ bool GoHome::start() noexcept {
   Executor* const target = target_;
   Executor& own = *TaskRecord::of(*scope()).executor();
   state.set(WaitPhase::done_at_once);
-  if (target == &from) return false;
+  if (target == &from) {
+    // It came back by a way of its own, on which it was counted: the place that was kept for it is free.
+    if (left_ && &from != &own) ExecutorAccess::retire_post(from);
+    return false;
+  }
   home = target;
   if (&from == &own) {
     note_strand_moves(own, &from, target);

@@ -1,0 +1,244 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+// resume_on and on: what api.md, section 3, says of them.
+
+#include <magpie/resume_on.h>
+
+#include <memory>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <magpie/as_result.h>
+#include <magpie/cancellation.h>
+#include <magpie/event.h>
+#include <magpie/gather.h>
+#include <magpie/race.h>
+#include <magpie/spawn.h>
+#include <magpie/task_group.h>
+#include <magpie/task_local.h>
+#include <magpie/timeout.h>
+
+#include <support/machine.h>
+
+namespace magpie {
+namespace {
+
+using namespace test;
+
+class ResumeOn : public OnMachine {
+ protected:
+  WorkStealingExecutor other{{.threads = 1, .name = "other"}};
+};
+INSTANTIATE_TEST_SUITE_P(Threads, ResumeOn, kThreads, threads_name);
+
+Task<Executor*> where() {
+  Executor& here = co_await this_task::executor();
+  co_return &here;
+}
+Task<int> hop(Executor& to, int value = 1) {
+  co_await resume_on(to);
+  co_return value;
+}
+
+TEST_P(ResumeOn, MovesTheCoroutineAndItsPlainAwaiters) {
+  machine.run([&]() -> Task<> {
+    co_await hop(other);
+    Executor* here = co_await where();
+    EXPECT_EQ(here, &other);
+    co_await resume_on(executor);
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    co_await resume_on(executor);  // where it is already
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+  });
+}
+
+TEST_P(ResumeOn, CombinatorsParentResumesWhereItAwaited) {
+  machine.run([&]() -> Task<> {
+    Executor* here = nullptr;
+    co_await gather(hop(other), hop(other));
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    co_await race(hop(other), never());
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    co_await any(hop(other));
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    co_await timeout(hop(other), 1s);
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    co_await timeout(resume_on(other), 1s);
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    auto limited = [&](TimeoutScope&) -> Task<int> { return hop(other); };
+    co_await timeout_scope(1s, limited);
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    co_await with_token(CancellationToken(), hop(other));
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    co_await uncancellable(hop(other));
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    co_await shield(hop(other));
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    auto group = [&](TaskGroup& g) -> Task<> {
+      g.spawn(hop(other));
+      co_await hop(other);
+    };
+    co_await task_group(group);
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    TaskLocal<int> local{1};
+    co_await local.with(2, hop(other));
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    // Failures and cancellations come home as well.
+    auto hop_and_fail = [&]() -> Task<> {
+      co_await resume_on(other);
+      throw std::runtime_error("there");
+    };
+    Result<void> r = co_await try_timeout(hop_and_fail(), 1s);
+    EXPECT_EQ(what_of(r.error()), "there");
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+  });
+}
+
+TEST_P(ResumeOn, OnRunsElsewhereAndComesBack) {
+  machine.run([&]() -> Task<> {
+    Executor* there = co_await on(other, where());
+    EXPECT_EQ(there, &other);
+    Executor* here = co_await where();
+    EXPECT_EQ(here, &executor);
+    auto failing = [&]() -> Task<int> {
+      Executor* inside = co_await where();
+      EXPECT_EQ(inside, &other);
+      throw std::runtime_error("there");
+      co_return 0;
+    };
+    Result<int> r = co_await as_result(on(other, failing()));
+    EXPECT_EQ(what_of(r.error()), "there");
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+    Result<int> third = co_await as_result(on(other, on(executor, hop(other, 5))));
+    EXPECT_EQ(third.value(), 5);
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+  });
+}
+
+TEST_P(ResumeOn, CancelledThereItComesBackToo) {
+  machine.run([&]() -> Task<> {
+    Event arrived;
+    auto body = [&]() -> Task<> {
+      auto linger = [&]() -> Task<int> {
+        arrived.set();
+        co_return co_await never();
+      };
+      Result<int> r = co_await as_result(on(other, linger()));
+      EXPECT_TRUE(r.is_cancelled());
+      Executor* here = co_await where();
+      EXPECT_EQ(here, &executor);
+    };
+    JoinHandle<void> handle = executor.spawn(body());
+    co_await arrived.wait();
+    handle.cancel();
+    Result<void> done = co_await as_result(handle);
+    EXPECT_TRUE(done.has_value());
+  });
+}
+
+TEST_P(ResumeOn, InACancelledScopeOneStaysWhereOneIs) {
+  machine.run([&]() -> Task<> {
+    auto block = [&](CancelScope& scope) -> Task<> {
+      scope.cancel();
+      Result<void> r = co_await as_result(resume_on(other));
+      EXPECT_TRUE(r.is_cancelled());
+      Executor* here = co_await where();
+      EXPECT_EQ(here, &executor);
+    };
+    co_await cancel_scope(block);
+  });
+}
+
+TEST_P(ResumeOn, ExecutorThatHasShutDownRefusesAndOneStays) {
+  other.shutdown(0s);
+  machine.run([&]() -> Task<> {
+    Result<void> r = co_await as_result(resume_on(other));
+    EXPECT_TRUE(is<ExecutorShutdownError>(r.error()));
+    Executor* here = co_await where();
+    EXPECT_EQ(here, &executor);
+    bool ran = false;
+    Result<int> s = co_await as_result(on(other, started(ran)));
+    EXPECT_TRUE(is<ExecutorShutdownError>(s.error()));
+    EXPECT_FALSE(ran);
+    here = co_await where();
+    EXPECT_EQ(here, &executor);
+  });
+}
+
+TEST_P(ResumeOn, VirtualTimeDoesNotMoveWhileAStrandComesHome) {
+  machine.run([&]() -> Task<> {
+    JoinHandle<void> later = executor.spawn(nothing_after(1h));
+    for (int i = 0; i < 20; ++i) {
+      co_await gather(hop(other), hop(other));
+      co_await timeout(hop(other), 30min);
+      JoinHandle<int> task = executor.spawn(hop(other));
+      co_await task;
+      co_await hop(other);
+      co_await resume_on(executor);
+      co_await on(other, give(1));
+    }
+    EXPECT_EQ(machine.elapsed(), 0ms);
+    later.cancel();
+  });
+}
+
+TEST_P(ResumeOn, ExecutorIsLetGoOnceItsVisitorsHaveLeft) {
+  machine.run([&]() -> Task<> {
+    for (int i = 0; i < 10; ++i) {
+      auto guest = std::make_unique<WorkStealingExecutor>(ExecutorOptions{.threads = 1});
+      co_await hop(*guest);
+      co_await resume_on(executor);
+      co_await gather(hop(*guest), hop(*guest));
+      co_await timeout(hop(*guest), 1s);
+      JoinHandle<int> task = executor.spawn(hop(*guest));
+      co_await task;
+      auto group = [&](TaskGroup& g) -> Task<> {
+        g.spawn(hop(*guest));
+        co_await hop(*guest);
+      };
+      co_await task_group(group);
+      std::thread([&] { guest.reset(); }).join();
+    }
+  });
+}
+
+TEST(ResumeOnAcrossThreads, TaskThatEndsElsewhereMayEndItsExecutor) {
+  for (int round = 0; round < 100; ++round) {
+    WorkStealingExecutor guest({.threads = 1});
+    JoinHandle<int> handle;
+    {
+      WorkStealingExecutor own({.threads = 1});
+      auto body = [&]() -> Task<int> {
+        co_await resume_on(guest);
+        co_await resume_on(own);
+        co_return co_await hop(guest, round);
+      };
+      handle = own.spawn(body());
+      if (round % 2 == 0) handle.wait();
+    }
+    EXPECT_TRUE(handle.done());
+  }
+}
+
+}  // namespace
+}  // namespace magpie
