@@ -52,8 +52,12 @@
 // when
 //   the thread makes a read-modify-write or a fence, when it ends, when a heavy fence reaches the
 //   thread, or at any moment in which somebody else could tell the difference.
+//   Options::store_buffers = false does without: protocols whose every step holds a lock gain
+//   nothing from the buffers, and explode with them.
 // - A thread in a loop must call pause-and-yield through the environment (Backoff does): it then
 //   waits until memory has changed. Nobody able to go on is a deadlock and fails the execution.
+//   A loop that takes a lock each time changes memory itself: after a few rounds of such loops,
+//   threads that are in none go first, and then the one that has waited longest.
 // - A timed wait may end by its deadline at any point; time stands still otherwise.
 // - Orders weaker than TSO's do not show here. For them there is relacy_env.h.
 // - Mutants: SimEnv<Mutant::x> answers true to Env::mutant(Mutant::x). A mutant's test demands that
@@ -85,6 +89,7 @@ struct Options {
   unsigned pct_depth = 3;                 // pct: one less is the number of priority changes
   unsigned pct_length = 100;              // pct: changes come within so many steps
   unsigned longest = 5'000;               // steps in one execution; more is a livelock
+  bool store_buffers = true;
 };
 
 struct Report {
@@ -206,6 +211,7 @@ class Sim {
   }
 
   void store(Cell& cell, std::uint64_t value, bool buffered) {
+    buffered = buffered && options_.store_buffers;
     if (!buffered) step();
     inspect(cell);
     if (on_main()) {
@@ -255,6 +261,10 @@ class Sim {
 
   void yield() {
     Thread& thread = self();
+    thread.steps_since_yield = 0;
+    thread.yielded_at = steps_;
+    // Stores do not stay under way for ever.
+    if (++rounds_of_loops_ > kMostRounds) flush(thread);
     thread.state = State::yielded;
     leave_current(true);
   }
@@ -323,11 +333,16 @@ class Sim {
     // again once memory has changed since then.
     std::uint64_t looked_at = 0;
     bool looked = false;
+    unsigned steps_since_yield = 0;
+    unsigned yielded_at = 0;
     std::uint64_t priority = 0;
   };
 
   static constexpr int kMain = -1;
   static constexpr std::uint32_t kAlive = 0x5eed5eed;
+  // A thread that has made so many steps since its last yield is in no loop.
+  static constexpr unsigned kStepsOfLoop = 6;
+  static constexpr unsigned kMostRounds = 1;
 
   static inline Sim* running = nullptr;
 
@@ -417,6 +432,7 @@ class Sim {
     if (++steps_ > options_.longest) fail("too many steps: a livelock, or too long a model");
     leave_current(true);
     Thread& thread = self();
+    if (++thread.steps_since_yield > kStepsOfLoop) rounds_of_loops_ = 0;
     if (!thread.looked) {
       thread.looked = true;
       thread.looked_at = memory_version_;
@@ -463,12 +479,18 @@ class Sim {
     }
     std::array<int, 2 * kMostThreads> options;
     unsigned found = 0;
+    bool loops_wait = rounds_of_loops_ > kMostRounds;
     for (;;) {
       // The present one first: the default is to go on.
       if (keeps) options[found++] = current_;
       for (std::size_t i = 0; i < count_; ++i) {
         if (static_cast<int>(i) == current_ && (keeps || self().state == State::ready)) continue;
+        if (loops_wait && threads_[i].state == State::yielded) continue;
         if (can_run(threads_[i])) options[found++] = static_cast<int>(i);
+      }
+      if (found == 0 && loops_wait) {
+        loops_wait = false;
+        if (const int longest = longest_in_loop(); longest != kMain) options[found++] = longest;
       }
       for (std::size_t i = 0; i < count_; ++i) {
         if (threads_[i].state == State::asleep && threads_[i].deadline) {
@@ -487,6 +509,18 @@ class Sim {
       thread.state = State::ready;
     }
     return chosen;
+  }
+
+  int longest_in_loop() const {
+    int longest = kMain;
+    for (std::size_t i = 0; i < count_; ++i) {
+      if (threads_[i].state != State::yielded || !can_run(threads_[i])) continue;
+      if (longest == kMain ||
+          threads_[i].yielded_at < threads_[static_cast<std::size_t>(longest)].yielded_at) {
+        longest = static_cast<int>(i);
+      }
+    }
+    return longest;
   }
 
   int nobody_can_run() {
@@ -570,12 +604,13 @@ class Sim {
     current_ = kMain;
     failed_ = false;
     asymmetric_ = true;
-    steps_ = preemptions_ = 0;
+    steps_ = preemptions_ = rounds_of_loops_ = 0;
     next_cell_ = 0;
     memory_version_ = now_ = 1;
     for (Thread& thread : threads_) {
       thread.buffer.clear();
       thread.looked = false;
+      thread.steps_since_yield = kStepsOfLoop;
       thread.state = State::ended;
     }
     try {
@@ -612,6 +647,7 @@ class Sim {
   std::string trace_;
   unsigned steps_ = 0;
   unsigned preemptions_ = 0;
+  unsigned rounds_of_loops_ = 0;
   unsigned next_cell_ = 0;
   std::uint64_t memory_version_ = 1;
   std::uint64_t now_ = 1;

@@ -62,7 +62,7 @@ enum class Mutant : std::uint8_t {
   injection_no_lock,           // push() without the lock
   waiter_plain_decide,         // a waiter's state is decided by a load and a store
   scope_early_check,           // park() asks whether the scope is cancelled before it takes the lock
-  scope_no_link,               // park() does not link the scope
+  scope_no_link,               // a scope that links itself stays out of its parent's list
   scope_relaxed_link,          // that a scope is linked is read with a relaxed load
   scope_late_count,            // a cancellation counts itself in after its traversal
   scope_uncounted_task,        // a traversal does not count itself in at the tasks that it enters

@@ -141,7 +141,7 @@ class BasicScope {
   /// Parks `waiter`: from here on a cancellation may claim it. False if the scope is cancelled: the waiter was not parked.
   /// The caller holds the lock of the primitive that the waiter queues on (it nests outside the scope's).
   bool park(Waiter& waiter) noexcept {
-    if constexpr (!Env::mutant(Mutant::scope_no_link)) link();
+    link();
     if constexpr (Env::mutant(Mutant::scope_early_check)) {
       if (cancelled()) return false;
     }
@@ -334,7 +334,7 @@ class BasicScope {
     std::lock_guard guard(parent_->lock_);
     if (linked_.load(std::memory_order_relaxed) != 0) return;
     init_lists();
-    parent_->append_child(*this);
+    if constexpr (!Env::mutant(Mutant::scope_no_link)) parent_->append_child(*this);
     linked_.store(1, std::memory_order_release);  // pairs with the acquire loads in link() and cancel()
   }
 

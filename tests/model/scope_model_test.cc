@@ -1,0 +1,618 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <magpie/detail/scope.h>
+#include <magpie/detail/spin_lock.h>
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <deque>
+#include <mutex>
+
+#include "sim.h"
+#include "strand.h"
+
+// Cancellation scopes: whoever parks in a cancelled scope is claimed or refused, whoever leaves a scope may destroy it at once, and
+// a task counts no cancelled scope once all are left. A strand that nobody claims waits for ever, which the checker reports.
+
+namespace magpie::model {
+namespace {
+
+using detail::BasicCancelEffects;
+using detail::BasicScope;
+using detail::BasicTaskCore;
+using detail::ReasonRef;
+using detail::ScopeKind;
+using detail::ScopeToken;
+using detail::SpinLock;
+using detail::WaitPhase;
+
+constexpr auto relaxed = std::memory_order_relaxed;
+
+void expect_clean(const Report& report) {
+  EXPECT_TRUE(report.passed() && report.exhausted) << report;
+  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
+}
+
+void hunt(const Report& report) {
+  EXPECT_TRUE(report.failed) << report;
+  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions), report.message.c_str());
+}
+
+// Every step holds a lock: exhaustive without store buffers, and random schedules with them.
+Options locked(unsigned preemptions) { return {.preemptions = preemptions, .store_buffers = false}; }
+
+template <class Run>
+void expect_clean_in_random_schedules(Run run, std::uint64_t executions = 20'000) {
+  for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
+    const Report report =
+        run({.strategy = strategy, .executions = executions, .pct_depth = 4, .pct_length = 150});
+    EXPECT_TRUE(report.passed()) << report;
+  }
+}
+
+// A task that outlives the model, with its root.
+template <class Env>
+struct Task {
+  Task() { root.enter_root(nullptr, &core); }
+  std::uint32_t counted() { return core.cancels.load(relaxed); }
+
+  BasicTaskCore<Env> core;
+  BasicScope<Env> root;
+};
+
+// Scopes one below the other, each in a frame of its own.
+template <class Env>
+class Nest {
+ public:
+  Nest(BasicScope<Env>& top, BasicTaskCore<Env>& task) : top_(top), task_(task) {}
+
+  BasicScope<Env>& innermost() { return entered_ == 0 ? top_ : *frames_[entered_ - 1]; }
+  void enter(ScopeKind kind = ScopeKind::plain) {
+    BasicScope<Env>& parent = innermost();
+    frames_[entered_++].make().enter(&parent, &task_, kind);
+    if (deepest_ < entered_) deepest_ = entered_;
+  }
+  void enter(std::size_t levels) {
+    for (std::size_t i = 0; i < levels; ++i) enter();
+  }
+  BasicCancelEffects<Env> leave() {
+    const BasicCancelEffects<Env> effects = frames_[--entered_]->exit();
+    frames_[entered_].destroy();
+    return effects;
+  }
+  void leave(std::size_t levels) {
+    for (std::size_t i = 0; i < levels; ++i) leave();
+  }
+  void check() const {
+    for (std::size_t i = 0; i < deepest_; ++i) {
+      Sim::current().check(frames_[i].gone_and_untouched(), "a scope was touched after it had been left");
+    }
+  }
+
+ private:
+  BasicScope<Env>& top_;
+  BasicTaskCore<Env>& task_;
+  std::size_t entered_ = 0;
+  std::size_t deepest_ = 0;
+  std::array<Frame<BasicScope<Env>>, 3> frames_;
+};
+
+enum class Outcome { refused, completed, cancelled };
+
+// A coroutine that waits once, for something that complete() brings. Its waiter lies in a frame of its own, gone when the wait has
+// ended.
+template <class Env>
+class Waiting {
+ public:
+  // True: parked.
+  bool park(BasicScope<Env>& scope) {
+    std::lock_guard hold(lock_);
+    StrandWaiter<Env>& waiter = frame_.make(strand_);
+    scope_ = &scope;
+    waiter.state.set(WaitPhase::waiting);
+    queued_ = scope.park(waiter);
+    if (!queued_) frame_.destroy();
+    return queued_;
+  }
+  Outcome await(BasicScope<Env>& scope) { return park(scope) ? resumed() : Outcome::refused; }
+  Outcome resumed() {
+    strand_.resumed();
+    const bool completed = frame_->state.phase() == WaitPhase::done;
+    if (completed) {
+      scope_->unpark(*frame_);
+    } else {
+      std::lock_guard hold(lock_);
+      queued_ = false;
+    }
+    frame_.destroy();
+    return completed ? Outcome::completed : Outcome::cancelled;
+  }
+  void complete() {
+    {
+      std::lock_guard hold(lock_);
+      if (!queued_ || !frame_->state.try_complete()) return;
+      queued_ = false;
+    }
+    strand_.schedule();
+  }
+
+ private:
+  // The primitive.
+  SpinLock<Env> lock_;
+  bool queued_ = false;
+
+  Strand<Env> strand_;
+  Frame<StrandWaiter<Env>> frame_;
+  BasicScope<Env>* scope_ = nullptr;
+};
+
+// ---- one strand, one cancellation ----
+
+// Scopes `depth` deep, the one at `level` is cancelled (0: the task's root) while the strand parks in the innermost.
+template <Mutant kMutant>
+Report park_against_cancel(Options options, std::size_t depth, std::size_t level) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Nest<Env> nest(task.root, task.core);
+    Waiting<Env> waiting;
+    Flag<Env> cancelled;
+    nest.enter(level);
+    BasicScope<Env>& target = nest.innermost();
+    sim.spawn([&] {
+      nest.enter(depth - level);
+      waiting.await(nest.innermost());
+      sim.check(nest.innermost().cancelled(), "a strand goes on in a scope that seems not cancelled");
+      sim.check(nest.innermost().reason() == ReasonRef::of_kind(CancelKind::timeout), "a wrong reason");
+      nest.leave(depth - level);
+      cancelled.wait();  // who cancels keeps the scope alive
+      nest.leave(level);
+    });
+    sim.spawn([&] {
+      sim.check(cancel_now(target, CancelKind::timeout), "the only cancellation was refused");
+      cancelled.raise();
+    });
+    sim.run();
+    sim.check(task.counted() == (level == 0 ? 1U : 0U), "a cancellation is counted for ever");
+    nest.check();
+  });
+}
+
+TEST(ScopeModel, NoStrandStaysParkedInACancelledScope) {
+  for (std::size_t depth = 1; depth <= 3; ++depth) {
+    for (std::size_t level = 0; level <= depth; ++level) {
+      expect_clean(park_against_cancel<Mutant::none>(locked(bound(3)), depth, level));
+      expect_clean(park_against_cancel<Mutant::none>({.preemptions = 2}, depth, level));
+    }
+  }
+}
+
+TEST(ScopeModelMutant, WhoAsksBeforeTheLockParksForEver) {
+  hunt(park_against_cancel<Mutant::scope_early_check>(locked(2), 1, 1));
+}
+
+TEST(ScopeModelMutant, WhoIsNotLinkedIsNotFound) {
+  hunt(park_against_cancel<Mutant::scope_no_link>(locked(2), 1, 0));
+}
+
+TEST(ScopeModelMutant, ACountThatRisesAfterTheTraversalIsLate) {
+  hunt(park_against_cancel<Mutant::scope_late_count>(locked(2), 1, 1));
+  hunt(park_against_cancel<Mutant::scope_late_count>(locked(2), 2, 0));
+}
+
+// ---- scopes that are left while a traversal is below them ----
+
+// The wait may be completed, so that the strand leaves its scopes while the cancellation is there.
+template <Mutant kMutant>
+Report leave_against_cancel(Options options, std::size_t depth) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Nest<Env> nest(task.root, task.core);
+    Waiting<Env> waiting;
+    nest.enter(depth);
+    sim.check(waiting.park(nest.innermost()), "nobody has cancelled anything");
+    sim.spawn([&] {
+      waiting.resumed();
+      nest.leave(depth);
+    });
+    sim.spawn([&] { waiting.complete(); });
+    sim.spawn([&] { cancel_now(task.root); });
+    sim.run();
+    nest.check();
+    sim.check(task.counted() == 1, "a cancellation is counted for ever");
+  });
+}
+
+TEST(ScopeModel, AScopeThatIsLeftIsNotTouchedAgain) {
+  for (std::size_t depth = 1; depth <= 3; ++depth) {
+    expect_clean(leave_against_cancel<Mutant::none>(locked(2), depth));
+    expect_clean_in_random_schedules(
+        [=](Options options) { return leave_against_cancel<Mutant::none>(options, depth); }, 10'000);
+  }
+}
+
+TEST(ScopeModelMutant, WhoLeavesWithoutLookingForPinsIsTouchedAgain) {
+  hunt(leave_against_cancel<Mutant::scope_unpinned_exit>(locked(2), 1));
+  hunt(leave_against_cancel<Mutant::scope_unpinned_exit>(locked(2), 2));
+}
+
+// ---- siblings ----
+
+// Two strands below one scope that either of them links; the first may be completed. The last of them leaves the scope.
+template <Mutant kMutant>
+Report siblings(Options options, bool complete_first) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Nest<Env> middle(task.root, task.core);
+    middle.enter();
+    std::deque<Nest<Env>> nests;
+    std::array<Waiting<Env>, 2> waitings;
+    typename Env::template Atomic<int> left(2);
+    for (std::size_t i = 0; i < 2; ++i) nests.emplace_back(middle.innermost(), task.core).enter(1);
+    if (complete_first) sim.check(waitings[0].park(nests[0].innermost()), "nobody has cancelled anything");
+    for (std::size_t i = 0; i < 2; ++i) {
+      sim.spawn([&, i] {
+        if (complete_first && i == 0) {
+          waitings[i].resumed();
+        } else {
+          waitings[i].await(nests[i].innermost());
+        }
+        nests[i].leave();
+        if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) middle.leave();
+      });
+    }
+    if (complete_first) sim.spawn([&] { waitings[0].complete(); });
+    sim.spawn([&] { cancel_now(task.root); });
+    sim.run();
+    middle.check();
+    for (const Nest<Env>& nest : nests) nest.check();
+    sim.check(task.counted() == 1, "a cancellation is counted for ever");
+  });
+}
+
+TEST(ScopeModel, SiblingsThatLinkAtTheSameTimeAreBothFound) {
+  expect_clean(siblings<Mutant::none>(locked(1), false));
+  expect_clean_in_random_schedules([](Options options) { return siblings<Mutant::none>(options, false); });
+}
+
+TEST(ScopeModel, ASiblingMayLeaveWhileTheTraversalGoesFromOneToTheOther) {
+  expect_clean(siblings<Mutant::none>(locked(1), true));
+  expect_clean_in_random_schedules([](Options options) { return siblings<Mutant::none>(options, true); }, 40'000);
+}
+
+// ---- two cancellations ----
+
+// Of an outer and of an inner scope at once. Either may claim the strand; it leaves both when they have ended.
+template <Mutant kMutant>
+Report two_cancels(Options options) {
+  return explore(options, [](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Nest<Env> nest(task.root, task.core);
+    Waiting<Env> waiting;
+    std::array<Flag<Env>, 2> cancelled;
+    nest.enter();
+    BasicScope<Env>& outer = nest.innermost();
+    nest.enter();
+    BasicScope<Env>& inner = nest.innermost();
+    sim.spawn([&] {
+      nest.enter();
+      waiting.await(nest.innermost());
+      nest.leave();
+      cancelled[1].wait();
+      sim.check(inner.own_reason() == ReasonRef::of_kind(CancelKind::timeout), "a wrong reason");
+      nest.leave();
+      cancelled[0].wait();
+      sim.check(outer.reason() == ReasonRef::of_kind(CancelKind::requested), "a wrong reason");
+      nest.leave();
+    });
+    sim.spawn([&] {
+      sim.check(cancel_now(outer), "the only cancellation was refused");
+      cancelled[0].raise();
+    });
+    sim.spawn([&] {
+      sim.check(cancel_now(inner, CancelKind::timeout), "the only cancellation was refused");
+      cancelled[1].raise();
+    });
+    sim.run();
+    sim.check(task.counted() == 0, "a cancellation is counted for ever");
+    nest.check();
+  });
+}
+
+TEST(ScopeModel, TwoCancellationsOfDifferentLevelsMeet) {
+  expect_clean(two_cancels<Mutant::none>(locked(2)));
+  expect_clean_in_random_schedules(two_cancels<Mutant::none>);
+}
+
+TEST(ScopeModel, OfTwoCancellationsOfOneScopeOneCounts) {
+  expect_clean(explore(locked(2), [](Sim& sim) {
+    using Env = SimEnv<>;
+    Task<Env> task;
+    Waiting<Env> waiting;
+    unsigned requests = 0;
+    sim.spawn([&] { waiting.await(task.root); });
+    for (int i = 0; i < 2; ++i) {
+      sim.spawn([&] { requests += cancel_now(task.root); });
+    }
+    sim.run();
+    sim.check(requests == 1 && task.counted() == 1, "not one cancellation was the first");
+  }));
+}
+
+// A closed scope takes no cancellation: the task has its outcome.
+TEST(ScopeModel, ACancellationComesBeforeTheEndOfATaskOrIsRefused) {
+  expect_clean(explore(locked(bound(4)), [](Sim& sim) {
+    using Env = SimEnv<>;
+    Task<Env> task;
+    bool requested = false;
+    bool seen = false;
+    sim.spawn([&] {
+      task.root.close();
+      seen = task.root.cancelled_itself();
+      task.root.exit();
+    });
+    sim.spawn([&] { requested = cancel_now(task.root); });
+    sim.run();
+    sim.check(requested == seen, "a cancellation was accepted by a task that had its outcome");
+    sim.check(task.counted() == 0, "a cancellation is counted for ever");
+  }));
+}
+
+// ---- groups ----
+
+// A task in a group: a record that ends with the task.
+template <class Env>
+struct Member {
+  explicit Member(BasicScope<Env>& group) : root(group, core) {}
+
+  struct Root {
+    Root(BasicScope<Env>& group, BasicTaskCore<Env>& core) { born_cancelled = !scope.enter_root(&group, &core); }
+    BasicScope<Env> scope;
+    bool born_cancelled;
+  };
+  BasicTaskCore<Env> core;
+  Root root;
+};
+
+// A task is spawned in a group while that is cancelled, and parks in a scope of its own. With `by_handle`, the task is cancelled
+// directly, too. With `spawns`, it has a group with a task itself.
+template <Mutant kMutant>
+Report group(Options options, bool by_handle, bool spawns) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Frame<BasicScope<Env>> group_frame;
+    BasicScope<Env>& group = group_frame.make();
+    group.enter(&task.root, &task.core);
+    std::array<Frame<Member<Env>>, 2> members;
+    std::array<Waiting<Env>, 2> waitings;
+    Flag<Env> group_cancelled;
+    Flag<Env> spawned;
+    Flag<Env> handle_gone;
+
+    const auto live = [&](std::size_t i, BasicScope<Env>& parent, auto below) {
+      members[i].make(parent);
+      Member<Env>& member = *members[i];
+      if (by_handle) spawned.raise();
+      Nest<Env> nest(member.root.scope, member.core);
+      nest.enter();
+      below(nest.innermost());
+      waitings[i].await(nest.innermost());
+      sim.check(nest.innermost().cancelled(), "a strand goes on in a scope that seems not cancelled");
+      nest.leave();
+      member.root.scope.close();
+      member.root.scope.exit();
+      if (by_handle) handle_gone.wait();  // a handle keeps the record, not the scope
+      sim.check(group.cancelled() || by_handle, "a task was cancelled without its group");
+      members[i].destroy();
+    };
+    sim.spawn([&] {
+      live(0, group, [&](BasicScope<Env>& own_group) {
+        if (spawns) live(1, own_group, [](BasicScope<Env>&) {});
+      });
+      group_cancelled.wait();
+      group.exit();
+    });
+    sim.spawn([&] {
+      cancel_now(group, CancelKind::group_cancelled);
+      group_cancelled.raise();
+    });
+    if (by_handle) {
+      sim.spawn([&] {
+        spawned.wait();
+        cancel_now(members[0]->root.scope);
+        handle_gone.raise();
+      });
+    }
+    sim.run();
+    sim.check(task.counted() == 0, "a cancellation is counted for ever");
+    sim.check(members[0].gone_and_untouched(), "a record was touched after its end");
+    sim.check(!spawns || members[1].gone_and_untouched(), "a record was touched after its end");
+  });
+}
+
+TEST(ScopeModel, ATaskThatIsSpawnedInACancelledGroupIsCancelled) {
+  expect_clean(group<Mutant::none>(locked(bound(3)), false, false));
+  expect_clean(group<Mutant::none>({.preemptions = 2}, false, false));
+}
+
+TEST(ScopeModel, ACancelledGroupReachesTheGroupsOfItsTasks) {
+  expect_clean(group<Mutant::none>(locked(2), false, true));
+}
+
+TEST(ScopeModel, ATaskMayBeCancelledByItselfAndWithItsGroup) {
+  expect_clean(group<Mutant::none>(locked(1), true, false));
+  expect_clean_in_random_schedules([](Options options) { return group<Mutant::none>(options, true, false); });
+}
+
+TEST(ScopeModelMutant, ATaskThatIsNotCountedParksForEver) {
+  hunt(group<Mutant::scope_uncounted_task>(locked(2), false, false));
+}
+
+// Two tasks of a group end, the one by itself, while a cancellation goes through the group.
+template <Mutant kMutant>
+Report leave_a_group(Options options) {
+  return explore(options, [](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Frame<BasicScope<Env>> group_frame;
+    BasicScope<Env>& group = group_frame.make();
+    group.enter(&task.root, &task.core);
+    std::array<Frame<Member<Env>>, 2> members;
+    for (Frame<Member<Env>>& member : members) member.make(group);
+    std::array<Waiting<Env>, 2> waitings;
+    for (std::size_t i = 0; i < 2; ++i) {
+      sim.spawn([&, i] {
+        if (i == 0) waitings[i].await(members[i]->root.scope);
+        members[i]->root.scope.close();
+        members[i]->root.scope.exit();
+        members[i].destroy();
+      });
+    }
+    sim.spawn([&] { cancel_now(group); });
+    sim.run();
+    group.exit();
+    sim.check(task.counted() == 0, "a cancellation is counted for ever");
+    for (const Frame<Member<Env>>& member : members) {
+      sim.check(member.gone_and_untouched(), "a record was touched after its end");
+    }
+  });
+}
+
+TEST(ScopeModel, TasksLeaveAGroupThatIsBeingCancelled) {
+  expect_clean(leave_a_group<Mutant::none>(locked(2)));
+}
+
+TEST(ScopeModelMutant, ATaskThatLeavesWithoutLookingForPinsIsTouchedAgain) {
+  hunt(leave_a_group<Mutant::scope_unpinned_exit>(locked(2)));
+}
+
+// ---- masks ----
+
+// One strand below a mask, one beside it. The outer cancellation claims only the second; the first ends when the mask itself is
+// cancelled, or by completion.
+template <Mutant kMutant>
+Report mask(Options options, bool cancel_the_mask) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Nest<Env> masked(task.root, task.core);
+    Nest<Env> beside(task.root, task.core);
+    std::array<Waiting<Env>, 2> waitings;
+    Flag<Env> mask_cancelled;
+    bool told = false;
+    masked.enter(ScopeKind::masked);
+    BasicScope<Env>& the_mask = masked.innermost();
+    if (!cancel_the_mask) {
+      masked.enter();
+      sim.check(waitings[0].park(masked.innermost()), "nobody has cancelled anything");
+    }
+    sim.spawn([&] {
+      if (cancel_the_mask) masked.enter();
+      const Outcome outcome = cancel_the_mask ? waitings[0].await(masked.innermost()) : waitings[0].resumed();
+      sim.check(cancel_the_mask ? told && outcome != Outcome::completed : outcome == Outcome::completed,
+                "a cancellation went through a mask");
+      sim.check(masked.innermost().cancelled() == cancel_the_mask, "a cancellation is seen through a mask");
+      masked.leave();
+      if (cancel_the_mask) mask_cancelled.wait();
+      masked.leave();
+    });
+    sim.spawn([&] {
+      beside.enter();
+      sim.check(waitings[1].await(beside.innermost()) != Outcome::completed, "nobody completes it");
+      beside.leave();
+    });
+    sim.spawn([&] {
+      cancel_now(task.root);
+      if (!cancel_the_mask) {
+        waitings[0].complete();
+        return;
+      }
+      told = true;
+      cancel_now(the_mask);
+      mask_cancelled.raise();
+    });
+    sim.run();
+    masked.check();
+    beside.check();
+    sim.check(task.counted() == 1, "a cancellation is counted for ever");
+  });
+}
+
+TEST(ScopeModel, ACancellationStopsAtAMask) {
+  for (const bool cancel_the_mask : {false, true}) {
+    expect_clean(mask<Mutant::none>(locked(1), cancel_the_mask));
+    expect_clean_in_random_schedules([=](Options options) { return mask<Mutant::none>(options, cancel_the_mask); });
+  }
+}
+
+// ---- tokens ----
+
+struct Token : ScopeToken {
+  int cancelled = 0;
+};
+
+// Strands make a token each in a scope `depth` deep and leave their scopes, so that the tokens go to the scopes above one after the
+// other; the task is cancelled meanwhile. With `kind` masked, tokens come out from behind a mask.
+template <Mutant kMutant>
+Report tokens(Options options, std::size_t strands, std::size_t depth, ScopeKind kind = ScopeKind::plain) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    std::array<Token, 2> the_tokens;
+    std::deque<Nest<Env>> nests;
+    const auto cancel_tokens = [&](const BasicCancelEffects<Env>& effects) {
+      for (ScopeToken* t = effects.tokens; t != nullptr; t = t->next_token) ++static_cast<Token*>(t)->cancelled;
+    };
+    for (std::size_t i = 0; i < strands; ++i) {
+      Nest<Env>& nest = nests.emplace_back(task.root, task.core);
+      Token& token = the_tokens[i];
+      sim.spawn([&] {
+        for (std::size_t n = 0; n < depth; ++n) nest.enter(kind);
+        nest.innermost().own_token(
+            [&](bool cancelled) -> ScopeToken* {
+              if (!cancelled) return &token;
+              ++token.cancelled;
+              return nullptr;
+            },
+            [](ScopeToken*) {});
+        for (std::size_t n = 0; n < depth; ++n) cancel_tokens(nest.leave());
+      });
+    }
+    sim.spawn([&] {
+      BasicCancelEffects<Env> effects;
+      task.root.cancel(ReasonRef::of_kind(CancelKind::requested), effects);
+      cancel_tokens(effects);
+    });
+    sim.run();
+    for (const Nest<Env>& nest : nests) nest.check();
+    for (std::size_t i = 0; i < strands; ++i) {
+      sim.check(the_tokens[i].cancelled == 1, "a token is not cancelled once with its task");
+    }
+  });
+}
+
+TEST(ScopeModel, ATokenIsCancelledOnceWhereverItIs) {
+  for (std::size_t depth = 1; depth <= 2; ++depth) {
+    for (const ScopeKind kind : {ScopeKind::plain, ScopeKind::masked}) {
+      expect_clean(tokens<Mutant::none>(locked(bound(3)), 1, depth, kind));
+      expect_clean(tokens<Mutant::none>({.preemptions = 2}, 1, depth, kind));
+      expect_clean_in_random_schedules([=](Options options) { return tokens<Mutant::none>(options, 2, depth, kind); },
+                                       10'000);
+    }
+  }
+  expect_clean(tokens<Mutant::none>(locked(2), 2, 1));
+}
+
+TEST(ScopeModelMutant, ATokenThatGoesToACancelledScopeIsForgotten) {
+  hunt(tokens<Mutant::scope_unasked_tokens>(locked(2), 2, 1));
+  hunt(tokens<Mutant::scope_unasked_tokens>(locked(2), 1, 1, ScopeKind::masked));
+}
+
+}  // namespace
+}  // namespace magpie::model

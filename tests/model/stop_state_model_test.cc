@@ -1,0 +1,181 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <magpie/detail/cancel_state.h>
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "sim.h"
+#include "strand.h"
+
+// Callbacks of a cancellation: added, taken back while they run, by others and by callbacks, and gone right afterwards.
+
+namespace magpie::model {
+namespace {
+
+using detail::BasicCallbackNode;
+using detail::BasicStopState;
+using detail::ReasonRef;
+
+void expect_clean(const Report& report) {
+  EXPECT_TRUE(report.passed() && report.exhausted) << report;
+  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
+}
+
+void hunt(const Report& report) {
+  EXPECT_TRUE(report.failed) << report;
+  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions), report.message.c_str());
+}
+
+enum class Act {
+  run,              // for a while
+  take_back_itself, // and is gone before it returns
+  take_back_other,  // which is gone before it returns
+};
+
+template <class Env>
+struct Callback;
+
+// What outlives the callbacks. Callback 1 is added after callback 0, hence runs before it.
+template <class Env>
+struct Stage {
+  BasicStopState<Env> state;
+  std::array<Frame<Callback<Env>>, 2> frames;
+  std::array<int, 2> runs{};
+  std::uintptr_t runner = 0;
+  bool cancelled = false;
+
+  void prepare(std::size_t index, Act act) { frames[index].make(*this, index, act); }
+  bool add(std::size_t index) { return state.add(*frames[index]); }
+
+  void cancel(std::uintptr_t self) {
+    if (!state.begin(ReasonRef::of_kind(CancelKind::requested))) return;
+    Sim::current().check(!cancelled, "two cancellations were the first");
+    cancelled = true;
+    runner = self;
+    state.run_callbacks(self);
+  }
+
+  void take_back(std::size_t index, std::uintptr_t self, bool from_within = false) {
+    const bool never_ran = state.remove(*frames[index], self);
+    Sim::current().check(never_ran == (runs[index] == 0), "remove() is wrong about whether the callback ran");
+    Sim::current().check(from_within || !frames[index]->running, "remove() came back while the callback ran");
+    frames[index].destroy();
+  }
+
+  void check(std::size_t callbacks) const {
+    Sim::current().check(cancelled, "no cancellation was the first");
+    for (std::size_t i = 0; i < callbacks; ++i) {
+      Sim::current().check(frames[i].gone_and_untouched(), "a callback was touched after its end");
+    }
+  }
+};
+
+template <class Env>
+struct Callback : BasicCallbackNode<Env> {
+  Callback(Stage<Env>& its_stage, std::size_t its_index, Act its_act) : stage(its_stage), index(its_index), act(its_act) {
+    this->invoke = [](BasicCallbackNode<Env>* node) noexcept { static_cast<Callback*>(node)->call(); };
+  }
+
+  void call() {
+    Sim::current().check(++stage.runs[index] == 1, "a callback runs twice");
+    running = true;
+    used.store(1, std::memory_order_relaxed);
+    Sim::current().pass();
+    if (act == Act::take_back_itself) {
+      stage.take_back(index, stage.runner, true);
+      Sim::current().pass();
+      return;
+    }
+    if (act == Act::take_back_other) stage.take_back(1 - index, stage.runner);
+    used.store(2, std::memory_order_relaxed);
+    running = false;
+  }
+
+  Stage<Env>& stage;
+  const std::size_t index;
+  const Act act;
+  bool running = false;
+  typename Env::template Atomic<int> used{0};
+};
+
+// One callback is added and taken back while others cancel.
+template <Mutant kMutant>
+Report add_and_take_back(Options options, bool added, std::uintptr_t cancellers) {
+  return explore(options, [=](Sim& sim) {
+    Stage<SimEnv<kMutant>> stage;
+    stage.prepare(0, Act::run);
+    if (added) sim.check(stage.add(0), "nobody has cancelled anything");
+    sim.spawn([&] {
+      if (added || stage.add(0)) {
+        sim.pass();
+        stage.take_back(0, 100);
+        return;
+      }
+      sim.check(stage.state.cancelled() && stage.state.reason(), "add() refuses without a reason");
+      stage.frames[0]->call();
+      stage.frames[0].destroy();
+    });
+    for (std::uintptr_t i = 1; i <= cancellers; ++i) {
+      sim.spawn([&, i] { stage.cancel(i); });
+    }
+    sim.run();
+    stage.check(1);
+  });
+}
+
+// Two callbacks of which one acts on itself or on the other; others take back what is theirs.
+template <Mutant kMutant>
+Report two_callbacks(Options options, Act first, Act second) {
+  return explore(options, [=](Sim& sim) {
+    Stage<SimEnv<kMutant>> stage;
+    stage.prepare(0, first);
+    stage.prepare(1, second);
+    sim.check(stage.add(0) && stage.add(1), "nobody has cancelled anything");
+    if (first == Act::run && second != Act::take_back_other) {
+      sim.spawn([&] { stage.take_back(0, 100); });
+    }
+    if (second != Act::take_back_itself) {
+      sim.spawn([&] {
+        stage.take_back(1, 101);
+        if (second == Act::take_back_other && stage.runs[1] == 0) stage.take_back(0, 101);
+      });
+    }
+    sim.spawn([&] { stage.cancel(1); });
+    sim.run();
+    stage.check(2);
+  });
+}
+
+TEST(StopStateModel, ACallbackRunsOrIsTakenBack) {
+  for (const bool added : {true, false}) {
+    expect_clean(add_and_take_back<Mutant::none>({.preemptions = bound(4)}, added, 1));
+    expect_clean(add_and_take_back<Mutant::none>({.preemptions = 2}, added, 2));
+  }
+}
+
+TEST(StopStateModel, TwoCallbacksAreTakenBackByTwoThreads) {
+  expect_clean(two_callbacks<Mutant::none>({.preemptions = 2}, Act::run, Act::run));
+}
+
+TEST(StopStateModel, ACallbackMayBeGoneBeforeItReturns) {
+  expect_clean(two_callbacks<Mutant::none>({.preemptions = bound(3)}, Act::run, Act::take_back_itself));
+  expect_clean(two_callbacks<Mutant::none>({.preemptions = bound(3)}, Act::take_back_itself, Act::run));
+}
+
+TEST(StopStateModel, ACallbackMayTakeBackAnother) {
+  expect_clean(two_callbacks<Mutant::none>({.preemptions = bound(4)}, Act::run, Act::take_back_other));
+}
+
+TEST(StopStateModelMutant, WithoutTheWaitTheCallbackIsGoneWhileItRuns) {
+  hunt(add_and_take_back<Mutant::stop_state_no_wait>({.preemptions = 2}, true, 1));
+}
+
+TEST(StopStateModelMutant, ACallbackThatTookItselfBackIsTouched) {
+  hunt(two_callbacks<Mutant::stop_state_late_end>({.preemptions = 2}, Act::run, Act::take_back_itself));
+}
+
+}  // namespace
+}  // namespace magpie::model
