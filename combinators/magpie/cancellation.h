@@ -308,7 +308,7 @@ auto shield(A&& task) {
 /// Runs the task, then `cleanup() -> Task<void>`, whatever the outcome, where no cancellation from outside is seen; then the task's
 /// outcome goes on. A cleanup that throws replaces a value or a cancellation; if both failed: ExceptionGroup of the two.
 template <detail::Awaitable A, class F>
-  requires std::invocable<std::remove_reference_t<F>&>
+  requires std::invocable<std::remove_reference_t<F>&> && detail::Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>
 auto finally(A&& task, F&& cleanup) {
   auto owned = detail::as_task(std::forward<A>(task));
   return detail::Finally<typename decltype(owned)::value_type, F>(std::move(owned), std::forward<F>(cleanup));

@@ -233,7 +233,7 @@ template <class R>
 concept ChildRange = std::ranges::input_range<R> && !ChildLike<R>;
 
 template <class Policy, class... A>
-MAGPIE_FLAT auto gather_as(A&&... given) {
+MAGPIE_FLAT inline auto gather_as(A&&... given) {
   if constexpr (sizeof...(A) == 1 && (ChildRange<A> && ...)) {
     return GatherVector<Policy, typename detail::RangeChild<A...>::type>(std::in_place, std::forward<A>(given)...);
   } else {
@@ -247,21 +247,21 @@ MAGPIE_FLAT auto gather_as(A&&... given) {
 /// nothing for tasks without a value, reference_wrappers for references.
 template <class... A>
   requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-MAGPIE_FLAT auto gather(A&&... tasks) {
+MAGPIE_FLAT inline auto gather(A&&... tasks) {
   return detail::gather_as<detail::FailFast>(std::forward<A>(tasks)...);
 }
 
 /// Lets the siblings of a failed child run on, then throws the first failure.
 template <class... A>
   requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-MAGPIE_FLAT auto gather(KeepGoing, A&&... tasks) {
+MAGPIE_FLAT inline auto gather(KeepGoing, A&&... tasks) {
   return detail::gather_as<KeepGoing>(std::forward<A>(tasks)...);
 }
 
 /// A Result<T> for each, in input order. In a scope that is cancelled on entry it throws, and starts nothing.
 template <class... A>
   requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-MAGPIE_FLAT auto gather(ReturnExceptions, A&&... tasks) {
+MAGPIE_FLAT inline auto gather(ReturnExceptions, A&&... tasks) {
   return detail::gather_as<ReturnExceptions>(std::forward<A>(tasks)...);
 }
 

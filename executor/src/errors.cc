@@ -149,6 +149,10 @@ void SlotBase::throw_failure(SlotState state, const void* failure) {
   throw InvalidStateError("there is no result yet: await the task, or wait until it is done");
 }
 
+void SlotBase::keep_for_ever(const std::exception_ptr& error) noexcept {
+  [[maybe_unused]] auto* const kept = new (std::nothrow) std::exception_ptr(error);
+}
+
 void SlotBase::destroy_failure(SlotState state, void* failure) noexcept {
   if (state == SlotState::error) std::destroy_at(static_cast<std::exception_ptr*>(failure));
   if (state == SlotState::cancelled) std::destroy_at(static_cast<ReasonRef*>(failure));

@@ -49,6 +49,7 @@ class SlotBase {
   SlotBase& operator=(const SlotBase&) noexcept = default;
   ~SlotBase() = default;
 
+  MAGPIE_EXPORT static void keep_for_ever(const std::exception_ptr& error) noexcept;
   // `failure` is the storage that holds the exception_ptr or the reason.
   [[noreturn]] MAGPIE_COLD MAGPIE_EXPORT static void throw_failure(SlotState state,
                                                                    const void* failure);
@@ -124,6 +125,11 @@ class Slot : public SlotBase {
   }
   void set_error(std::exception_ptr error) noexcept {
     reset();
+#ifdef MAGPIE_TSAN
+    // The count of an exception object is kept inside the C++ runtime, where ThreadSanitizer cannot see that the last release
+    // comes after everybody's reading: there an exception that went through a task is never freed.
+    keep_for_ever(error);
+#endif
     std::construct_at(&error_, std::move(error));
     state_ = SlotState::error;
   }
