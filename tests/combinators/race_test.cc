@@ -436,7 +436,7 @@ TEST_P(Race, OnDiscardIsCalledForAllAlsoWhenOneCallThrows) {
       ++calls;
       throw std::logic_error("not wanted");
     };
-    auto contest = race(stubborn(1ms, 1), stubborn(1ms, 2), give(3)).on_discard(refuse);
+    auto contest = race(stubborn(2ms, 1), stubborn(2ms, 2), give_after(1ms, 3)).on_discard(refuse);  // all have started
     Result<Indexed<int>> r = co_await as_result(std::move(contest));
     EXPECT_TRUE(is<std::logic_error>(r.error()));
     EXPECT_EQ(calls, 2);
