@@ -23,6 +23,7 @@
 #include <magpie/task_group.h>
 #include <magpie/timeout.h>
 
+#include <support/foreign.h>
 #include <support/ledger.h>
 #include <support/machine.h>
 
@@ -432,7 +433,7 @@ TEST(CancellationAcrossThreads, SourcesCrossWithTheEndsOfTasks) {
     const Result<int>& r = handle.wait();
     EXPECT_TRUE(r.has_value() || r.is_cancelled());
   }
-  EXPECT_EQ(workers.stats().live_tasks, 0u);
+  EXPECT_TRUE(eventually([&] { return workers.stats().live_tasks == 0; }));
 }
 
 }  // namespace

@@ -324,15 +324,16 @@ TEST(GroupStartAcrossThreads, SignalAgainstCancellation) {
   int ready_count = 0;
   for (int round = 0; round < 200; ++round) {
     auto body = [&](TaskGroup& group) -> Task<> {
-      std::thread other;
-      auto child = [&](ReadySignal<int> ready) -> Task<void> {
-        other = std::thread([ready, round] {
+      auto child = [round](ReadySignal<int> ready) -> Task<void> {
+        std::thread other([ready, round] {
           for (volatile int i = 0; i < round * 40; i = i + 1) {
           }
           ready.set(round);
         });
         Event never_set;
-        co_await never_set.wait();
+        Result<void> waited = co_await as_result(never_set.wait());
+        other.join();
+        std::move(waited).value();
       };
       Result<int> r = co_await try_timeout(group.start(child), 60us);
       if (r.has_value()) {
@@ -341,7 +342,6 @@ TEST(GroupStartAcrossThreads, SignalAgainstCancellation) {
       } else {
         EXPECT_TRUE(r.is_timeout());
       }
-      if (other.joinable()) other.join();
       group.cancel();
     };
     workers.run(task_group(body));
