@@ -1,0 +1,352 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <magpie/detail/deque.h>
+#include <magpie/detail/join.h>
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+#include <deque>
+
+#include "sim.h"
+#include "strand.h"
+
+// The counter of a join and the hop of its bearers, with the real deques: workers run children, steal them, suspend them and wake
+// them elsewhere. The parent goes on once, after all children, and with it the join's memory is gone.
+//
+// The steps are those of join.h and child.h, which are bound to coroutines and threads: start_join(), advance(),
+// advance_carefully(), start_attentively(), skip_cancelled(), deliver_to(), and the worker's loop.
+
+namespace magpie::model {
+namespace {
+
+using detail::BasicJoinCounter;
+using detail::Deque;
+using detail::kForkTag;
+using detail::kTagMask;
+
+void expect_clean(const Report& report) {
+  EXPECT_TRUE(report.passed() && report.exhausted) << report;
+  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
+}
+
+void hunt(const Report& report) {
+  EXPECT_TRUE(report.failed) << report;
+  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions), report.message.c_str());
+}
+
+// What bearers might get wrong.
+enum class Hop {
+  sound,
+  without_carry,          // the units that a bearer has stay behind when it takes a sibling over
+  carry_overwritten,      // they take the place of those that the sibling brings along already
+  without_tag,            // an item with a sibling's address is a fork, whatever its tag
+  without_pop,            // the sibling that lies at the bottom is started and stays there
+  touch_after_delivery,   // a look at the join after its units have been handed in
+};
+
+struct Setup {
+  unsigned workers = 2;
+  // What each child does: r runs to its end; s suspends, somebody else wakes it; w first wakes who has suspended; f fails, so that
+  // children that have not started are skipped; o, the last ones only: an operation that has ended at once.
+  const char* children = "rr";
+  unsigned rounds = 1;         // joins at the same address, one after the other
+  bool attention = false;      // the loop may be wanted: a child that is about to start goes back to the deque
+  bool asymmetric = true;
+};
+
+template <class Env, Hop kHop>
+class World {
+ public:
+  World(Sim& sim, const Setup& setup) : sim_(sim), setup_(setup), n_(static_cast<unsigned>(std::strlen(setup.children))) {
+    sim.set_asymmetric(setup.asymmetric);
+    for (unsigned i = 0; i < setup.workers; ++i) deques_.emplace_back(4);
+  }
+
+  void work(unsigned self) {
+    if (self == 0) fork(self);
+    while (over_.load(std::memory_order_acquire) == 0) {
+      // The loop takes turns: what was woken, or what lies in the deque.
+      if (setup_.attention && sim_.decide(2) == 1) wake_one(self);
+      std::uintptr_t item = deques_[self].owner().pop();
+      while (item == 0 && over_.load(std::memory_order_acquire) == 0) {
+        if (wake_one(self)) item = deques_[self].owner().pop();
+        for (unsigned i = 1; item == 0 && i < setup_.workers; ++i) {
+          Deque<Env>& other = deques_[(self + i) % setup_.workers];
+          if (other.size_hint() != 0) item = other.thief().steal().item;
+        }
+        if (item == 0) Env::yield_thread();
+      }
+      if (item == 0) return;
+      if ((item & kTagMask) == kForkTag) {
+        run(self, start_fork(self, reinterpret_cast<Rec*>(item - kForkTag)));
+      } else {
+        run(self, end_child(self, reinterpret_cast<Rec*>(item)));
+      }
+    }
+  }
+
+  void check() const {
+    sim_.check(parents_ == setup_.rounds, "the parent did not go on");
+    sim_.check(join_.gone_and_untouched(), "a join was touched after its end");
+  }
+
+ private:
+  struct alignas(8) Rec {
+    std::uint32_t carry;
+    std::uint32_t index;
+  };
+  struct Join {
+    BasicJoinCounter<Env> counter;
+    typename Env::template Atomic<int> cancelled{0};
+    std::uint32_t units;
+    std::array<Rec, 4> recs;
+  };
+
+  std::uintptr_t item_of(Rec& rec) { return reinterpret_cast<std::uintptr_t>(&rec) | kForkTag; }
+
+  void fork(unsigned self) {
+    Join& join = join_.make();
+    join.units = n_;
+    join.counter.start(n_);
+    unsigned forks = 0;
+    for (unsigned i = 0; i < n_; ++i) {
+      join.recs[i] = {0, i};
+      if (setup_.children[i] != 'o') ++forks;
+    }
+    started_.fill(0);
+    ended_ = n_ - forks;
+    join.recs[0].carry = ended_;
+    const bool room = deques_[self].owner().with_room_for(
+        n_,
+        [&](auto batch) {
+          for (unsigned i = forks; i-- > 1;) batch.add(item_of(join.recs[i]));
+          batch.commit();
+          return true;
+        },
+        [&] {
+          for (unsigned i = forks; i-- > 0;) sim_.check(deques_[self].owner().push(item_of(join.recs[i])), "push failed");
+          return false;
+        });
+    if (!room) return;
+    Env::light_fence();  // D3
+    run(self, start_attentively(self, &join.recs[0]));
+  }
+
+  // Runs children one after the other, as symmetric transfer does.
+  void run(unsigned self, Rec* rec) {
+    while (rec != nullptr) {
+      static_cast<void>(*join_);  // alive: who runs a child holds units
+      const unsigned index = rec->index;
+      sim_.check(++started_[index] == 1, "a child is started twice");
+      switch (setup_.children[index]) {
+        case 's':
+          suspended_[index].store(reinterpret_cast<std::uintptr_t>(rec), std::memory_order_release);
+          return;  // somebody else may be running it by now
+        case 'w':
+          wake_one(self);
+          break;
+        case 'f':
+          (*join_).cancelled.store(1, std::memory_order_release);
+          break;
+        default:
+          sim_.pass();
+          break;
+      }
+      rec = end_child(self, rec);
+    }
+  }
+
+  // A suspended child comes to this worker's deque, untagged.
+  bool wake_one(unsigned self) {
+    for (auto& place : suspended_) {
+      if (place.load(std::memory_order_relaxed) == 0) continue;
+      const std::uintptr_t rec = place.exchange(0, std::memory_order_acq_rel);
+      if (rec == 0) continue;
+      sim_.check(deques_[self].owner().push(rec), "push failed");
+      return true;
+    }
+    return false;
+  }
+
+  Rec* start_fork(unsigned self, Rec* rec) {
+    while ((*join_).cancelled.load(std::memory_order_acquire) != 0) {
+      sim_.check(++started_[rec->index] == 1, "a child is skipped that was started");
+      ++ended_;
+      const std::uint32_t units = rec->carry + 1;
+      rec = pop_sibling(self);
+      if (rec == nullptr) return deliver(self, units);
+      rec->carry += units;
+    }
+    return rec;
+  }
+
+  // The loop may be wanted; an item that goes back may be gone at once.
+  Rec* start_attentively(unsigned self, Rec* rec) {
+    if (setup_.attention && sim_.decide(2) == 1 && deques_[self].owner().push(item_of(*rec))) return nullptr;
+    return start_fork(self, rec);
+  }
+
+  Rec* end_child(unsigned self, Rec* rec) {
+    ++ended_;
+    return advance(self, rec->carry + 1);
+  }
+
+  bool is_sibling(std::uintptr_t item) {
+    Join& join = *join_;
+    const auto begin = reinterpret_cast<std::uintptr_t>(join.recs.data());
+    if (kHop == Hop::without_tag) return (item & ~kTagMask) - begin < sizeof join.recs;
+    return (item & kTagMask) == kForkTag && item - kForkTag - begin < sizeof join.recs;
+  }
+
+  Rec* pop_sibling(unsigned self) {
+    auto deque = deques_[self].owner();
+    const std::uintptr_t item = deque.peek();
+    if (!is_sibling(item) || deque.pop() != item) return nullptr;
+    return reinterpret_cast<Rec*>(item & ~kTagMask);
+  }
+
+  Rec* advance(unsigned self, std::uint32_t units) {
+    if (units == (*join_).units) return deliver(self, units);
+    auto deque = deques_[self].owner();
+    std::uintptr_t item = 0;
+    using Popped = typename Deque<Env>::Popped;
+    Popped popped = Popped::yes;
+    if (kHop == Hop::without_pop) {
+      item = deque.peek();
+      if (!is_sibling(item)) popped = Popped::not_wanted;
+    } else {
+      popped = deque.pop_biased_if([&](std::uintptr_t i) { return is_sibling(i); }, item);
+    }
+    if (popped == Popped::not_wanted) return deliver(self, units);
+    Rec* const sibling =
+        popped == Popped::yes ? reinterpret_cast<Rec*>(item & ~kTagMask) : pop_sibling(self);
+    if (sibling == nullptr) return deliver(self, units);
+    if (kHop == Hop::carry_overwritten) {
+      sibling->carry = units;
+    } else if (kHop != Hop::without_carry) {
+      sibling->carry += units;
+    }
+    return start_attentively(self, sibling);
+  }
+
+  Rec* deliver(unsigned self, std::uint32_t units) {
+    const std::uint32_t all = (*join_).units;
+    const bool last = units == all || (*join_).counter.deliver(units);
+    if (kHop == Hop::touch_after_delivery) {
+      sim_.pass();
+      static_cast<void>((*join_).units);
+    }
+    if (last) go_on(self);
+    return nullptr;
+  }
+
+  // The parent.
+  void go_on(unsigned self) {
+    sim_.check(ended_ == n_, "the parent goes on before its children have ended");
+    join_.destroy();
+    if (++parents_ == setup_.rounds) {
+      over_.store(1, std::memory_order_release);
+    } else {
+      fork(self);
+    }
+  }
+
+  Sim& sim_;
+  const Setup setup_;
+  const unsigned n_;
+  Frame<Join> join_;
+  std::deque<Deque<Env>> deques_;
+  std::array<typename Env::template Atomic<std::uintptr_t>, 4> suspended_;
+  typename Env::template Atomic<int> over_{0};
+  std::array<int, 4> started_{};
+  unsigned ended_ = 0;
+  unsigned parents_ = 0;
+};
+
+template <Mutant kMutant = Mutant::none, Hop kHop = Hop::sound>
+Report play(Options options, Setup setup) {
+  return explore(options, [=](Sim& sim) {
+    World<SimEnv<kMutant>, kHop> world(sim, setup);
+    for (unsigned i = 0; i < setup.workers; ++i) {
+      sim.spawn([&, i] { world.work(i); });
+    }
+    sim.run();
+    world.check();
+  });
+}
+
+template <Mutant kMutant = Mutant::none, Hop kHop = Hop::sound>
+void expect_clean_in_random_schedules(Setup setup, std::uint64_t executions = 10'000) {
+  for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
+    const Report report =
+        play<kMutant, kHop>({.strategy = strategy, .executions = executions, .pct_depth = 4, .pct_length = 200}, setup);
+    EXPECT_TRUE(report.passed()) << report;
+  }
+}
+
+TEST(JoinModel, TheParentGoesOnOnceAfterAllChildren) {
+  expect_clean(play({.preemptions = bound(3)}, {.children = "rr"}));
+  expect_clean(play({.preemptions = 2}, {.children = "rrr"}));
+  expect_clean(play({.preemptions = 2}, {.children = "rrrr"}));
+  expect_clean_in_random_schedules({.workers = 3, .children = "rrrr"}, 20'000);
+}
+
+TEST(JoinModel, TheParentGoesOnOnceWithoutAsymmetricFences) {
+  expect_clean(play({.preemptions = 2}, {.children = "rrr", .asymmetric = false}));
+}
+
+// A suspended child goes on on a worker that may have its siblings, and itself, at the bottom of its deque.
+TEST(JoinModel, ChildrenSuspendAndGoOnElsewhere) {
+  for (const char* children : {"sr", "srr", "swr", "ssr", "rsw"}) {
+    expect_clean(play({.preemptions = 2}, {.children = children}));
+    expect_clean_in_random_schedules({.workers = 3, .children = children}, 5'000);
+  }
+}
+
+TEST(JoinModel, ChildrenThatHaveNotStartedAreSkipped) {
+  expect_clean(play({.preemptions = 2}, {.children = "frr"}));
+  expect_clean(play({.preemptions = 2}, {.children = "rfr"}));
+  expect_clean_in_random_schedules({.workers = 3, .children = "rfsr"});
+}
+
+TEST(JoinModel, AChildThatIsAboutToStartMayGoBackToTheDeque) {
+  expect_clean(play({.preemptions = 2}, {.children = "rr", .attention = true}));
+  expect_clean(play({.preemptions = 2}, {.children = "rro", .attention = true}));
+  expect_clean_in_random_schedules({.workers = 3, .children = "rsro", .attention = true});
+}
+
+// What lies in the deques from the first join has the addresses of the second.
+TEST(JoinModel, AJoinMayFollowAnotherAtTheSameAddress) {
+  expect_clean(play({.preemptions = 2}, {.children = "rr", .rounds = 2}));
+  expect_clean_in_random_schedules({.workers = 3, .children = "rsr", .rounds = 3});
+}
+
+TEST(JoinModelMutant, UnitsThatStayBehindAreMissing) {
+  hunt(play<Mutant::none, Hop::without_carry>({.preemptions = 1}, {.children = "rr"}));
+}
+
+TEST(JoinModelMutant, UnitsThatAreOverwrittenAreMissing) {
+  hunt(play<Mutant::none, Hop::carry_overwritten>({.preemptions = 1}, {.workers = 1, .children = "ssr", .attention = true}));
+}
+
+TEST(JoinModelMutant, ASiblingThatWasWokenIsNotAFork) {
+  hunt(play<Mutant::none, Hop::without_tag>({.preemptions = 2}, {.children = "swr"}));
+}
+
+TEST(JoinModelMutant, ASiblingThatIsNotPoppedStartsTwice) {
+  hunt(play<Mutant::none, Hop::without_pop>({.preemptions = 1}, {.children = "rr"}));
+}
+
+TEST(JoinModelMutant, WhoHasDeliveredLeavesTheJoinAlone) {
+  hunt(play<Mutant::none, Hop::touch_after_delivery>({.preemptions = 2}, {.children = "rr"}));
+}
+
+TEST(JoinModelMutant, ALoadAndAStoreLoseUnits) {
+  hunt(play<Mutant::join_plain_counter>({.preemptions = 3}, {.children = "rr"}));
+}
+
+}  // namespace
+}  // namespace magpie::model
