@@ -69,7 +69,8 @@ Task<int> sleep_long(std::atomic<int>& cancelled) {
   }
   co_return 0;
 }
-Task<int> stubborn(int value) {
+Task<int> stubborn(int value, std::atomic<int>* started = nullptr) {
+  if (started != nullptr) ++*started;
   co_await as_result(sleep_for(1h));
   co_return value;
 }
@@ -507,14 +508,14 @@ TEST_F(GatherTest, ReturnExceptionsGivesEachOutcome) {
 }
 
 TEST_F(GatherTest, ReturnExceptionsGivesResultsAlsoWhenTheCallerIsCancelledMeanwhile) {
-  std::atomic<bool> started{false};
+  std::atomic<int> started{0};
   std::atomic<int> cancelled{0};
   auto mark = [&]() -> Task<int> {
-    started = true;
+    ++started;
     co_return 7;
   };
   auto body = [&]() -> Task<int> {
-    auto results = co_await gather(return_exceptions, sleep_long(cancelled), mark(), stubborn(3));
+    auto results = co_await gather(return_exceptions, sleep_long(cancelled), mark(), stubborn(3, &started));
     int score = 0;
     if (std::get<0>(results).is_cancelled()) score += 1;
     if (std::get<1>(results).has_value()) score += 10;
@@ -526,7 +527,7 @@ TEST_F(GatherTest, ReturnExceptionsGivesResultsAlsoWhenTheCallerIsCancelledMeanw
     }
     co_return score;
   };
-  auto handle = cancelled_when(body, [&] { return started.load(); });
+  auto handle = cancelled_when(body, [&] { return started.load() == 2; });
   EXPECT_EQ(handle.result().value(), 1111);
 }
 
@@ -603,14 +604,9 @@ TEST_F(GatherTest, CancelledWhileItWaitsItCancelsTheChildrenAndThrowsTheOutersRe
 }
 
 TEST_F(GatherTest, CancelledFromOutsideButAllChildrenReturnedTheValuesAreReturned) {
-  std::atomic<bool> started{false};
-  auto mark = [&]() -> Task<int> {
-    started = true;
-    int value = co_await stubborn(1);
-    co_return value;
-  };
+  std::atomic<int> started{0};
   auto body = [&]() -> Task<int> {
-    auto [a, b] = co_await gather(mark(), stubborn(2));
+    auto [a, b] = co_await gather(stubborn(1, &started), stubborn(2, &started));
     int sum = a + b;
     try {
       co_await this_task::checkpoint();
@@ -619,7 +615,7 @@ TEST_F(GatherTest, CancelledFromOutsideButAllChildrenReturnedTheValuesAreReturne
     }
     co_return sum;
   };
-  auto handle = cancelled_when(body, [&] { return started.load(); });
+  auto handle = cancelled_when(body, [&] { return started.load() == 2; });
   EXPECT_EQ(handle.result().value(), 103);
 }
 

@@ -93,10 +93,10 @@ TEST(CancelStress, HandlesTokensAndTheExecutorCancelAtRandomMoments) {
   for (std::size_t round = 0; round < scaled(1500); ++round) {
     Ledger ledger;
     std::vector<JoinHandle<long>> handles;
+    Program program{ledger};
     {
       CancellationSource source;
       WorkStealingExecutor executor({.threads = 1 + round % 4, .on_unobserved_error = [](std::string_view, std::exception_ptr) {}});
-      Program program{ledger};
       for (int i = 0; i < 6; ++i) {
         SpawnOptions options;
         if (i % 2 == 0) options.token(source.token());
