@@ -19,9 +19,10 @@ namespace magpie::detail {
 MAGPIE_EXPORT void* allocate_frame_slow(std::size_t size);
 MAGPIE_EXPORT void free_frame_slow(void* frame, std::size_t size) noexcept;
 
-// A shelf holds at most this many frames: 256 of 64 bytes to 16 of 1 KiB, so a thread keeps at most 256 KiB.
+// A shelf holds at most 128 KiB, 2048 frames of 64 bytes to 128 of 1 KiB: enough for the children of a wide gather, and at most
+// 2 MiB for a thread that has had so many frames of every size at once.
 inline constexpr std::uint32_t shelf_bound(std::size_t index) noexcept {
-  return static_cast<std::uint32_t>(256 / (index + 1));
+  return static_cast<std::uint32_t>(2048 / (index + 1));
 }
 
 inline void* allocate_frame(std::size_t size) {

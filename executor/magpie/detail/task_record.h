@@ -13,6 +13,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +22,7 @@
 #include <magpie/config.h>
 #include <magpie/detail/backoff.h>
 #include <magpie/detail/end_sink.h>
+#include <magpie/detail/frame_pool.h>
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/locals.h>
 #include <magpie/detail/operation.h>
@@ -205,6 +207,12 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
 template <class T>
 class TaskState final : public TaskRecord {
  public:
+  // Records come from the frame cache too.
+  static void* operator new(std::size_t size) { return allocate_frame(size); }
+  static void operator delete(void* record, std::size_t size) noexcept { free_frame(record, size); }
+  static void* operator new(std::size_t size, std::align_val_t align) { return ::operator new(size, align); }
+  static void operator delete(void* record, std::size_t, std::align_val_t align) noexcept { ::operator delete(record, align); }
+
   TaskState() noexcept = default;
 
   Result<T> result = ResultAccess::empty<T>();
