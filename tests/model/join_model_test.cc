@@ -13,11 +13,13 @@
 #include "sim.h"
 #include "strand.h"
 
-// The counter of a join and the hop of its bearers, with the real deques: workers run children, steal them, suspend them and wake
-// them elsewhere. The parent goes on once, after all children, and with it the join's memory is gone.
+// The counter of a join and the hop of its bearers, with the real deques: workers run children,
+// steal them, suspend them and wake them elsewhere. The parent goes on once, after all children,
+// and with it the join's memory is gone.
 //
-// The steps are those of join.h and child.h, which are bound to coroutines and threads: start_join(), advance(),
-// advance_carefully(), start_attentively(), skip_cancelled(), deliver_to(), and the worker's loop.
+// The steps are those of join.h and child.h, which are bound to coroutines and threads:
+// start_join(), advance(), advance_carefully(), start_attentively(), skip_cancelled(),
+// deliver_to(), and the worker's loop.
 
 namespace magpie::model {
 namespace {
@@ -34,33 +36,37 @@ void expect_clean(const Report& report) {
 
 void hunt(const Report& report) {
   EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions), report.message.c_str());
+  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
+              report.message.c_str());
 }
 
 // What bearers might get wrong.
 enum class Hop {
   sound,
-  without_carry,          // the units that a bearer has stay behind when it takes a sibling over
-  carry_overwritten,      // they take the place of those that the sibling brings along already
-  without_tag,            // an item with a sibling's address is a fork, whatever its tag
-  without_pop,            // the sibling that lies at the bottom is started and stays there
-  touch_after_delivery,   // a look at the join after its units have been handed in
+  without_carry,         // the units that a bearer has stay behind when it takes a sibling over
+  carry_overwritten,     // they take the place of those that the sibling brings along already
+  without_tag,           // an item with a sibling's address is a fork, whatever its tag
+  without_pop,           // the sibling that lies at the bottom is started and stays there
+  touch_after_delivery,  // a look at the join after its units have been handed in
 };
 
 struct Setup {
   unsigned workers = 2;
-  // What each child does: r runs to its end; s suspends, somebody else wakes it; w first wakes who has suspended; f fails, so that
-  // children that have not started are skipped; o, the last ones only: an operation that has ended at once.
+  // What each child does: r runs to its end; s suspends, somebody else wakes it; w first wakes who
+  // has suspended; f fails, so that children that have not started are skipped; o, the last ones
+  // only: an operation that has ended at once.
   const char* children = "rr";
-  unsigned rounds = 1;         // joins at the same address, one after the other
-  bool attention = false;      // the loop may be wanted: a child that is about to start goes back to the deque
+  unsigned rounds = 1;  // joins at the same address, one after the other
+  bool attention =
+      false;  // the loop may be wanted: a child that is about to start goes back to the deque
   bool asymmetric = true;
 };
 
 template <class Env, Hop kHop>
 class World {
  public:
-  World(Sim& sim, const Setup& setup) : sim_(sim), setup_(setup), n_(static_cast<unsigned>(std::strlen(setup.children))) {
+  World(Sim& sim, const Setup& setup)
+      : sim_(sim), setup_(setup), n_(static_cast<unsigned>(std::strlen(setup.children))) {
     sim.set_asymmetric(setup.asymmetric);
     for (unsigned i = 0; i < setup.workers; ++i) deques_.emplace_back(4);
   }
@@ -127,7 +133,8 @@ class World {
           return true;
         },
         [&] {
-          for (unsigned i = forks; i-- > 0;) sim_.check(deques_[self].owner().push(item_of(join.recs[i])), "push failed");
+          for (unsigned i = forks; i-- > 0;)
+            sim_.check(deques_[self].owner().push(item_of(join.recs[i])), "push failed");
           return false;
         });
     if (!room) return;
@@ -185,7 +192,8 @@ class World {
 
   // The loop may be wanted; an item that goes back may be gone at once.
   Rec* start_attentively(unsigned self, Rec* rec) {
-    if (setup_.attention && sim_.decide(2) == 1 && deques_[self].owner().push(item_of(*rec))) return nullptr;
+    if (setup_.attention && sim_.decide(2) == 1 && deques_[self].owner().push(item_of(*rec)))
+      return nullptr;
     return start_fork(self, rec);
   }
 
@@ -281,8 +289,8 @@ Report play(Options options, Setup setup) {
 template <Mutant kMutant = Mutant::none, Hop kHop = Hop::sound>
 void expect_clean_in_random_schedules(Setup setup, std::uint64_t executions = 10'000) {
   for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
-    const Report report =
-        play<kMutant, kHop>({.strategy = strategy, .executions = executions, .pct_depth = 4, .pct_length = 200}, setup);
+    const Report report = play<kMutant, kHop>(
+        {.strategy = strategy, .executions = executions, .pct_depth = 4, .pct_length = 200}, setup);
     EXPECT_TRUE(report.passed()) << report;
   }
 }
@@ -298,7 +306,8 @@ TEST(JoinModel, TheParentGoesOnOnceWithoutAsymmetricFences) {
   expect_clean(play({.preemptions = 2}, {.children = "rrr", .asymmetric = false}));
 }
 
-// A suspended child goes on on a worker that may have its siblings, and itself, at the bottom of its deque.
+// A suspended child goes on on a worker that may have its siblings, and itself, at the bottom of
+// its deque.
 TEST(JoinModel, ChildrenSuspendAndGoOnElsewhere) {
   for (const char* children : {"sr", "srr", "swr", "ssr", "rsw"}) {
     expect_clean(play({.preemptions = 2}, {.children = children}));
@@ -329,7 +338,8 @@ TEST(JoinModelMutant, UnitsThatStayBehindAreMissing) {
 }
 
 TEST(JoinModelMutant, UnitsThatAreOverwrittenAreMissing) {
-  hunt(play<Mutant::none, Hop::carry_overwritten>({.preemptions = 1}, {.workers = 1, .children = "ssr", .attention = true}));
+  hunt(play<Mutant::none, Hop::carry_overwritten>(
+      {.preemptions = 1}, {.workers = 1, .children = "ssr", .attention = true}));
 }
 
 TEST(JoinModelMutant, ASiblingThatWasWokenIsNotAFork) {

@@ -15,6 +15,7 @@
 #include <ostream>
 #include <streambuf>
 #include <string>
+#include <type_traits>
 
 #if defined(__clang__)
 #pragma clang diagnostic push
@@ -123,20 +124,34 @@ inline rl::memory_order relacy_order(std::memory_order order) {
   return rl::mo_seq_cst;
 }
 
+// Relacy prints what it keeps, so enumerations are kept as numbers.
+template <class T, bool = std::is_enum_v<T>>
+struct RelacyWord {
+  using type = T;
+};
+template <class T>
+struct RelacyWord<T, true> {
+  using type = std::underlying_type_t<T>;
+};
+
 template <class T>
 class RelacyAtomic {
+  using Word = typename RelacyWord<T>::type;
+
  public:
   RelacyAtomic() : RelacyAtomic(T()) {}
-  RelacyAtomic(T value) : atomic_(value) {}
+  RelacyAtomic(T value) : atomic_(static_cast<Word>(value)) {}
   RelacyAtomic(const RelacyAtomic&) = delete;
   RelacyAtomic& operator=(const RelacyAtomic&) = delete;
 
-  T load(std::memory_order order) const { return atomic_.load(relacy_order(order), RL_INFO); }
+  T load(std::memory_order order) const {
+    return static_cast<T>(atomic_.load(relacy_order(order), RL_INFO));
+  }
   void store(T value, std::memory_order order) {
-    atomic_.store(value, relacy_order(order), RL_INFO);
+    atomic_.store(static_cast<Word>(value), relacy_order(order), RL_INFO);
   }
   T exchange(T value, std::memory_order order) {
-    return atomic_.exchange(value, relacy_order(order), RL_INFO);
+    return static_cast<T>(atomic_.exchange(static_cast<Word>(value), relacy_order(order), RL_INFO));
   }
   T fetch_add(T by, std::memory_order order) {
     return atomic_.fetch_add(by, relacy_order(order), RL_INFO);
@@ -152,25 +167,44 @@ class RelacyAtomic {
   }
   bool compare_exchange_strong(T& expected, T desired, std::memory_order success,
                                std::memory_order failure) {
-    return atomic_.compare_exchange_strong(expected, desired, relacy_order(success), RL_INFO,
-                                           relacy_order(failure), RL_INFO);
+    return exchanged(expected, [&](Word& word) {
+      return atomic_.compare_exchange_strong(word, static_cast<Word>(desired),
+                                             relacy_order(success), RL_INFO, relacy_order(failure),
+                                             RL_INFO);
+    });
   }
   bool compare_exchange_weak(T& expected, T desired, std::memory_order success,
                              std::memory_order failure) {
-    return atomic_.compare_exchange_weak(expected, desired, relacy_order(success), RL_INFO,
-                                         relacy_order(failure), RL_INFO);
+    return exchanged(expected, [&](Word& word) {
+      return atomic_.compare_exchange_weak(word, static_cast<Word>(desired), relacy_order(success),
+                                           RL_INFO, relacy_order(failure), RL_INFO);
+    });
   }
   bool compare_exchange_strong(T& expected, T desired, std::memory_order order) {
-    return atomic_.compare_exchange_strong(expected, desired, relacy_order(order), RL_INFO);
+    return exchanged(expected, [&](Word& word) {
+      return atomic_.compare_exchange_strong(word, static_cast<Word>(desired), relacy_order(order),
+                                             RL_INFO);
+    });
   }
   bool compare_exchange_weak(T& expected, T desired, std::memory_order order) {
-    return atomic_.compare_exchange_weak(expected, desired, relacy_order(order), RL_INFO);
+    return exchanged(expected, [&](Word& word) {
+      return atomic_.compare_exchange_weak(word, static_cast<Word>(desired), relacy_order(order),
+                                           RL_INFO);
+    });
   }
 
-  rl::atomic<T>& relacy() { return atomic_; }
+  rl::atomic<Word>& relacy() { return atomic_; }
 
  private:
-  rl::atomic<T> atomic_;
+  template <class Exchange>
+  static bool exchanged(T& expected, Exchange exchange) {
+    Word word = static_cast<Word>(expected);
+    const bool done = exchange(word);
+    expected = static_cast<T>(word);
+    return done;
+  }
+
+  rl::atomic<Word> atomic_;
 };
 
 // A plain variable whose unordered accesses Relacy reports.

@@ -13,8 +13,9 @@
 #include "sim.h"
 #include "strand.h"
 
-// Cancellation scopes: whoever parks in a cancelled scope is claimed or refused, whoever leaves a scope may destroy it at once, and
-// a task counts no cancelled scope once all are left. A strand that nobody claims waits for ever, which the checker reports.
+// Cancellation scopes: whoever parks in a cancelled scope is claimed or refused, whoever leaves a
+// scope may destroy it at once, and a task counts no cancelled scope once all are left. A strand
+// that nobody claims waits for ever, which the checker reports.
 
 namespace magpie::model {
 namespace {
@@ -37,11 +38,14 @@ void expect_clean(const Report& report) {
 
 void hunt(const Report& report) {
   EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions), report.message.c_str());
+  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
+              report.message.c_str());
 }
 
 // Every step holds a lock: exhaustive without store buffers, and random schedules with them.
-Options locked(unsigned preemptions) { return {.preemptions = preemptions, .store_buffers = false}; }
+Options locked(unsigned preemptions) {
+  return {.preemptions = preemptions, .store_buffers = false};
+}
 
 template <class Run>
 void expect_clean_in_random_schedules(Run run, std::uint64_t executions = 20'000) {
@@ -87,7 +91,8 @@ class Nest {
   }
   void check() const {
     for (std::size_t i = 0; i < deepest_; ++i) {
-      Sim::current().check(frames_[i].gone_and_untouched(), "a scope was touched after it had been left");
+      Sim::current().check(frames_[i].gone_and_untouched(),
+                           "a scope was touched after it had been left");
     }
   }
 
@@ -101,8 +106,8 @@ class Nest {
 
 enum class Outcome { refused, completed, cancelled };
 
-// A coroutine that waits once, for something that complete() brings. Its waiter lies in a frame of its own, gone when the wait has
-// ended.
+// A coroutine that waits once, for something that complete() brings. Its waiter lies in a frame of
+// its own, gone when the wait has ended.
 template <class Env>
 class Waiting {
  public:
@@ -150,7 +155,8 @@ class Waiting {
 
 // ---- one strand, one cancellation ----
 
-// Scopes `depth` deep, the one at `level` is cancelled (0: the task's root) while the strand parks in the innermost.
+// Scopes `depth` deep, the one at `level` is cancelled (0: the task's root) while the strand parks
+// in the innermost.
 template <Mutant kMutant>
 Report park_against_cancel(Options options, std::size_t depth, std::size_t level) {
   return explore(options, [=](Sim& sim) {
@@ -164,8 +170,10 @@ Report park_against_cancel(Options options, std::size_t depth, std::size_t level
     sim.spawn([&] {
       nest.enter(depth - level);
       waiting.await(nest.innermost());
-      sim.check(nest.innermost().cancelled(), "a strand goes on in a scope that seems not cancelled");
-      sim.check(nest.innermost().reason() == ReasonRef::of_kind(CancelKind::timeout), "a wrong reason");
+      sim.check(nest.innermost().cancelled(),
+                "a strand goes on in a scope that seems not cancelled");
+      sim.check(nest.innermost().reason() == ReasonRef::of_kind(CancelKind::timeout),
+                "a wrong reason");
       nest.leave(depth - level);
       cancelled.wait();  // who cancels keeps the scope alive
       nest.leave(level);
@@ -230,7 +238,8 @@ TEST(ScopeModel, AScopeThatIsLeftIsNotTouchedAgain) {
   for (std::size_t depth = 1; depth <= 3; ++depth) {
     expect_clean(leave_against_cancel<Mutant::none>(locked(2), depth));
     expect_clean_in_random_schedules(
-        [=](Options options) { return leave_against_cancel<Mutant::none>(options, depth); }, 10'000);
+        [=](Options options) { return leave_against_cancel<Mutant::none>(options, depth); },
+        10'000);
   }
 }
 
@@ -241,7 +250,8 @@ TEST(ScopeModelMutant, WhoLeavesWithoutLookingForPinsIsTouchedAgain) {
 
 // ---- siblings ----
 
-// Two strands below one scope that either of them links; the first may be completed. The last of them leaves the scope.
+// Two strands below one scope that either of them links; the first may be completed. The last of
+// them leaves the scope.
 template <Mutant kMutant>
 Report siblings(Options options, bool complete_first) {
   return explore(options, [=](Sim& sim) {
@@ -253,7 +263,8 @@ Report siblings(Options options, bool complete_first) {
     std::array<Waiting<Env>, 2> waitings;
     typename Env::template Atomic<int> left(2);
     for (std::size_t i = 0; i < 2; ++i) nests.emplace_back(middle.innermost(), task.core).enter(1);
-    if (complete_first) sim.check(waitings[0].park(nests[0].innermost()), "nobody has cancelled anything");
+    if (complete_first)
+      sim.check(waitings[0].park(nests[0].innermost()), "nobody has cancelled anything");
     for (std::size_t i = 0; i < 2; ++i) {
       sim.spawn([&, i] {
         if (complete_first && i == 0) {
@@ -276,17 +287,20 @@ Report siblings(Options options, bool complete_first) {
 
 TEST(ScopeModel, SiblingsThatLinkAtTheSameTimeAreBothFound) {
   expect_clean(siblings<Mutant::none>(locked(1), false));
-  expect_clean_in_random_schedules([](Options options) { return siblings<Mutant::none>(options, false); });
+  expect_clean_in_random_schedules(
+      [](Options options) { return siblings<Mutant::none>(options, false); });
 }
 
 TEST(ScopeModel, ASiblingMayLeaveWhileTheTraversalGoesFromOneToTheOther) {
   expect_clean(siblings<Mutant::none>(locked(1), true));
-  expect_clean_in_random_schedules([](Options options) { return siblings<Mutant::none>(options, true); }, 40'000);
+  expect_clean_in_random_schedules(
+      [](Options options) { return siblings<Mutant::none>(options, true); }, 40'000);
 }
 
 // ---- two cancellations ----
 
-// Of an outer and of an inner scope at once. Either may claim the strand; it leaves both when they have ended.
+// Of an outer and of an inner scope at once. Either may claim the strand; it leaves both when they
+// have ended.
 template <Mutant kMutant>
 Report two_cancels(Options options) {
   return explore(options, [](Sim& sim) {
@@ -371,7 +385,9 @@ struct Member {
   explicit Member(BasicScope<Env>& group) : root(group, core) {}
 
   struct Root {
-    Root(BasicScope<Env>& group, BasicTaskCore<Env>& core) { born_cancelled = !scope.enter_root(&group, &core); }
+    Root(BasicScope<Env>& group, BasicTaskCore<Env>& core) {
+      born_cancelled = !scope.enter_root(&group, &core);
+    }
     BasicScope<Env> scope;
     bool born_cancelled;
   };
@@ -379,8 +395,9 @@ struct Member {
   Root root;
 };
 
-// A task is spawned in a group while that is cancelled, and parks in a scope of its own. With `by_handle`, the task is cancelled
-// directly, too. With `spawns`, it has a group with a task itself.
+// A task is spawned in a group while that is cancelled, and parks in a scope of its own. With
+// `by_handle`, the task is cancelled directly, too. With `spawns`, it has a group with a task
+// itself.
 template <Mutant kMutant>
 Report group(Options options, bool by_handle, bool spawns) {
   return explore(options, [=](Sim& sim) {
@@ -403,7 +420,8 @@ Report group(Options options, bool by_handle, bool spawns) {
       nest.enter();
       below(nest.innermost());
       waitings[i].await(nest.innermost());
-      sim.check(nest.innermost().cancelled(), "a strand goes on in a scope that seems not cancelled");
+      sim.check(nest.innermost().cancelled(),
+                "a strand goes on in a scope that seems not cancelled");
       nest.leave();
       member.root.scope.close();
       member.root.scope.exit();
@@ -447,7 +465,8 @@ TEST(ScopeModel, ACancelledGroupReachesTheGroupsOfItsTasks) {
 
 TEST(ScopeModel, ATaskMayBeCancelledByItselfAndWithItsGroup) {
   expect_clean(group<Mutant::none>(locked(1), true, false));
-  expect_clean_in_random_schedules([](Options options) { return group<Mutant::none>(options, true, false); });
+  expect_clean_in_random_schedules(
+      [](Options options) { return group<Mutant::none>(options, true, false); });
 }
 
 TEST(ScopeModelMutant, ATaskThatIsNotCountedParksForEver) {
@@ -494,8 +513,8 @@ TEST(ScopeModelMutant, ATaskThatLeavesWithoutLookingForPinsIsTouchedAgain) {
 
 // ---- masks ----
 
-// One strand below a mask, one beside it. The outer cancellation claims only the second; the first ends when the mask itself is
-// cancelled, or by completion.
+// One strand below a mask, one beside it. The outer cancellation claims only the second; the first
+// ends when the mask itself is cancelled, or by completion.
 template <Mutant kMutant>
 Report mask(Options options, bool cancel_the_mask) {
   return explore(options, [=](Sim& sim) {
@@ -514,10 +533,13 @@ Report mask(Options options, bool cancel_the_mask) {
     }
     sim.spawn([&] {
       if (cancel_the_mask) masked.enter();
-      const Outcome outcome = cancel_the_mask ? waitings[0].await(masked.innermost()) : waitings[0].resumed();
-      sim.check(cancel_the_mask ? told && outcome != Outcome::completed : outcome == Outcome::completed,
-                "a cancellation went through a mask");
-      sim.check(masked.innermost().cancelled() == cancel_the_mask, "a cancellation is seen through a mask");
+      const Outcome outcome =
+          cancel_the_mask ? waitings[0].await(masked.innermost()) : waitings[0].resumed();
+      sim.check(
+          cancel_the_mask ? told && outcome != Outcome::completed : outcome == Outcome::completed,
+          "a cancellation went through a mask");
+      sim.check(masked.innermost().cancelled() == cancel_the_mask,
+                "a cancellation is seen through a mask");
       masked.leave();
       if (cancel_the_mask) mask_cancelled.wait();
       masked.leave();
@@ -547,7 +569,8 @@ Report mask(Options options, bool cancel_the_mask) {
 TEST(ScopeModel, ACancellationStopsAtAMask) {
   for (const bool cancel_the_mask : {false, true}) {
     expect_clean(mask<Mutant::none>(locked(1), cancel_the_mask));
-    expect_clean_in_random_schedules([=](Options options) { return mask<Mutant::none>(options, cancel_the_mask); });
+    expect_clean_in_random_schedules(
+        [=](Options options) { return mask<Mutant::none>(options, cancel_the_mask); });
   }
 }
 
@@ -557,17 +580,20 @@ struct Token : ScopeToken {
   int cancelled = 0;
 };
 
-// Strands make a token each in a scope `depth` deep and leave their scopes, so that the tokens go to the scopes above one after the
-// other; the task is cancelled meanwhile. With `kind` masked, tokens come out from behind a mask.
+// Strands make a token each in a scope `depth` deep and leave their scopes, so that the tokens go
+// to the scopes above one after the other; the task is cancelled meanwhile. With `kind` masked,
+// tokens come out from behind a mask.
 template <Mutant kMutant>
-Report tokens(Options options, std::size_t strands, std::size_t depth, ScopeKind kind = ScopeKind::plain) {
+Report tokens(Options options, std::size_t strands, std::size_t depth,
+              ScopeKind kind = ScopeKind::plain) {
   return explore(options, [=](Sim& sim) {
     using Env = SimEnv<kMutant>;
     Task<Env> task;
     std::array<Token, 2> the_tokens;
     std::deque<Nest<Env>> nests;
     const auto cancel_tokens = [&](const BasicCancelEffects<Env>& effects) {
-      for (ScopeToken* t = effects.tokens; t != nullptr; t = t->next_token) ++static_cast<Token*>(t)->cancelled;
+      for (ScopeToken* t = effects.tokens; t != nullptr; t = t->next_token)
+        ++static_cast<Token*>(t)->cancelled;
     };
     for (std::size_t i = 0; i < strands; ++i) {
       Nest<Env>& nest = nests.emplace_back(task.root, task.core);
@@ -602,8 +628,8 @@ TEST(ScopeModel, ATokenIsCancelledOnceWhereverItIs) {
     for (const ScopeKind kind : {ScopeKind::plain, ScopeKind::masked}) {
       expect_clean(tokens<Mutant::none>(locked(bound(3)), 1, depth, kind));
       expect_clean(tokens<Mutant::none>({.preemptions = 2}, 1, depth, kind));
-      expect_clean_in_random_schedules([=](Options options) { return tokens<Mutant::none>(options, 2, depth, kind); },
-                                       10'000);
+      expect_clean_in_random_schedules(
+          [=](Options options) { return tokens<Mutant::none>(options, 2, depth, kind); }, 10'000);
     }
   }
   expect_clean(tokens<Mutant::none>(locked(2), 2, 1));

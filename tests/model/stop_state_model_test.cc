@@ -10,7 +10,8 @@
 #include "sim.h"
 #include "strand.h"
 
-// Callbacks of a cancellation: added, taken back while they run, by others and by callbacks, and gone right afterwards.
+// Callbacks of a cancellation: added, taken back while they run, by others and by callbacks, and
+// gone right afterwards.
 
 namespace magpie::model {
 namespace {
@@ -26,13 +27,14 @@ void expect_clean(const Report& report) {
 
 void hunt(const Report& report) {
   EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions), report.message.c_str());
+  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
+              report.message.c_str());
 }
 
 enum class Act {
-  run,              // for a while
-  take_back_itself, // and is gone before it returns
-  take_back_other,  // which is gone before it returns
+  run,               // for a while
+  take_back_itself,  // and is gone before it returns
+  take_back_other,   // which is gone before it returns
 };
 
 template <class Env>
@@ -60,8 +62,10 @@ struct Stage {
 
   void take_back(std::size_t index, std::uintptr_t self, bool from_within = false) {
     const bool never_ran = state.remove(*frames[index], self);
-    Sim::current().check(never_ran == (runs[index] == 0), "remove() is wrong about whether the callback ran");
-    Sim::current().check(from_within || !frames[index]->running, "remove() came back while the callback ran");
+    Sim::current().check(never_ran == (runs[index] == 0),
+                         "remove() is wrong about whether the callback ran");
+    Sim::current().check(from_within || !frames[index]->running,
+                         "remove() came back while the callback ran");
     frames[index].destroy();
   }
 
@@ -75,8 +79,11 @@ struct Stage {
 
 template <class Env>
 struct Callback : BasicCallbackNode<Env> {
-  Callback(Stage<Env>& its_stage, std::size_t its_index, Act its_act) : stage(its_stage), index(its_index), act(its_act) {
-    this->invoke = [](BasicCallbackNode<Env>* node) noexcept { static_cast<Callback*>(node)->call(); };
+  Callback(Stage<Env>& its_stage, std::size_t its_index, Act its_act)
+      : stage(its_stage), index(its_index), act(its_act) {
+    this->invoke = [](BasicCallbackNode<Env>* node) noexcept {
+      static_cast<Callback*>(node)->call();
+    };
   }
 
   void call() {
@@ -161,12 +168,15 @@ TEST(StopStateModel, TwoCallbacksAreTakenBackByTwoThreads) {
 }
 
 TEST(StopStateModel, ACallbackMayBeGoneBeforeItReturns) {
-  expect_clean(two_callbacks<Mutant::none>({.preemptions = bound(3)}, Act::run, Act::take_back_itself));
-  expect_clean(two_callbacks<Mutant::none>({.preemptions = bound(3)}, Act::take_back_itself, Act::run));
+  expect_clean(
+      two_callbacks<Mutant::none>({.preemptions = bound(3)}, Act::run, Act::take_back_itself));
+  expect_clean(
+      two_callbacks<Mutant::none>({.preemptions = bound(3)}, Act::take_back_itself, Act::run));
 }
 
 TEST(StopStateModel, ACallbackMayTakeBackAnother) {
-  expect_clean(two_callbacks<Mutant::none>({.preemptions = bound(4)}, Act::run, Act::take_back_other));
+  expect_clean(
+      two_callbacks<Mutant::none>({.preemptions = bound(4)}, Act::run, Act::take_back_other));
 }
 
 TEST(StopStateModelMutant, WithoutTheWaitTheCallbackIsGoneWhileItRuns) {
@@ -174,7 +184,8 @@ TEST(StopStateModelMutant, WithoutTheWaitTheCallbackIsGoneWhileItRuns) {
 }
 
 TEST(StopStateModelMutant, ACallbackThatTookItselfBackIsTouched) {
-  hunt(two_callbacks<Mutant::stop_state_late_end>({.preemptions = 2}, Act::run, Act::take_back_itself));
+  hunt(two_callbacks<Mutant::stop_state_late_end>({.preemptions = 2}, Act::run,
+                                                  Act::take_back_itself));
 }
 
 }  // namespace

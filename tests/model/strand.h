@@ -14,19 +14,19 @@
 
 #include "sim.h"
 
-// What the models of waits, scopes and joins have in common: memory that dies in the middle of an execution, and strands that
-// somebody else schedules.
+// What the models of waits, scopes and joins have in common: memory that dies in the middle of an
+// execution, and strands that somebody else schedules.
 //
 //     Frame<Wait> frame;                          // in the body of explore()
 //     frame.make();                               // in a thread, or before run()
 //     park(*frame);                               // the structures under test keep the address
-//     frame.destroy();                            // in a thread: whoever touches it from here on fails the execution
-//     sim.run();
-//     sim.check(frame.gone_and_untouched(), ..);
+//     frame.destroy();                            // in a thread: whoever touches it from here on
+//     fails the execution sim.run(); sim.check(frame.gone_and_untouched(), ..);
 //
-// A late touch shows in three ways: an atomic of the object is used (sim.h notices), the model itself goes through operator*, or
-// something is written over the pattern that a dead frame is filled with. Pointers that are read from a dead frame lead to an
-// object whose atomics are dead, too. Any other late read of a plain field shows only by what comes of it.
+// A late touch shows in three ways: an atomic of the object is used (sim.h notices), the model
+// itself goes through operator*, or something is written over the pattern that a dead frame is
+// filled with. Pointers that are read from a dead frame lead to an object whose atomics are dead,
+// too. Any other late read of a plain field shows only by what comes of it.
 
 namespace magpie::model {
 
@@ -36,7 +36,8 @@ class Frame {
   Frame() = default;
   Frame(const Frame&) = delete;
   Frame& operator=(const Frame&) = delete;
-  // The object is not destroyed here: after a failed check its locks may be held by threads that are no more.
+  // The object is not destroyed here: after a failed check its locks may be held by threads that
+  // are no more.
 
   template <class... Args>
   T& make(Args&&... args) {
@@ -62,7 +63,8 @@ class Frame {
     if (alive_) return false;
     const std::byte* const pattern = nowhere;
     for (std::size_t i = 0; i < sizeof(T); i += sizeof pattern) {
-      if (std::memcmp(memory_ + i, &pattern, std::min(sizeof pattern, sizeof(T) - i)) != 0) return false;
+      if (std::memcmp(memory_ + i, &pattern, std::min(sizeof pattern, sizeof(T) - i)) != 0)
+        return false;
     }
     return true;
   }
@@ -129,7 +131,8 @@ void schedule(detail::BasicWaiter<Env>& waiter) {
 template <class Env>
 void schedule_claimed(const detail::BasicCancelEffects<Env>& effects) {
   for (detail::BasicWaiter<Env>* w = effects.waiters; w != nullptr;) {
-    detail::BasicWaiter<Env>* const next = w->scope_next;  // read first: a scheduled waiter may be gone
+    detail::BasicWaiter<Env>* const next =
+        w->scope_next;  // read first: a scheduled waiter may be gone
     schedule(*w);
     w = next;
   }

@@ -14,8 +14,9 @@
 #include "sim.h"
 #include "strand.h"
 
-// A wait from the moment that it parks: completed or cancelled, resumed on another thread, out of its lists, its memory gone at
-// once. The thread that parked it may still be on its way out then. Races between waits are here, too.
+// A wait from the moment that it parks: completed or cancelled, resumed on another thread, out of
+// its lists, its memory gone at once. The thread that parked it may still be on its way out then.
+// Races between waits are here, too.
 
 namespace magpie::model {
 namespace {
@@ -36,16 +37,19 @@ void expect_clean(const Report& report) {
 
 void hunt(const Report& report) {
   EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions), report.message.c_str());
+  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
+              report.message.c_str());
 }
 
 // How a resumed strand leaves the lists that it was in; the models try what happens without.
 enum class Leave { all_lists, not_the_scope, not_the_queue };
 
-// What lies in the frame of a coroutine that waits: in a scope of its own, or in one that goes on after it.
+// What lies in the frame of a coroutine that waits: in a scope of its own, or in one that goes on
+// after it.
 template <class Env>
 struct Wait : StrandWaiter<Env> {
-  Wait(Strand<Env>& its_strand, BasicScope<Env>& parent, BasicTaskCore<Env>& task, bool own_scope = true)
+  Wait(Strand<Env>& its_strand, BasicScope<Env>& parent, BasicTaskCore<Env>& task,
+       bool own_scope = true)
       : StrandWaiter<Env>(its_strand), where(own_scope ? &scope : &parent) {
     scope.enter(&parent, &task);
   }
@@ -169,7 +173,9 @@ class Semaphore {
 };
 
 // Every step holds a lock: exhaustive without store buffers, and random schedules with them.
-Options locked(unsigned preemptions) { return {.preemptions = preemptions, .store_buffers = false}; }
+Options locked(unsigned preemptions) {
+  return {.preemptions = preemptions, .store_buffers = false};
+}
 
 template <class Run>
 void expect_clean_in_random_schedules(Run run, std::uint64_t executions = 20'000) {
@@ -183,7 +189,8 @@ void expect_clean_in_random_schedules(Run run, std::uint64_t executions = 20'000
 // ---- one wait ----
 
 template <Mutant kMutant, Leave kLeave = Leave::all_lists>
-Report release_against_cancel(Options options, bool parked, bool own_scope = true, int permits = 0) {
+Report release_against_cancel(Options options, bool parked, bool own_scope = true,
+                              int permits = 0) {
   return explore(options, [=](Sim& sim) {
     using Env = SimEnv<kMutant>;
     BasicTaskCore<Env> task;
@@ -215,7 +222,8 @@ Report release_against_cancel(Options options, bool parked, bool own_scope = tru
     root.exit();
     sim.check(frame.gone_and_untouched(), "a frame was touched after its end");
     sim.check(taken + semaphore.free() == permits + 1, "a permit was lost or made");
-    sim.check(task.cancels.load(std::memory_order_relaxed) == 0, "a cancellation is counted for ever");
+    sim.check(task.cancels.load(std::memory_order_relaxed) == 0,
+              "a cancellation is counted for ever");
   });
 }
 
@@ -252,7 +260,8 @@ TEST(WaiterModelMutant, WhoIsCancelledMustLeaveTheQueue) {
 
 // ---- a cancelled wait before one that goes on ----
 
-// Two wait for one permit, and the first is cancelled. If it has the permit all the same, it gives it back.
+// Two wait for one permit, and the first is cancelled. If it has the permit all the same, it gives
+// it back.
 template <Mutant kMutant, Leave kLeave = Leave::all_lists>
 Report cancel_the_first_of_two(Options options) {
   return explore(options, [=](Sim& sim) {
@@ -295,7 +304,8 @@ Report cancel_the_first_of_two(Options options) {
     for (const Frame<Wait<Env>>& frame : frames) {
       sim.check(frame.gone_and_untouched(), "a frame was touched after its end");
     }
-    sim.check(task.cancels.load(std::memory_order_relaxed) == 0, "a cancellation is counted for ever");
+    sim.check(task.cancels.load(std::memory_order_relaxed) == 0,
+              "a cancellation is counted for ever");
   });
 }
 
@@ -310,13 +320,15 @@ TEST(WaiterModelMutant, ACancelledWaitThatStaysQueuedIsTouched) {
 
 // ---- the primitive dies with the wait ----
 
-// An event in the frame that waits for it: set() must not touch it once somebody can have seen that it is set.
+// An event in the frame that waits for it: set() must not touch it once somebody can have seen that
+// it is set.
 template <Mutant kMutant>
 Report set_an_event_in_the_frame(Options options) {
   return explore(options, [](Sim& sim) {
     using Env = SimEnv<kMutant>;
     struct Place {
-      Place(Strand<Env>& strand, BasicScope<Env>& root, BasicTaskCore<Env>& task) : wait(strand, root, task), event(0) {}
+      Place(Strand<Env>& strand, BasicScope<Env>& root, BasicTaskCore<Env>& task)
+          : wait(strand, root, task), event(0) {}
       Wait<Env> wait;
       Semaphore<Env> event;
     };
@@ -349,8 +361,8 @@ TEST(WaiterModel, WhatAWaitWaitsForMayDieWithIt) {
 
 // ---- races ----
 
-// Two waits in one race, each for a semaphore of its own; both semaphores are released and the race is cancelled from outside.
-// The first that ends cancels the other, the last destroys everything.
+// Two waits in one race, each for a semaphore of its own; both semaphores are released and the race
+// is cancelled from outside. The first that ends cancels the other, the last destroys everything.
 template <Mutant kMutant>
 Report race(Options options, bool cancel_too) {
   return explore(options, [=](Sim& sim) {
@@ -392,7 +404,8 @@ Report race(Options options, bool cancel_too) {
         }
         if (here.left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
         sim.check(won == 1 || (cancel_too && won == 0), "not one wait won");
-        sim.check(won == 1 || here.arbiter.winner() == BasicArbiter<Env>::kNobody, "the winner got nothing");
+        sim.check(won == 1 || here.arbiter.winner() == BasicArbiter<Env>::kNobody,
+                  "the winner got nothing");
         here.scope.exit();
         frame.destroy();
         ended = true;
@@ -403,18 +416,22 @@ Report race(Options options, bool cancel_too) {
     sim.run();
     if (cancel_too) root.exit();
     sim.check(ended && frame.gone_and_untouched(), "a frame was touched after its end");
-    sim.check(semaphores[0].free() + semaphores[1].free() + static_cast<int>(won) == 2, "a loser took a permit");
-    sim.check(task.cancels.load(std::memory_order_relaxed) == 0, "a cancellation is counted for ever");
+    sim.check(semaphores[0].free() + semaphores[1].free() + static_cast<int>(won) == 2,
+              "a loser took a permit");
+    sim.check(task.cancels.load(std::memory_order_relaxed) == 0,
+              "a cancellation is counted for ever");
   });
 }
 
 TEST(RaceModel, OneOfTwoWinsAndTheOtherTakesNothing) {
   expect_clean(race<Mutant::none>(locked(1), false));
-  expect_clean_in_random_schedules([](Options options) { return race<Mutant::none>(options, false); });
+  expect_clean_in_random_schedules(
+      [](Options options) { return race<Mutant::none>(options, false); });
 }
 
 TEST(RaceModel, ACancelFromOutsideEndsItWithAWinnerOrWithout) {
-  expect_clean_in_random_schedules([](Options options) { return race<Mutant::none>(options, true); }, 40'000);
+  expect_clean_in_random_schedules(
+      [](Options options) { return race<Mutant::none>(options, true); }, 40'000);
 }
 
 TEST(RaceModelMutant, ALoadAndAStoreLetBothWin) {
@@ -434,7 +451,8 @@ TEST(RaceModel, OneOfThreeContestantsWins) {
           ++won;
           who = i;
         }
-        sim.check(arbiter.winner() != BasicArbiter<Env>::kNobody, "a race is decided and has no winner");
+        sim.check(arbiter.winner() != BasicArbiter<Env>::kNobody,
+                  "a race is decided and has no winner");
       });
     }
     sim.run();
