@@ -9,7 +9,8 @@ namespace magpie::detail {
 
 std::string thread_name(const std::string& name, std::size_t index) {
   constexpr std::size_t kMost = 15;
-  const std::string suffix = "-" + std::to_string(index);
+  std::string suffix(1, '-');  // "-" + ... is a false alarm of g++ 12 (-Wrestrict)
+  suffix += std::to_string(index);
   return name.substr(0, kMost - suffix.size()) + suffix;
 }
 

@@ -17,6 +17,7 @@
 
 #include <magpie/as_result.h>
 #include <magpie/event.h>
+#include <magpie/testing/simulated_executor.h>
 #include <magpie/timeout.h>
 
 #include <support/ledger.h>
@@ -314,6 +315,40 @@ TEST_P(GroupStart, FromAnotherTaskThanTheGroups) {
       EXPECT_EQ(value, 6);
     };
     co_await task_group(body);
+  });
+}
+
+// Signal, failure, cancellation of start() and of the group in every order of steps.
+TEST(GroupStartInEveryOrder, EachStartHasOneOutcome) {
+  testing::explore(600, [](testing::SimulatedExecutor& simulator) {
+    bool running = false;
+    auto serve = [&](ReadySignal<int> ready) -> Task<void> {
+      running = true;
+      co_await this_task::yield();
+      ready.set(1);
+      co_await this_task::yield();
+      running = false;
+    };
+    auto body = [&](TaskGroup& group) -> Task<int> {
+      auto start = [&]() -> Task<int> { co_return co_await group.start(serve); };
+      JoinHandle<int> starter = group.spawn(start());
+      auto meddle = [&](bool with_group) -> Task<> {
+        co_await this_task::yield();
+        co_await this_task::yield();
+        if (with_group) {
+          group.cancel();
+        } else {
+          starter.cancel();
+        }
+      };
+      JoinHandle<void> a = group.spawn(meddle(false));
+      JoinHandle<void> b = group.spawn(meddle(true));
+      const Result<int> r = co_await uncancellable(as_result(starter));
+      if (!r.has_value() && !r.is_cancelled()) throw std::runtime_error("neither a value nor cancelled");
+      co_return r.value_or(0);
+    };
+    simulator.run(task_group(body));
+    (void)running;
   });
 }
 

@@ -5,7 +5,9 @@
 
 #include <magpie/race.h>
 
+#include <list>
 #include <memory>
+#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -19,6 +21,7 @@
 #include <magpie/event.h>
 #include <magpie/semaphore.h>
 #include <magpie/spawn.h>
+#include <magpie/testing/simulated_executor.h>
 #include <magpie/timeout.h>
 
 #include <support/ledger.h>
@@ -200,6 +203,15 @@ TEST_P(Race, TakesRangesOfAllKinds) {
     auto first = co_await race(std::move(tasks));
     EXPECT_EQ(first.index, static_cast<std::size_t>(kCount - 1));
     EXPECT_EQ(first.value, kCount - 1);
+
+    std::list<Task<int>> list;
+    list.push_back(give_after(2ms, 0));
+    list.push_back(give_after(1ms, 1));
+    auto from_list = co_await race(std::move(list));
+    EXPECT_EQ(from_list.index, 1u);
+    auto make = [](int i) { return give_after(std::chrono::milliseconds(10 - i), i); };
+    auto made = co_await race(std::views::iota(0, 5) | std::views::transform(make));
+    EXPECT_EQ(made.value, 4);
 
     std::vector<JoinHandle<int>> handles;
     for (int i = 0; i < 3; ++i) handles.push_back(executor.spawn(give_after(std::chrono::seconds(3 - i), i)));
@@ -522,6 +534,41 @@ TEST_P(Race, AcquireOfTooManyIsItsError) {
   machine.run([&]() -> Task<> {
     Result<Indexed<Permit>> r = co_await as_result(race(semaphore.acquire(2), semaphore.acquire(2)));
     EXPECT_TRUE(is<std::invalid_argument>(r.error()));
+  });
+}
+
+// In every order of steps: whoever wins, the permits are where they belong, and nothing else was taken.
+TEST(RaceInEveryOrder, AcquiresHandlesAndTimers) {
+  testing::explore(400, [](testing::SimulatedExecutor& simulator) {
+    Semaphore semaphore(1);
+    Ledger ledger;
+    auto value = [&]() -> Task<Tracked> {
+      co_await this_task::yield();
+      co_return Tracked(ledger);
+    };
+    auto body = [&]() -> Task<> {
+      auto holder = [&]() -> Task<> {
+        Permit permit = co_await semaphore.acquire();
+        co_await this_task::yield();
+      };
+      JoinHandle<void> other = spawn(holder());
+      JoinHandle<Tracked> task = spawn(value());
+      int discarded = 0;
+      auto discard = [&](std::size_t, auto&&) { ++discarded; };
+      auto contest = race(semaphore.acquire(), task, value(), this_task::yield()).on_discard(discard);
+      auto first = co_await std::move(contest);
+      if (first.index == 0) {
+        if (semaphore.available() != 0) throw std::runtime_error("the winner has no permit");
+        std::get<0>(first.value).release();
+      }
+      const Result<void> ended = co_await as_result(other);
+      if (semaphore.available() != 1) throw std::runtime_error("a permit is not where it belongs");
+      const Result<Tracked> behind = co_await as_result(task);
+      if (!behind.has_value()) throw std::runtime_error("the task behind the handle was touched");
+    };
+    simulator.run(body());
+    if (semaphore.available() != 1) throw std::runtime_error("a permit was lost");
+    if (ledger.alive() != 0) throw std::runtime_error("a value was lost");
   });
 }
 

@@ -20,6 +20,7 @@
 #include <magpie/race.h>
 #include <magpie/semaphore.h>
 #include <magpie/spawn.h>
+#include <magpie/testing/simulated_executor.h>
 
 #include <support/ledger.h>
 #include <support/machine.h>
@@ -496,6 +497,35 @@ TEST_P(Timeout, DeadlineIsTheEarliestThatCanReachThePoint) {  // B160
     EXPECT_FALSE(root.has_value());  // spawn inherits no deadline
     auto endless = co_await timeout(ask(), Duration::never());
     EXPECT_FALSE(endless.has_value());
+  });
+}
+
+// Completion, expiry and a cancellation from outside that fall due together, in every order.
+TEST(TimeoutInEveryOrder, OneOutcomeAndNothingLost) {
+  testing::explore(600, [](testing::SimulatedExecutor& simulator) {
+    Semaphore semaphore(0);
+    bool delivered = false;
+    auto body = [&]() -> Task<> {
+      auto waiter = [&]() -> Task<> {
+        Permit permit = co_await timeout(semaphore.acquire(), 5ms);
+        delivered = true;
+      };
+      JoinHandle<void> handle = spawn(waiter());
+      auto release = [&]() -> Task<> {
+        co_await sleep_for(5ms);
+        semaphore.add_permits(1);
+      };
+      auto cancel = [&]() -> Task<> {
+        co_await sleep_for(5ms);
+        handle.cancel();
+      };
+      co_await gather(release(), cancel());
+      const Result<void> r = co_await as_result(handle);
+      if (r.has_value() != delivered) throw std::runtime_error("delivered and lost");
+      if (r.is_error()) throw std::runtime_error("neither a value, nor late, nor cancelled");
+    };
+    simulator.run(body());
+    if (semaphore.available() != 1) throw std::runtime_error("a permit was lost");
   });
 }
 

@@ -46,13 +46,13 @@ class Machine {
 };
 
 /// A test that runs with 1, 2 and 4 workers: INSTANTIATE_TEST_SUITE_P(Threads, ..., test::kThreads, test::threads_name).
-class OnMachine : public testing::TestWithParam<std::size_t> {
+class OnMachine : public ::testing::TestWithParam<std::size_t> {
  protected:
   Machine machine{GetParam()};
   WorkStealingExecutor& executor = machine.executor;
 };
-inline const auto kThreads = testing::Values<std::size_t>(1, 2, 4);
-inline std::string threads_name(const testing::TestParamInfo<std::size_t>& info) {
+inline const auto kThreads = ::testing::Values<std::size_t>(1, 2, 4);
+inline std::string threads_name(const ::testing::TestParamInfo<std::size_t>& info) {
   return std::to_string(info.param);
 }
 
