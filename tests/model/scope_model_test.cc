@@ -286,7 +286,7 @@ Report siblings(Options options, bool complete_first) {
 }
 
 TEST(ScopeModel, SiblingsThatLinkAtTheSameTimeAreBothFound) {
-  expect_clean(siblings<Mutant::none>(locked(1), false));
+  expect_clean(siblings<Mutant::none>(locked(bound(3) - 1), false));
   expect_clean_in_random_schedules(
       [](Options options) { return siblings<Mutant::none>(options, false); });
 }
@@ -464,7 +464,7 @@ TEST(ScopeModel, ACancelledGroupReachesTheGroupsOfItsTasks) {
 }
 
 TEST(ScopeModel, ATaskMayBeCancelledByItselfAndWithItsGroup) {
-  expect_clean(group<Mutant::none>(locked(1), true, false));
+  expect_clean(group<Mutant::none>(locked(bound(3) - 1), true, false));
   expect_clean_in_random_schedules(
       [](Options options) { return group<Mutant::none>(options, true, false); });
 }

@@ -235,7 +235,7 @@ TEST(WaiterModel, AParkedWaitIsCompletedOrCancelledAndGoneAtOnce) {
 
 TEST(WaiterModel, AWaitMayEndWhileItParks) {
   for (const bool own_scope : {true, false}) {
-    expect_clean(release_against_cancel<Mutant::none>(locked(1), false, own_scope));
+    expect_clean(release_against_cancel<Mutant::none>(locked(bound(3) - 1), false, own_scope));
     expect_clean_in_random_schedules([=](Options options) {
       return release_against_cancel<Mutant::none>(options, false, own_scope);
     });
@@ -424,7 +424,7 @@ Report race(Options options, bool cancel_too) {
 }
 
 TEST(RaceModel, OneOfTwoWinsAndTheOtherTakesNothing) {
-  expect_clean(race<Mutant::none>(locked(1), false));
+  expect_clean(race<Mutant::none>(locked(bound(3) - 1), false));
   expect_clean_in_random_schedules(
       [](Options options) { return race<Mutant::none>(options, false); });
 }
