@@ -11,13 +11,30 @@
 // the rest of the process; a signal that is asked for again gets a fresh first time.
 // Errors: std::system_error if a handler or the thread cannot be set up; std::invalid_argument without signals.
 
-#include <initializer_list>
+#include <concepts>
+#include <utility>
+#include <vector>
 
 #include <magpie/cancellation_token.h>
 #include <magpie/config.h>
 
 namespace magpie {
 
-MAGPIE_EXPORT CancellationToken on_signal(std::initializer_list<int> signals);
+/// The numbers of signals, written as {SIGINT, SIGTERM}. A class of its own: g++ 12 compiles no std::initializer_list within a
+/// co_await expression.
+class SignalSet {
+ public:
+  template <std::same_as<int>... N>
+  SignalSet(N... numbers) : numbers_{numbers...} {}
+  SignalSet(std::vector<int> numbers) noexcept : numbers_(std::move(numbers)) {}
+
+  [[nodiscard]] const std::vector<int>& numbers() const noexcept { return numbers_; }
+
+ private:
+  std::vector<int> numbers_;
+};
+
+/// A token that the first of these signals cancels; see the head of the file.
+MAGPIE_EXPORT CancellationToken on_signal(SignalSet signals);
 
 }  // namespace magpie

@@ -137,14 +137,14 @@ class SignalDesk {
 
 }  // namespace
 
-CancellationToken on_signal(std::initializer_list<int> signals) {
-  if (signals.size() == 0) throw std::invalid_argument("on_signal() needs at least one signal");
-  for (const int number : signals) {
+CancellationToken on_signal(SignalSet signals) {
+  if (signals.numbers().empty()) throw std::invalid_argument("on_signal() needs at least one signal");
+  for (const int number : signals.numbers()) {
     if (number <= 0 || number >= kSignals) {
       throw std::invalid_argument("on_signal(): there is no signal " + std::to_string(number));
     }
   }
-  return SignalDesk::instance().watch(std::vector<int>(signals));
+  return SignalDesk::instance().watch(signals.numbers());
 }
 
 }  // namespace magpie

@@ -24,6 +24,7 @@
 #include <magpie/testing/simulated_executor.h>
 #include <magpie/timeout.h>
 
+#include <support/foreign.h>
 #include <support/ledger.h>
 #include <support/machine.h>
 
@@ -245,6 +246,24 @@ TEST_P(Race, CombinatorsAndOperationsAreContestants) {
     EXPECT_EQ(std::get<2>(first.value).index, 0u);
     auto timer = co_await race(timeout(never(), 1h), sleep_for(1ms));
     EXPECT_EQ(timer.index, 1u);
+  });
+}
+
+TEST_P(Race, ForeignAwaitablesAreContestantsAndComeHome) {
+  auto hold = machine.clock.hold();  // for the foreign thread
+  machine.run([&]() -> Task<> {
+    auto first = co_await race(OnForeignThread(4), never());
+    EXPECT_EQ(first.index, 0u);
+    EXPECT_EQ(first.value, 4);
+    const int timed = co_await timeout(OnForeignThread(5), 1h);
+    EXPECT_EQ(timed, 5);
+    const int masked = co_await uncancellable(OnForeignThread(6));
+    EXPECT_EQ(masked, 6);
+    auto cleanup = []() -> Task<> { co_return; };
+    const int cleaned = co_await finally(OnForeignThread(7), cleanup);
+    EXPECT_EQ(cleaned, 7);
+    Executor& here = co_await this_task::executor();
+    EXPECT_EQ(&here, &executor);
   });
 }
 

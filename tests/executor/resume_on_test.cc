@@ -6,6 +6,7 @@
 #include <magpie/resume_on.h>
 
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -226,16 +227,16 @@ TEST(ResumeOnAcrossThreads, TaskThatEndsElsewhereMayEndItsExecutor) {
   for (int round = 0; round < 100; ++round) {
     WorkStealingExecutor guest({.threads = 1});
     JoinHandle<int> handle;
-    {
-      WorkStealingExecutor own({.threads = 1});
-      auto body = [&]() -> Task<int> {
-        co_await resume_on(guest);
-        co_await resume_on(own);
-        co_return co_await hop(guest, round);
-      };
-      handle = own.spawn(body());
-      if (round % 2 == 0) handle.wait();
-    }
+    std::optional<WorkStealingExecutor> own;
+    auto body = [&]() -> Task<int> {
+      co_await resume_on(guest);
+      co_await resume_on(*own);
+      co_return co_await hop(guest, round);
+    };
+    own.emplace(ExecutorOptions{.threads = 1});
+    handle = own->spawn(body());
+    if (round % 2 == 0) handle.wait();
+    own.reset();
     EXPECT_TRUE(handle.done());
   }
 }
