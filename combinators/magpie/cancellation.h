@@ -73,7 +73,7 @@ class [[nodiscard("co_await it")]] WithToken : public CombinatorBase {
     Scope& outer = *awaiting.promise().scope;
     if (outer.cancelled() || token_.cancelled()) {
       refused_ = outer.cancelled() ? outer.reason() : token_.state()->reason();
-      return awaiting;
+      return transfer(awaiting);
     }
     scope_.enter(&outer, outer.task());
     link_.emplace(scope_);
@@ -253,13 +253,13 @@ class [[nodiscard("co_await it")]] CancelScopeBlock : public CombinatorBase {
     Scope& outer = *awaiting.promise().scope;
     if (outer.cancelled()) {
       refused_ = outer.reason();
-      return awaiting;
+      return transfer(awaiting);
     }
     block_.scope().enter(&outer, outer.task());
     entered_ = true;
     awaiting_.begin(awaiting, outer);
     const auto started = body_.start(block_, block_.scope(), awaiting_.continuation());
-    return started ? transfer(started) : awaiting;
+    return transfer(started ? started : std::coroutine_handle<>(awaiting));
   }
   value_type await_resume() {
     if (!entered_) throw CancelledError(std::move(refused_));

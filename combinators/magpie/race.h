@@ -113,7 +113,7 @@ class RaceBase : public CombinatorBase, private RaceJoin {
     scope.enter(&outer, outer.task());
     if (outer.cancelled()) [[unlikely]] {
       refused_ = true;
-      return awaiting;
+      return transfer(awaiting);
     }
     kind = &kKind;
     settle_values = true;

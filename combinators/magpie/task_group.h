@@ -323,7 +323,7 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
     Scope& outer = *awaiting.promise().scope;
     if (outer.cancelled()) {
       refused_ = outer.reason();
-      return awaiting;
+      return transfer(awaiting);
     }
     GroupCore& core = group_.core();
     core.open(outer, awaiting);

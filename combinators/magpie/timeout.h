@@ -90,13 +90,13 @@ class TimeoutBase : public CombinatorBase {
     if (outer.cancelled()) [[unlikely]] {
       phase_ = Phase::refused;
       timer_.open_without_deadline(outer);
-      return awaiting;
+      return transfer(awaiting);
     }
     if (!timer_.open(outer, limit_.ns, limit_.relative)) {
       timer_.open_without_deadline(outer);
       if (!callee_.done()) {
         phase_ = Phase::too_late;
-        return awaiting;
+        return transfer(awaiting);
       }
     }
     awaiting_.begin(awaiting, outer);
@@ -211,16 +211,16 @@ class [[nodiscard("co_await it")]] TimeoutScopeBlock : public CombinatorBase {
     if (outer.cancelled()) {
       timer.open_without_deadline(outer);
       refused_ = true;
-      return awaiting;
+      return transfer(awaiting);
     }
     if (!timer.open(outer, limit_.ns, limit_.relative)) {
       timer.open_without_deadline(outer);
       too_late_ = true;
-      return awaiting;
+      return transfer(awaiting);
     }
     awaiting_.begin(awaiting, outer);
     const auto started = body_.start(block_, timer, awaiting_.continuation());
-    return started ? transfer(started) : awaiting;
+    return transfer(started ? started : std::coroutine_handle<>(awaiting));
   }
   value_type await_resume() {
     DeadlineTimer& timer = block_.timer();

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <utility>
 
+#include <magpie/detail/locals.h>
 #include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/executor_services.h>
 #include <magpie/detail/join.h>
@@ -163,6 +164,7 @@ bool SimulatedExecutor::step() noexcept {
   }
   steps_.fetch_add(1, std::memory_order_relaxed);
   work->run(work);
+  magpie::detail::forget_locals();
   return true;
 }
 

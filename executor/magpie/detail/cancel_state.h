@@ -149,7 +149,10 @@ class MAGPIE_EXPORT CancelState : public ScopeToken {
     }
     return false;
   }
-  bool sole_owner() const noexcept { return refs_.load(std::memory_order_acquire) == 1; }
+  /// Whether nobody but one owner can see the state: no other reference, and no std::stop_token that was made from one.
+  bool sole_owner() const noexcept {
+    return refs_.load(std::memory_order_acquire) == 1 && !attachment_;  // acquire: pairs with release(), for attachment_
+  }
 
   void add_source() noexcept { sources_.fetch_add(1, std::memory_order_relaxed); }
   void drop_source() noexcept { sources_.fetch_sub(1, std::memory_order_release); }

@@ -16,6 +16,7 @@
 
 #include <magpie/detail/executor_services.h>
 #include <magpie/detail/injection_queue.h>
+#include <magpie/detail/locals.h>
 #include <magpie/detail/thread_state.h>
 #include <magpie/detail/worker.h>
 #include <magpie/tbb_executor.h>
@@ -100,6 +101,7 @@ class TbbMachine {
         Runnable* const work = queue_.pop();
         if (work == nullptr) break;
         work->run(work);
+        forget_locals();
         if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_ends();
       }
       if (ran == kTurn) {
