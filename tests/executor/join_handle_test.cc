@@ -8,6 +8,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -120,6 +121,14 @@ TEST_F(JoinHandleTest, RvalueAwaitMovesTheValueOut) {
 TEST_F(JoinHandleTest, MoverGetsTheValueAfterThoseWhoWaitedBeforeHaveTheirs) {
   for (int round = 0; round < 200; ++round) {
     Gate gate;
+    const auto parked = [&](const std::string& what) {
+      std::ostringstream out;
+      executor.dump_tasks(out);
+      const std::string dump = out.str();
+      int count = 0;
+      for (std::size_t at = dump.find(what); at != std::string::npos; at = dump.find(what, at + 1)) ++count;
+      return count;
+    };
     auto text = [](Gate& g) -> Task<std::string> {
       co_await g.pass();
       co_return std::string(64, 'y');
@@ -138,8 +147,7 @@ TEST_F(JoinHandleTest, MoverGetsTheValueAfterThoseWhoWaitedBeforeHaveTheirs) {
     };
     std::vector<JoinHandle<std::size_t>> all;
     for (int i = 0; i < 3; ++i) all.push_back(executor.spawn(copier(handle)));
-    ASSERT_TRUE(eventually([&] { return waiting.load() == 3; }));
-    executor.run(sleep_for(100us));  // the copiers have counted, and park in the same step
+    ASSERT_TRUE(eventually([&] { return waiting.load() == 3 && parked("waiting for a task") == 3; }));
     all.push_back(executor.spawn(mover(std::move(handle))));
     gate.open = true;
     for (auto& h : all) ASSERT_EQ(h.wait().value(), 64U);
