@@ -100,9 +100,11 @@ StartCore::StartCore(GroupCore& group) noexcept : group_(group) {
   child_ended = [](TaskOwner* owner, TaskRecord& record) noexcept {
     auto* const start = static_cast<StartCore*>(owner);
     GroupCore& core = start->group_;
-    const std::shared_ptr<StartCore> keep = start->let_go();
+    std::shared_ptr<StartCore> keep = start->let_go();
     // Before the signal the outcome is start()'s alone, which reads it from the child's handle.
-    if (!start->decide(Verdict::failed) && start->verdict() == Verdict::ready) {
+    const bool for_group = !start->decide(Verdict::failed) && start->verdict() == Verdict::ready;
+    keep.reset();  // the callable goes before the group can end: it may refer to what the group's awaiter owns
+    if (for_group) {
       core.child_ended(&core, record);
     } else {
       core.remove_unit();
