@@ -90,7 +90,7 @@ Waiter* TaskRecord::claim_waiters() noexcept {
   for (Waiter* w = waiters_.front(); w != nullptr; w = after) {
     after = w->queue_next;
     auto* const op = static_cast<JoinWaiter*>(w);
-    if (callbacks_run_ && op->moves()) continue;
+    if (settling_ && op->moves()) continue;
     waiters_.remove(*w);
     bool wake_anyway = false;
     if (!op->try_complete(&wake_anyway)) {
@@ -127,32 +127,35 @@ void TaskRecord::finish(SlotState outcome) noexcept {
   handler_ = ExecutorAccess::services(executor).handler();
   Waiter* ready;
   DoneCallback* callbacks;
+  bool settling;
   {
     std::lock_guard guard(lock_);
     outcome_ = outcome;
     callbacks = std::exchange(callbacks_, nullptr);
-    callbacks_run_ = callbacks != nullptr;
+    settling_ = callbacks != nullptr || waiters_.front() != nullptr;
+    settling = settling_;
     // seq_cst pairs with drop_handle(): only errors need it. Release pairs with done() and wait_done().
     done_.store(1, outcome == SlotState::error ? std::memory_order_seq_cst : std::memory_order_release);
     ready = claim_waiters();
   }
   done_.notify_all();
 
-  // 3. Copies first, so that a mover among the waiters comes after them. Callbacks look at the value itself: movers wait for them.
+  // 3. Those who were there first get their copies, and callbacks look at the value itself; movers, also those who come only now, wait
+  //    until that is over.
   for (Waiter* w = ready; w != nullptr; w = w->queue_next) {
     auto* const op = static_cast<JoinWaiter*>(w);
     if (op->fill != nullptr) op->fill(op);
   }
   wake_all(ready);
-  if (callbacks != nullptr) {
-    while (callbacks != nullptr) {
-      DoneCallback* const after = callbacks->next;
-      callbacks->call(callbacks, *this);
-      callbacks = after;
-    }
+  while (callbacks != nullptr) {
+    DoneCallback* const after = callbacks->next;
+    callbacks->call(callbacks, *this);
+    callbacks = after;
+  }
+  if (settling) {
     {
       std::lock_guard guard(lock_);
-      callbacks_run_ = false;
+      settling_ = false;
       ready = claim_waiters();
     }
     wake_all(ready);

@@ -108,7 +108,7 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   enum class Parked { yes, done, refused };
   Parked park_waiter(JoinWaiter& op) noexcept {
     std::lock_guard guard(lock_);
-    if (done_.load(std::memory_order_relaxed) != 0 && !(callbacks_run_ && op.moves())) return Parked::done;
+    if (done_.load(std::memory_order_relaxed) != 0 && !(settling_ && op.moves())) return Parked::done;
     if (!op.park_in_scope()) return Parked::refused;
     waiters_.push_back(op);
     return Parked::yes;
@@ -185,7 +185,7 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   mutable SpinLock<StdEnv> lock_;
   BasicWaitQueue<StdEnv> waiters_;  // under lock_
   DoneCallback* callbacks_ = nullptr;
-  bool callbacks_run_ = false;  // under lock_: the task is done, and its callbacks are being called
+  bool settling_ = false;  // under lock_: done, but those who were there first still look at the value; movers wait
   Scope root_;
   TaskId id_{};
   Executor* executor_ = nullptr;
