@@ -361,8 +361,8 @@ TEST(GroupStartAcrossThreads, SignalAgainstCancellation) {
     auto body = [&](TaskGroup& group) -> Task<> {
       auto child = [round](ReadySignal<int> ready) -> Task<void> {
         std::thread other([ready, round] {
-          for (volatile int i = 0; i < round * 40; i = i + 1) {
-          }
+          std::atomic<int> i{0};  // a wait of a few microseconds that is not optimised away
+          while (i.load() < round * 40) i.fetch_add(1);
           ready.set(round);
         });
         Event never_set;
