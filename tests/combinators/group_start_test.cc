@@ -329,20 +329,22 @@ TEST(GroupStartInEveryOrder, EachStartHasOneOutcome) {
       co_await this_task::yield();
       running = false;
     };
+    // Outside the body: a group's children may outlive its body's locals.
+    JoinHandle<int> starter;
+    auto start = [&](TaskGroup& group) -> Task<int> { co_return co_await group.start(serve); };
+    auto meddle = [&](TaskGroup& group, bool with_group) -> Task<> {
+      co_await this_task::yield();
+      co_await this_task::yield();
+      if (with_group) {
+        group.cancel();
+      } else {
+        starter.cancel();
+      }
+    };
     auto body = [&](TaskGroup& group) -> Task<int> {
-      auto start = [&]() -> Task<int> { co_return co_await group.start(serve); };
-      JoinHandle<int> starter = group.spawn(start());
-      auto meddle = [&](bool with_group) -> Task<> {
-        co_await this_task::yield();
-        co_await this_task::yield();
-        if (with_group) {
-          group.cancel();
-        } else {
-          starter.cancel();
-        }
-      };
-      JoinHandle<void> a = group.spawn(meddle(false));
-      JoinHandle<void> b = group.spawn(meddle(true));
+      starter = group.spawn(start(group));
+      JoinHandle<void> a = group.spawn(meddle(group, false));
+      JoinHandle<void> b = group.spawn(meddle(group, true));
       const Result<int> r = co_await uncancellable(as_result(starter));
       if (!r.has_value() && !r.is_cancelled()) throw std::runtime_error("neither a value nor cancelled");
       co_return r.value_or(0);
