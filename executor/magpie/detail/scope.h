@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <mutex>
 
+#include <magpie/config.h>
 #include <magpie/detail/atomic.h>
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/reason.h>
@@ -368,7 +369,8 @@ class BasicScope {
   }
 
   // Without `effects` all tokens go to the parent.
-  void unlink(Effects* effects) noexcept {
+  // Out of line: it takes locks, and nothing of that belongs into the code of a fork.
+  MAGPIE_COLD void unlink(Effects* effects) noexcept {
     BasicScope* const p = parent_;
     if (p == nullptr) return;  // a task's own root: its record outlives every traversal
     Backoff<Env> backoff;
