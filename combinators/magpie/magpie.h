@@ -18,6 +18,7 @@
 #include <magpie/race.h>
 #include <magpie/result.h>
 #include <magpie/resume_on.h>
+#include <magpie/retry.h>
 #include <magpie/semaphore.h>
 #include <magpie/signals.h>
 #include <magpie/sleep.h>
