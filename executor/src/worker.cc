@@ -269,7 +269,9 @@ std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
     WorkerCounters::add<std::uint64_t>(self.counters.local_pops);
     return item;
   }
-  return inbox ? take_from_inbox(self) : 0;
+  // The queue itself is asked, not the bit: who pushed may be held up before it sets that, and this worker would look for work, and
+  // see it, for as long.
+  return inbox_.empty() ? 0 : take_from_inbox(self);
 }
 
 std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -234,18 +235,32 @@ TEST(Deque, ABiasThatIsSoonRevokedReturnsLaterEachTime) {
   Deque<> deque;
   std::uint64_t now = StdEnv::now_ns() + 1'000 * kMillisecond;  // past what other tests used up
   std::vector<std::uint64_t> dwells;
-  for (int round = 0; round < 9; ++round) {
+  for (int round = 0; round < 12; ++round) {
     lose_the_bias(deque);
     const std::uint64_t start = now;
     deque.owner().between_operations(now);
     pop_fenced(deque, DequeTestAccess::pops_before_bias);
     while (!DequeTestAccess::biased(deque)) {
-      now += kMillisecond / 4;
+      now += DequeTestAccess::shortest_dwell / 4;
       deque.owner().between_operations(now);
     }
-    dwells.push_back((now - start) / kMillisecond);
+    dwells.push_back((now - start) / DequeTestAccess::shortest_dwell);
   }
-  EXPECT_EQ(dwells, (std::vector<std::uint64_t>{1, 2, 4, 8, 16, 32, 64, 64, 64}));
+  EXPECT_EQ(dwells, (std::vector<std::uint64_t>{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000}));
+}
+
+TEST(Deque, TheBiasReturnsAlsoToAnOwnerThatOnlyPops) {
+  SKIP_WITHOUT_MEMBARRIER();
+  Deque<> deque;
+  lose_the_bias(deque);
+  // Nothing but pushes and pops, as in a tree of forks.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  push(deque, 7);  // stays: the last item is taken in another way
+  while (!DequeTestAccess::biased(deque) && std::chrono::steady_clock::now() < end) {
+    pop_fenced(deque, DequeTestAccess::pops_before_bias);
+  }
+  EXPECT_TRUE(DequeTestAccess::biased(deque));
+  EXPECT_EQ(deque.owner().pop(), 7U);
 }
 
 TEST(Deque, AllDequesShareABudgetOfReturnsToTheBias) {

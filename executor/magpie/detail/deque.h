@@ -84,13 +84,13 @@ class Deque {
   // this one; the index moves only by steals and fenced last pops, some ten days at full speed.
   static constexpr std::uint64_t kRestartIndex =
       Env::kModel ? 4 : std::uint64_t{1} << (kIndexBits - 1);
-  // A fenced pop costs about 20 ns, a revocation about 1.3 us and an interrupt for every core: the
-  // bias must be worth it, so it comes back after this many fenced pops, without one steal, in at
-  // least a dwell. The dwell doubles whenever the bias was soon revoked again.
-  static constexpr std::uint32_t kPopsBeforeBias = Env::kModel ? 1 : 4096;
-  static constexpr std::uint64_t kShortestDwell = Env::kModel ? 0 : 1'000'000;
+  // A fenced pop costs about 8 ns more, a revocation about 1.3 us and an interrupt for every core: as
+  // one rents skis until the rents add up to their price, the bias comes back once so many pops were
+  // fenced, without one steal, in at least a dwell. A power of two: pops look at the clock so often.
+  static constexpr std::uint32_t kPopsBeforeBias = Env::kModel ? 1 : 1024;
+  // The dwell doubles whenever the bias did not last as long as it had been waited for.
+  static constexpr std::uint64_t kShortestDwell = Env::kModel ? 0 : 64'000;
   static constexpr std::uint64_t kLongestDwell = Env::kModel ? 0 : 64'000'000;
-  static constexpr std::uint64_t kSoonInDwells = 16;
 
   static constexpr Word pack(Mode mode, Word epoch, Word index) noexcept {
     return (static_cast<Word>(mode) << (kIndexBits + kEpochBits)) |
@@ -344,7 +344,12 @@ template <class Env>
   if constexpr (!Env::mutant(Mutant::deque_no_fence_in_pop)) Env::fence_seq_cst();
   for (;;) {
     top = top_.load(std::memory_order_acquire);  // O7; acquire: see O3
-    if (index_of(top) < bottom) return slots_[bottom & mask_].load(std::memory_order_relaxed);
+    if (index_of(top) < bottom) {
+      const std::uintptr_t item = slots_[bottom & mask_].load(std::memory_order_relaxed);
+      // The pop is complete here. A deep tree of forks may not come to its loop for long.
+      if (fenced_pops_ % kPopsBeforeBias == 0) [[unlikely]] consider_bias(top, Env::now_ns());
+      return item;
+    }
     if (index_of(top) > bottom) break;
     if constexpr (Env::mutant(Mutant::deque_last_pop_without_cas)) {
       top_.store(with_index(top, bottom + 1), std::memory_order_seq_cst);
@@ -413,19 +418,18 @@ bool Deque<Env>::make_room(std::uint64_t bottom) noexcept {
 template <class Env>
 inline void Deque<Env>::between_operations(std::uint64_t now_ns) noexcept {
   // Relaxed: only the owner enters the bias, and a revocation that is missed now is seen next time.
+  consider_bias(top_.load(std::memory_order_relaxed), now_ns);
   const Word top = top_.load(std::memory_order_relaxed);
-  if (mode_of(top) == Mode::fenced && Env::asymmetric()) consider_bias(top, now_ns);
-  if (index_of(top) >= kRestartIndex) [[unlikely]] {
-    restart_indices(top_.load(std::memory_order_relaxed));
-  }
+  if (index_of(top) >= kRestartIndex) [[unlikely]] restart_indices(top);
 }
 
 template <class Env>
 [[gnu::noinline]] void Deque<Env>::consider_bias(Word top, std::uint64_t now_ns) noexcept {
+  if (mode_of(top) != Mode::fenced || !Env::asymmetric()) return;
   const std::uint64_t stolen = index_of(top) - own_takes_;
   if (!fenced_noted_ || stolen != stolen_seen_) {
     if (!fenced_noted_ && biased_since_ != 0) {
-      const bool soon = now_ns - biased_since_ < dwell_ * kSoonInDwells;
+      const bool soon = now_ns - biased_since_ < dwell_;
       dwell_ = soon ? dwell_ * 2 : dwell_ / 2;
       if (dwell_ > kLongestDwell) dwell_ = kLongestDwell;
       if (dwell_ < kShortestDwell) dwell_ = kShortestDwell;
