@@ -21,6 +21,7 @@ else()
   set(models_by_default ON)
 endif()
 option(MAGPIE_BUILD_MODEL_TESTS "With the tests: build tests/model" ${models_by_default})
+option(MAGPIE_BUILD_STRESS_TESTS "With the tests: build tests/stress" ON)
 option(MAGPIE_VERIFY_HEADERS "Compile every header alone against its own floor" ${MAGPIE_BUILD_TESTS})
 
 set(CMAKE_CXX_STANDARD 20)
