@@ -15,6 +15,7 @@
 #include <magpie/executor.h>
 #include <magpie/gather.h>
 #include <magpie/join_handle.h>
+#include <magpie/parallel.h>
 #include <magpie/race.h>
 #include <magpie/result.h>
 #include <magpie/resume_on.h>

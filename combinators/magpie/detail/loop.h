@@ -1,0 +1,160 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What parallel_for, parallel_for_each and parallel_reduce have in common: a range of positions
+// that is cut into grains, and workers that share them. combinators/DESIGN.md, "Loops", has the
+// protocol; the labels L1 to L6 in the comments are its steps.
+//
+// A stretch of the range that one thread works through is a *piece*. It starts with the whole
+// range, in the awaiting frame, on the awaiting thread. A thread cuts its piece in two and offers
+// the right half while the piece is more than a fair part of the loop, and later whenever it has
+// nothing in its deque that others could take; so a loop that nobody else has time for is cut a few
+// times only, and one that is stolen from as often as it needs.
+//
+// Not a join: nothing is known of the number of pieces beforehand, and no piece has a coroutine.
+
+#include <atomic>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include <magpie/config.h>
+#include <magpie/detail/awaitable.h>
+#include <magpie/detail/frame_pool.h>
+#include <magpie/detail/fwd.h>
+#include <magpie/detail/promise.h>
+#include <magpie/detail/runnable.h>
+#include <magpie/detail/scope.h>
+#include <magpie/detail/slot.h>
+
+namespace magpie::detail {
+
+class Loop;
+
+/// A stretch [first, last) of a loop. One thread at a time has it: whoever runs it, then whoever
+/// joins it.
+struct Piece : Runnable {
+  Loop* loop = nullptr;
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  Piece* left = nullptr;      // the piece that this one was cut off; null: the first
+  Piece* youngest = nullptr;  // what was cut off last: the neighbour on the right
+  Piece* older = nullptr;     // what was cut off the same piece before this one
+  // One of the two neighbours on either side of this cut has come to its end; the other goes on.
+  std::atomic<bool> met{false};
+};
+
+/// What is to be done with pieces, by the kind of loop.
+struct LoopKind {
+  void (*run)(Piece& piece, std::uint64_t first, std::uint64_t last);  // a grain; may throw
+  Piece* (*make)() noexcept;                                           // null: no memory
+  void (*join)(Piece& left, Piece& right);  // their values; null: they have none; may throw
+  void (*destroy)(Piece* piece) noexcept;   // what make() made
+};
+
+/// The part of a loop that does not depend on types. Moved until it is started.
+class MAGPIE_EXPORT Loop {
+ public:
+  Loop(const LoopKind& kind, std::size_t grain) noexcept : kind_(&kind), grain_(grain) {}
+  // A moved loop starts afresh: it has not been started.
+  Loop(Loop&& other) noexcept : kind_(other.kind_), grain_(other.grain_) {}
+  Loop& operator=(Loop&&) = delete;
+
+ protected:
+  ~Loop() = default;
+
+  /// Works on [0, count), with the whole range as `root`. False: it has ended already. True: the
+  /// coroutine is resumed when it has, maybe before this returns.
+  bool start(Scope& scope, std::coroutine_handle<> parent, Piece& root,
+             std::uint64_t count) noexcept;
+
+  /// After the end: throws what stopped the loop, if anything did.
+  void conclude() const {
+    if (stopped_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      throw_failure();  // ordered by L5
+  }
+
+ private:
+  static void run_piece(Runnable* node) noexcept;
+  bool work(Piece& piece) noexcept;
+  bool finish(Piece* piece) noexcept;
+  bool cut(Piece& piece) noexcept;
+  void join(Piece& left, Piece* right) noexcept;
+  MAGPIE_COLD void fail() noexcept;
+  [[noreturn]] MAGPIE_COLD void throw_failure() const;
+
+  const LoopKind* kind_;
+  std::uint64_t grain_;
+  std::uint64_t eager_ = 0;  // larger pieces are cut whether others have work or not
+  Scope* scope_ = nullptr;
+  Executor* home_ = nullptr;
+  std::coroutine_handle<> parent_;
+  // Why the rest is left out: bits of these. Nothing more is begun when one is set.
+  static constexpr std::uint32_t kCancelled = 1;  // from outside
+  static constexpr std::uint32_t kFailed = 2;     // an error, the first of them in error_
+  static constexpr std::uint32_t kCancelledItself =
+      4;  // a function threw a CancelledError, the first in cancelled_
+  std::atomic<std::uint32_t> stopped_{0};
+  Slot<void> error_;
+  Slot<void> cancelled_;
+};
+
+/// Memory for a piece of type P from the frame cache; null when memory is short.
+template <class P>
+P* allocate_piece() noexcept {
+  try {
+    if constexpr (alignof(P) > __STDCPP_DEFAULT_NEW_ALIGNMENT__) {
+      return new P();
+    } else {
+      return ::new (allocate_frame(sizeof(P))) P();
+    }
+  } catch (...) {
+    return nullptr;
+  }
+}
+template <class P>
+void free_piece(P* piece) noexcept {
+  if constexpr (alignof(P) > __STDCPP_DEFAULT_NEW_ALIGNMENT__) {
+    delete piece;
+  } else {
+    std::destroy_at(piece);
+    free_frame(piece, sizeof(P));
+  }
+}
+
+/// A loop over positions that gives no value. Derived has `run_grain(first, last)`, to be called by
+/// many threads at once, and `size()`.
+template <class Derived>
+class PlainLoop : public CombinatorBase, protected Loop {
+ public:
+  using value_type = void;
+
+  explicit PlainLoop(std::size_t grain) noexcept : Loop(kKind, grain) {}
+  PlainLoop(PlainLoop&& other) noexcept : Loop(std::move(other)) {}
+
+  bool await_ready() { return (size_ = static_cast<Derived&>(*this).size()) == 0; }
+  template <class P>
+  bool await_suspend(std::coroutine_handle<P> awaiting) noexcept {
+    return start(*awaiting.promise().scope, awaiting, root_, size_);
+  }
+  void await_resume() const { conclude(); }
+
+ private:
+  static constexpr LoopKind kKind{
+      [](Piece& piece, std::uint64_t first, std::uint64_t last) {
+        static_cast<Derived*>(static_cast<PlainLoop*>(piece.loop))->run_grain(first, last);
+      },
+      []() noexcept -> Piece* { return allocate_piece<Piece>(); },
+      nullptr,
+      [](Piece* piece) noexcept { free_piece(piece); },
+  };
+
+  std::uint64_t size_ = 0;
+  Piece root_;
+};
+
+}  // namespace magpie::detail
