@@ -75,7 +75,7 @@ struct GatherJoin : Join {
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_join_cancelled(const Scope& scope, const ReasonRef& own, const ReasonRef& fallback);
 
 template <class Policy, class Children>
-class GatherBase : public CombinatorBase, private GatherJoin {
+class GatherBase : public CombinatorBase, protected GatherJoin {
  public:
   template <class... A>
   MAGPIE_FLAT explicit GatherBase(std::in_place_t, A&&... given) : children_(std::in_place, std::forward<A>(given)...) {}
@@ -150,11 +150,13 @@ class GatherBase : public CombinatorBase, private GatherJoin {
     return error;
   }
 
+ protected:
   static constexpr JoinKind kKind{std::same_as<Policy, FailFast>    ? &GatherJoin::settle_fail_fast
                                   : std::same_as<Policy, KeepGoing> ? &GatherJoin::settle_keep_going
                                                                     : &GatherJoin::settle_nothing,
                                   &GatherBase::error_of_child};
 
+ private:
   bool spent_ = false;  // see Children::kNothingLeft
 };
 

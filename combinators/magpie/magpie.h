@@ -8,6 +8,7 @@
 #include <magpie/blocking.h>
 #include <magpie/cancellation.h>
 #include <magpie/cancellation_token.h>
+#include <magpie/chain.h>
 #include <magpie/clock.h>
 #include <magpie/config.h>
 #include <magpie/errors.h>
@@ -17,6 +18,7 @@
 #include <magpie/join_handle.h>
 #include <magpie/parallel.h>
 #include <magpie/race.h>
+#include <magpie/rate_limiter.h>
 #include <magpie/result.h>
 #include <magpie/resume_on.h>
 #include <magpie/retry.h>
