@@ -262,11 +262,14 @@ class [[nodiscard("co_await it")]] RatedGather : public Gather {
   RateDriver driver_;
 };
 
-template <class... A>
+template <class Policy, class... A>
 auto rated_gather(RateLimiter& limiter, A&&... given) {
-  using Gather = decltype(gather_as<FailFast>(std::forward<A>(given)...));
+  using Gather = decltype(gather_as<Policy>(std::forward<A>(given)...));
   return RatedGather<Gather>(limiter, std::forward<A>(given)...);
 }
+
+template <class... A>
+concept Gatherables = (ChildLike<A> && ...) || (sizeof...(A) == 1 && (ChildRange<A> && ...));
 
 }  // namespace detail
 
@@ -274,9 +277,23 @@ auto rated_gather(RateLimiter& limiter, A&&... given) {
 /// Takes a range of tasks or several of them, and whatever else gather takes. After a failure or a
 /// cancellation the children that have not begun never do. The limiter may be shared with others.
 template <class... A>
-  requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
+  requires detail::Gatherables<A...>
 auto gather_rate_limited(RateLimiter& limiter, A&&... tasks) {
-  return detail::rated_gather(limiter, std::forward<A>(tasks)...);
+  return detail::rated_gather<detail::FailFast>(limiter, std::forward<A>(tasks)...);
+}
+
+/// The same with gather's other policies: the siblings of a child that failed go on and begin.
+template <class... A>
+  requires detail::Gatherables<A...>
+auto gather_rate_limited(KeepGoing, RateLimiter& limiter, A&&... tasks) {
+  return detail::rated_gather<KeepGoing>(limiter, std::forward<A>(tasks)...);
+}
+
+/// A Result<T> for each; a child that a cancellation kept from beginning is cancelled.
+template <class... A>
+  requires detail::Gatherables<A...>
+auto gather_rate_limited(ReturnExceptions, RateLimiter& limiter, A&&... tasks) {
+  return detail::rated_gather<ReturnExceptions>(limiter, std::forward<A>(tasks)...);
 }
 
 }  // namespace magpie

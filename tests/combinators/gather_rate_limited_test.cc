@@ -154,6 +154,41 @@ TEST_P(GatherRateLimited, AllErrorsTheFirstIsThrown) {
   });
 }
 
+TEST_P(GatherRateLimited, OtherPoliciesOfGather) {
+  RateLimiter limiter(10, 1);
+  machine.run([&]() -> Task<> {
+    bool ran = false;
+    auto going = gather_rate_limited(keep_going, limiter, fail("first"), fail("second"),
+                                     started(ran));
+    Result<std::tuple<int, int, int>> r = co_await as_result(std::move(going));
+    EXPECT_EQ(what_of(r.error()), "first");
+    EXPECT_TRUE(ran);
+    std::vector<Task<int>> tasks;
+    tasks.push_back(give(1));
+    tasks.push_back(fail("e"));
+    std::vector<Result<int>> results =
+        co_await gather_rate_limited(return_exceptions, limiter, std::move(tasks));
+    EXPECT_EQ(results.at(0).value(), 1);
+    EXPECT_EQ(what_of(results.at(1).error()), "e");
+    EXPECT_EQ(machine.elapsed(), 400ms);
+    int values = 0;
+    int cancelled = 0;
+    auto body = [&]() -> Task<> {
+      std::vector<Task<int>> many;
+      for (int i = 0; i < 5; ++i) many.push_back(give(i));
+      std::vector<Result<int>> all =
+          co_await gather_rate_limited(return_exceptions, limiter, std::move(many));
+      for (const Result<int>& result : all) ++(result.has_value() ? values : cancelled);
+    };
+    JoinHandle<void> handle = executor.spawn(body());
+    co_await sleep_for(250ms);
+    handle.cancel();
+    co_await handle;  // it returns its results; the next cancellation point would throw
+    EXPECT_EQ(values, 2);
+    EXPECT_EQ(cancelled, 3);
+  });
+}
+
 TEST_P(GatherRateLimited, CancelledFromOutsideNothingMoreBegins) {
   RateLimiter limiter(10, 1);
   std::atomic<int> began{0};
