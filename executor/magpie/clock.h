@@ -6,12 +6,10 @@
 #include <magpie/config.h>
 
 #include <chrono>
-#include <cmath>
 #include <compare>
 #include <concepts>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <ratio>
 #include <stdexcept>
 #include <type_traits>
@@ -39,10 +37,9 @@ namespace detail {
 // How many nanoseconds the unit has, as a fraction in lowest terms.
 template <class Period>
 struct NanosecondScale {
-  static constexpr std::intmax_t billion = 1'000'000'000;
-  static constexpr std::intmax_t common = std::gcd(billion, Period::den);
-  static constexpr std::intmax_t factor = billion / common;
-  static constexpr std::intmax_t divisor = Period::den / common;
+  using Reduced = std::ratio<1'000'000'000, Period::den>;
+  static constexpr std::intmax_t factor = Reduced::num;
+  static constexpr std::intmax_t divisor = Reduced::den;
   static constexpr bool exact = Period::num <= std::numeric_limits<std::intmax_t>::max() / factor;
 };
 
