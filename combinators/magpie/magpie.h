@@ -5,6 +5,7 @@
 // Everything but status.h, tbb_executor.h and testing/, which a program includes where it needs them.
 
 #include <magpie/as_result.h>
+#include <magpie/batch.h>
 #include <magpie/blocking.h>
 #include <magpie/cancellation.h>
 #include <magpie/cancellation_token.h>

@@ -1,0 +1,162 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// batch: so many items at a time, and a pause in between.
+//
+//     auto results = co_await batch(items, 10, process, BatchOptions().pause(100ms));
+//
+// process(item) gives a task for each item. The tasks of a batch run side by side, as a gather; the
+// next batch begins when all of them have ended and the pause is over. The results are in the order
+// of the items. No pause after the last batch; the last one may be smaller.
+//
+// The first failure cancels the rest of its batch, which is waited for, and ends it all: it is
+// thrown, and the results so far are dropped. A cancellation does likewise, also in a pause. No
+// items: an empty result without suspending; else it is a cancellation point on entry, and nothing
+// is started in a cancelled scope. A size of 0: std::invalid_argument.
+//
+// The range is referenced if it is an lvalue, moved in if it is an rvalue. Each item lives until
+// its task has ended: the elements of a range that can be read again stay where they are; what a
+// range makes on the way, or reads just once, is kept until its batch has ended. process gets an
+// element as it is; as an rvalue, where it can take one, if nobody else has it: of a container that
+// was moved in, or made on the way. The range is read one batch at a time, and process called for
+// all items of a batch, in order, before the first of their tasks starts; if one of these throws,
+// none of that batch does. process is moved in (or referenced, if an lvalue) and lives until the
+// batches have ended.
+//
+// Starts when awaited; resumes where it was awaited. Time is the executor's.
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <iterator>
+#include <list>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <magpie/clock.h>
+#include <magpie/config.h>
+#include <magpie/detail/awaitable.h>
+#include <magpie/detail/child.h>
+#include <magpie/detail/slot.h>
+#include <magpie/gather.h>
+#include <magpie/sleep.h>
+#include <magpie/task.h>
+#include <magpie/this_task.h>
+
+namespace magpie {
+
+/// What batch does between its batches. A value with chained setters.
+class BatchOptions {
+ public:
+  BatchOptions() noexcept {}
+  /// How long after the end of a batch the next one begins. At once if not set.
+  BatchOptions& pause(Duration pause) noexcept {
+    pause_ = pause;
+    return *this;
+  }
+  [[nodiscard]] Duration pause() const noexcept { return pause_; }
+
+ private:
+  Duration pause_;
+};
+
+namespace detail {
+
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_empty_batches();
+
+/// How the items of a range R (an lvalue reference, or moved in) are given to F.
+template <class R, class F>
+struct BatchItems {
+  using Range = std::remove_reference_t<R>;
+  using Function = std::remove_reference_t<F>&;
+  using Reference = std::ranges::range_reference_t<Range>;
+  static constexpr bool kReadAgain = std::ranges::forward_range<Range>;
+  static constexpr bool kInPlace = kReadAgain && std::is_lvalue_reference_v<Reference>;
+  // What is kept until the batch has ended: what was made on the way as it is; of what passes by
+  // just once, a value.
+  using Kept = std::conditional_t<kReadAgain, std::remove_cvref_t<Reference>,
+                                  std::ranges::range_value_t<Range>>;
+  // Whether nobody else has the item. A view's elements are somebody else's.
+  static constexpr bool kOurs =
+      !kInPlace || (!std::is_lvalue_reference_v<R> && !std::ranges::view<std::remove_cv_t<Range>> &&
+                    !std::is_const_v<std::remove_reference_t<Reference>>);
+  using Item = std::conditional_t<kInPlace, std::remove_reference_t<Reference>, Kept>;
+  using Argument = std::conditional_t<kOurs && std::invocable<Function, Item&&>, Item&&, Item&>;
+};
+
+template <class R, class F>
+using batch_call_t =
+    std::invoke_result_t<typename BatchItems<R, F>::Function, typename BatchItems<R, F>::Argument>;
+
+template <class R, class F>
+concept Batchable =
+    std::ranges::input_range<std::remove_reference_t<R>> && std::move_constructible<R> &&
+    std::invocable < typename BatchItems<R, F>::Function,
+typename BatchItems<R, F>::Argument > &&Awaitable<batch_call_t<R, F>>;
+
+/// What gather gives for the tasks of a batch: a vector, or nothing.
+template <class R, class F>
+using batch_value_t = awaited_t<decltype(gather(std::declval<std::vector<batch_call_t<R, F>>>()))>;
+
+template <class R, class F>  // either may be an lvalue reference: then it is the caller's
+Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, BatchOptions options) {
+  using Items = BatchItems<R, F>;
+  using Results = batch_value_t<R, F>;
+  constexpr bool kVoid = std::is_void_v<Results>;
+  if (size == 0) throw_empty_batches();
+  if constexpr (!Items::kReadAgain) co_await this_task::checkpoint();  // before anything is read
+  auto at = std::ranges::begin(range);
+  const auto end = std::ranges::end(range);
+  regular_t<Results> results;
+  while (at != end) {
+    co_await this_task::checkpoint();
+    // Outlives the tasks.
+    std::list<std::conditional_t<Items::kInPlace, Nothing, typename Items::Kept>> kept;
+    std::vector<batch_call_t<R, F>> tasks;
+    for (;;) {
+      if constexpr (Items::kInPlace) {
+        tasks.push_back(std::invoke(function, static_cast<typename Items::Argument>(*at)));
+      } else {
+        kept.emplace_back(*at);
+        tasks.push_back(std::invoke(function, static_cast<typename Items::Argument>(kept.back())));
+      }
+      // What comes after the batch is not read before that has ended.
+      if (tasks.size() == size) break;
+      ++at;
+      if (at == end) break;
+    }
+    const bool full = tasks.size() == size;
+    if constexpr (kVoid) {
+      co_await gather(std::move(tasks));
+    } else {
+      Results part = co_await gather(std::move(tasks));
+      if constexpr (std::ranges::sized_range<typename Items::Range>) {
+        if (results.empty()) results.reserve(static_cast<std::size_t>(std::ranges::size(range)));
+      }
+      for (auto&& result : part) {
+        if constexpr (std::is_lvalue_reference_v<decltype(result)>) {
+          results.push_back(std::move(result));
+        } else {
+          results.push_back(result);  // a bit of a vector<bool>
+        }
+      }
+    }
+    if (full) ++at;
+    if (at != end && options.pause() != Duration()) co_await sleep_for(options.pause());
+  }
+  if constexpr (!kVoid) co_return std::move(results);
+}
+
+}  // namespace detail
+
+/// fn(item) -> Task<R> for each item, `size` of them at a time; see the head of the file.
+template <class R, class F>
+requires detail::Batchable<R, F>
+auto batch(R&& items, std::size_t size, F&& fn, BatchOptions options = BatchOptions()) {
+  return detail::batch_task<R, F>(std::forward<R>(items), size, std::forward<F>(fn), options);
+}
+
+}  // namespace magpie
