@@ -10,7 +10,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
+
+#include <magpie/config.h>
 
 namespace magpie {
 
@@ -42,5 +46,10 @@ struct ShutdownReport {
   std::size_t completed = 0;  ///< with a value or an error
   std::size_t cancelled = 0;
 };
+
+/// The numbers in Prometheus' text format (version 0.0.4), as an HTTP handler gives them to a scrape: counters and gauges whose names
+/// begin with magpie_, one sample a worker where they are counted by worker (their sums are not repeated), times in seconds. `executor`
+/// is put into a label of that name, so that several executors of a process can be told apart; empty: there is no such label.
+MAGPIE_EXPORT std::string to_prometheus(const ExecutorStats& stats, std::string_view executor = {});
 
 }  // namespace magpie
