@@ -149,9 +149,15 @@ class MAGPIE_EXPORT RetryBudget {
 
 /// How often, how fast and what to retry. A value with chained setters; each replaces what was set
 /// before.
-class RetryPolicy {
+class MAGPIE_EXPORT RetryPolicy {
  public:
-  RetryPolicy() noexcept {}
+  // Out of line, with the setters of functions: they would cost every program compile time.
+  RetryPolicy() noexcept;
+  RetryPolicy(const RetryPolicy& other);
+  RetryPolicy(RetryPolicy&& other) noexcept;
+  RetryPolicy& operator=(const RetryPolicy& other);
+  RetryPolicy& operator=(RetryPolicy&& other) noexcept;
+  ~RetryPolicy();
 
   /// How many attempts there are, the first one included. 3 if not set; retry() of 0 is
   /// std::invalid_argument.
@@ -179,15 +185,9 @@ class RetryPolicy {
   }
   /// fn(const std::exception_ptr&) -> bool: whether to retry after this error. Asked only when an
   /// attempt is left, never about a cancellation. Every error is retried if not set.
-  RetryPolicy& retry_if(std::function<bool(const std::exception_ptr&)> fn) noexcept {
-    retry_if_ = std::move(fn);
-    return *this;
-  }
+  RetryPolicy& retry_if(std::function<bool(const std::exception_ptr&)> fn) noexcept;
   /// fn(const RetryEvent&): called before each pause, once it is certain.
-  RetryPolicy& on_retry(std::function<void(const RetryEvent&)> fn) noexcept {
-    on_retry_ = std::move(fn);
-    return *this;
-  }
+  RetryPolicy& on_retry(std::function<void(const RetryEvent&)> fn) noexcept;
   /// A budget that this retry shares with others; it must outlive the retry.
   RetryPolicy& budget(RetryBudget& budget) noexcept {
     budget_ = &budget;

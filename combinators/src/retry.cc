@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 #include <stdexcept>
+#include <utility>
 
 #include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/executor_core.h>
@@ -67,8 +68,7 @@ Deadline now() {
 
 }  // namespace
 
-// --- pauses
-// ------------------------------------------------------------------------------------------------------------
+// --- pauses --------------------------------------------------------------------------------------
 
 Backoff Backoff::exponential(Duration base, double factor, Duration max) {
   if (!std::isfinite(factor) || factor < 1) {
@@ -135,8 +135,7 @@ std::int64_t Backoff::draw(std::size_t failures, std::int64_t previous,
   }
 }
 
-// --- the budget
-// --------------------------------------------------------------------------------------------------------
+// --- the budget ----------------------------------------------------------------------------------
 
 RetryBudget::RetryBudget(double ratio, std::size_t reserve)
     : ratio_(billionths(ratio)), cap_(billionths(reserve)), level_(cap_) {}
@@ -162,8 +161,26 @@ bool RetryBudget::withdraw() noexcept {
   return false;
 }
 
-// --- the loop
-// ----------------------------------------------------------------------------------------------------------
+// --- the policy ----------------------------------------------------------------------------------
+
+RetryPolicy::RetryPolicy() noexcept = default;
+RetryPolicy::RetryPolicy(const RetryPolicy& other) = default;
+RetryPolicy::RetryPolicy(RetryPolicy&& other) noexcept = default;
+RetryPolicy& RetryPolicy::operator=(const RetryPolicy& other) = default;
+RetryPolicy& RetryPolicy::operator=(RetryPolicy&& other) noexcept = default;
+RetryPolicy::~RetryPolicy() = default;
+
+RetryPolicy& RetryPolicy::retry_if(std::function<bool(const std::exception_ptr&)> fn) noexcept {
+  retry_if_ = std::move(fn);
+  return *this;
+}
+
+RetryPolicy& RetryPolicy::on_retry(std::function<void(const RetryEvent&)> fn) noexcept {
+  on_retry_ = std::move(fn);
+  return *this;
+}
+
+// --- the loop ------------------------------------------------------------------------------------
 
 namespace detail {
 

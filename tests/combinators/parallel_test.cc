@@ -51,8 +51,7 @@ using test::Tracked;
 class ParallelTest : public test::OnMachine {};
 INSTANTIATE_TEST_SUITE_P(Threads, ParallelTest, test::kThreads, test::threads_name);
 
-// --- what is called
-// -------------------------------------------------------------------------------
+// --- what is called ------------------------------------------------------------------------------
 
 TEST_P(ParallelTest, CallsTheFunctionOnceForEachIndex) {
   for (const std::size_t grain : {0U, 1U, 7U, 1000U, 1U << 20}) {
@@ -239,8 +238,7 @@ TEST_P(ParallelTest, AFunctionThatIsAnLvalueIsReferencedAnRvalueMovedIn) {
   machine.run(body);
 }
 
-// --- reduce
-// ---------------------------------------------------------------------------------------
+// --- reduce --------------------------------------------------------------------------------------
 
 TEST_P(ParallelTest, CombinesFromLeftToRight) {
   std::string expected;
@@ -335,8 +333,7 @@ TEST_P(ParallelTest, AMapThatGivesAnotherTypeIsCombinedWithTheIdentity) {
   for (int i = 0; i < 500; ++i) EXPECT_EQ(all[static_cast<std::size_t>(i)], i);
 }
 
-// --- ends
-// -----------------------------------------------------------------------------------------
+// --- ends ----------------------------------------------------------------------------------------
 
 // B105's rule for children, applied to grains: nothing new is begun, what runs is waited for.
 TEST_P(ParallelTest, TheFirstExceptionStopsTheLoopAndIsThrown) {
