@@ -145,7 +145,9 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   static std::exception_ptr error_of_child(Join* join, const Rec* rec) noexcept {
     std::exception_ptr error;
     static_cast<GatherBase*>(static_cast<GatherJoin*>(join))->children_.for_each([&](auto& child) {
-      if (static_cast<Rec*>(&child) == rec && child.slot.state() == SlotState::error) error = child.slot.error();
+      if (static_cast<Rec*>(&child) != rec) return;
+      if (child.slot.state() == SlotState::error) error = child.slot.error();
+      if (child.slot.state() == SlotState::cancelled) error = make_cancelled(child.slot.reason());
     });
     return error;
   }
@@ -185,7 +187,7 @@ class [[nodiscard("co_await it")]] GatherPack : public GatherBase<Policy, ChildP
 
 template <class T>
 struct GatheredElement {
-  using type = T;
+  using type = std::remove_cv_t<T>;  // a vector has no const elements
 };
 template <class T>
 struct GatheredElement<T&> {

@@ -78,6 +78,9 @@ class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnab
     if (scope_.cancelled_from_outside()) interrupted_.store(true, std::memory_order_relaxed);
   }
 
+  /// The body has ended; its unit is removed next.
+  void body_ends() noexcept { TaskRecord::of(scope_).group_wait_begins(); }
+
   /// After the join: throws the failures, or the outer cancellation if it interrupted something.
   /// True if the group was cancelled by group.cancel().
   bool conclude(SlotState body);
@@ -202,12 +205,18 @@ struct Deduced;
 template <class V>
 class ReadySignal {
  public:
-  /// Lets group.start() return with the value. If start() was cancelled meanwhile it has no effect.
+  /// Lets group.start() return with the value. If start() was cancelled meanwhile it has no effect. If making the value from the
+  /// argument throws, nothing was signalled, and it may be tried again.
   template <class U = V>
     requires(!std::is_void_v<V> && std::constructible_from<V, U &&>)
   void set(U&& value) const {
     if (state_->claimed.exchange(true, std::memory_order_acq_rel)) detail::throw_second_signal();
-    state_->value.emplace(std::forward<U>(value));
+    try {
+      state_->value.emplace(std::forward<U>(value));
+    } catch (...) {
+      state_->claimed.store(false, std::memory_order_release);  // nothing was signalled; pairs with the exchange
+      throw;
+    }
     state_->decide(detail::StartCore::Verdict::ready);
   }
   void set() const
@@ -351,6 +360,7 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
     // A body that was cancelled on its own takes the children along.
     if (outcome == SlotState::cancelled) core->cancel(ReasonRef::of_kind(CancelKind::group_cancelled));
     const ComingHome trip(core->scope(), core->home());
+    core->body_ends();
     core->remove_unit();
     return std::noop_coroutine();
   }

@@ -36,8 +36,7 @@ void GatherJoin::settle_fail_fast(Join* base, Rec* rec, SlotState outcome) noexc
     label = "child " + std::to_string(rec->index) + " of a gather";
   } catch (...) {
   }
-  cancel_scope_now(join->scope,
-                   ReasonRef::sibling_failed(label, error ? join->kind->error_of(join, rec) : std::exception_ptr()));
+  cancel_scope_now(join->scope, ReasonRef::sibling_failed(label, join->kind->error_of(join, rec)));
 }
 
 void GatherJoin::settle_keep_going(Join* base, Rec* rec, SlotState outcome) noexcept {

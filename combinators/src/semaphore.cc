@@ -29,7 +29,7 @@ Semaphore::Semaphore(std::size_t permits, std::size_t most) : free_(checked(perm
 void Semaphore::check(std::size_t n) const {
   if (n <= most_) return;
   throw std::invalid_argument("acquire(" + std::to_string(n) + ") can never succeed: the semaphore has at most " +
-                              std::to_string(most_) + " permits");
+                              std::to_string(most_) + " permits, so ask for fewer");
 }
 
 std::optional<Permit> Semaphore::try_acquire(std::size_t n) {
@@ -52,7 +52,7 @@ void Semaphore::add_permits(std::size_t n) {
     std::lock_guard guard(lock_);
     if (n > most_ - free_ || free_ + n > most_ - out_) {
       if (most_ == kMost) {
-        throw std::invalid_argument("add_permits(" + std::to_string(n) + ") would give the semaphore more than PTRDIFF_MAX permits");
+        throw std::invalid_argument("add_permits(" + std::to_string(n) + ") would give the semaphore more than PTRDIFF_MAX permits: add fewer");
       }
       throw std::logic_error("add_permits(" + std::to_string(n) + ") would give the BoundedSemaphore more than its " +
                              std::to_string(most_) + " permits: a permit is given back by its own release()");

@@ -84,6 +84,7 @@ void GroupCore::fail(std::exception_ptr error, std::string_view who) noexcept {
 
 bool GroupCore::conclude(SlotState body) {
   const bool by_group = cancelled_.load(std::memory_order_relaxed);
+  TaskRecord::of(scope_).group_wait_ends();
   leave_scope(scope_);
   if (errors_.empty() && lost_) throw std::bad_alloc();
   if (!errors_.empty()) {

@@ -154,8 +154,8 @@ class JoinHandle : public detail::OperationSource {
   /// Blocks the calling thread until the task has ended; std::logic_error on a thread that runs tasks.
   const Result<T>& wait() const {
     auto& s = state();
-    s.mark_observed();
     s.block_until_done();
+    s.mark_observed();  // only now: a wait that was refused has seen nothing
     return s.shown();
   }
   /// Requests cancellation. True if this call made the request; false if there was one already, or the task has ended.

@@ -40,6 +40,8 @@ class MAGPIE_EXPORT TbbExecutor final : public Executor {
 
   void schedule(detail::Runnable& work) noexcept override;
   [[nodiscard]] std::size_t thread_count() const override;
+  /// In total only: which of oneTBB's threads did what, and when they sleep, is oneTBB's business, so `workers` is empty.
+  [[nodiscard]] ExecutorStats stats() const override;
 
   /// As WorkStealingExecutor's.
   ShutdownReport shutdown(Duration drain);

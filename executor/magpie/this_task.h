@@ -18,6 +18,7 @@
 #include <magpie/detail/promise.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/errors.h>
+#include <magpie/resume_on.h>
 
 namespace magpie {
 

@@ -1,9 +1,12 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <iostream>
-#include <sstream>
+#include <utility>
+#include <vector>
 
 #include <magpie/detail/backoff.h>
 #include <magpie/detail/exception_ptr.h>
@@ -239,14 +242,68 @@ void ExecutorServices::wait_for_entrants() noexcept {
   }
 }
 
+namespace {
+
+// References to tasks, taken under a lock and given up whatever happens to the text.
+struct Held {
+  Held() = default;
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  ~Held() {
+    for (TaskRecord* const record : records) record->release();
+  }
+  std::vector<TaskRecord*> records;
+};
+
+struct DumpLine {
+  TaskId id;
+  TaskId parent;
+  std::string text;
+  std::size_t first_child;  // indices of other lines
+  std::size_t next_sibling;
+};
+
+// Children below their parents, by their ids. Nesting may be deep, so there is no recursion and indentation ends somewhere. A
+// child whose parent is not there any more, as the lines were not gathered at one instant, counts as a root.
+std::string as_tree(std::vector<DumpLine>& lines) {
+  constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+  constexpr std::size_t kDeepest = 32;
+  std::sort(lines.begin(), lines.end(), [](const DumpLine& a, const DumpLine& b) { return a.id < b.id; });
+  std::size_t first_root = kNone;
+  for (DumpLine& line : lines) line.first_child = kNone;
+  for (std::size_t i = lines.size(); i > 0; --i) {
+    DumpLine& line = lines[i - 1];
+    const auto parent = std::lower_bound(lines.begin(), lines.end(), line.parent,
+                                         [](const DumpLine& l, TaskId id) { return l.id < id; });
+    const bool found = parent != lines.end() && parent->id == line.parent;
+    std::size_t& first = found ? parent->first_child : first_root;
+    line.next_sibling = std::exchange(first, i - 1);
+  }
+  std::string text;
+  std::vector<std::size_t> path;  // what comes after the present line, for it and for each of its ancestors
+  for (std::size_t i = first_root; i != kNone || !path.empty();) {
+    if (i == kNone) {
+      i = path.back();
+      path.pop_back();
+      continue;
+    }
+    text.append(2 * (std::min(path.size(), kDeepest) + 1), ' ');
+    text += lines[i].text;
+    path.push_back(lines[i].next_sibling);
+    i = lines[i].first_child;
+  }
+  return text;
+}
+
+}  // namespace
+
 void ExecutorServices::dump(std::ostream& out) const {
-  std::ostringstream text;
-  std::size_t count = 0;
+  std::vector<DumpLine> lines;
   const Deadline now = clock.now();
   for (std::size_t i = 0; i < kShards; ++i) {
-    std::string lines;
     // References are taken under the lock, the texts are made without it.
-    std::vector<TaskRecord*> records;
+    Held held;
+    std::vector<TaskRecord*>& records = held.records;
     for (;;) {
       std::size_t room = records.capacity();
       bool all = true;
@@ -267,14 +324,12 @@ void ExecutorServices::dump(std::ostream& out) const {
       if (all) break;
       records.reserve(room);
     }
-    for (TaskRecord* record : records) {
-      record->describe(lines, now);
-      record->release();
-      ++count;
+    for (TaskRecord* const record : records) {
+      DumpLine& line = lines.emplace_back(DumpLine{record->id(), record->parent_id(), {}, 0, 0});
+      record->describe(line.text, now);
     }
-    text << lines;
   }
-  out << count << (count == 1 ? " live task\n" : " live tasks\n") << text.str();
+  out << lines.size() << (lines.size() == 1 ? " live task\n" : " live tasks\n") << as_tree(lines);
 }
 
 void ExecutorServices::unobserved(std::string_view name, std::exception_ptr error) noexcept {

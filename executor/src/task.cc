@@ -34,7 +34,7 @@ void throw_moved_from_task() {
 }
 
 void throw_empty_handle() {
-  throw InvalidStateError("this handle is empty: it names no task (default-made, or moved from)");
+  throw InvalidStateError("this handle is empty (default-made, or moved from): assign one to it that spawn() gave");
 }
 
 void throw_not_done() {
@@ -42,7 +42,7 @@ void throw_not_done() {
 }
 
 void throw_self_await() {
-  throw std::logic_error("a task awaited its own handle, which would never end");
+  throw std::logic_error("a task awaited its own handle, which would never end: await it in another task");
 }
 
 Executor& require_current_executor(const char* what) {

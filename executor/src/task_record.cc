@@ -264,12 +264,8 @@ void TaskRecord::throw_taken() {
 
 void TaskRecord::describe(std::string& out, Deadline now) const {
   auto& self = const_cast<TaskRecord&>(*this);
-  out += "  #" + std::to_string(static_cast<std::uint64_t>(id_)) + " " + name();
-  const Scope* const outer = root_.parent();
-  if (outer != nullptr) {
-    // The group's task outlives its children, and this one has not ended or was held by a reference taken when it had not.
-    out += " (in a group)";
-  }
+  out += "#" + std::to_string(static_cast<std::uint64_t>(id_)) + " " + name();
+  if (parent_id_ != TaskId{}) out += " (in a group)";
   const char* state = done() ? "done" : started_.load(std::memory_order_relaxed) ? "running" : "not started";
   std::string waits;
   if (!done()) {
@@ -278,6 +274,10 @@ void TaskRecord::describe(std::string& out, Deadline now) const {
     std::size_t count = 0;
     self.root_.visit_waiters(kMost, [&](const Waiter& w) noexcept { seen[count++] = w.what; });
     for (std::size_t i = 0; i < count; ++i) waits += (i == 0 ? " " : ", ") + std::string(seen[i]);
+    if (group_waits_.load(std::memory_order_relaxed) != 0) {
+      waits += std::string(count == 0 ? " " : ", ") + "the tasks of a group";
+      ++count;
+    }
     if (count != 0) state = "waiting for";
     if (root_.cancelled_itself()) waits += " [cancelled]";
   }

@@ -415,6 +415,32 @@ TEST_F(GatherTest, AChildThatEndsCancelledOnItsOwnCountsAsAFailure) {
   executor.run(body());
 }
 
+TEST_F(GatherTest, ASiblingsReasonNamesTheOneThatWasCancelledToo) {
+  std::string message;
+  auto curious = [&]() -> Task<int> {
+    try {
+      co_await sleep_for(1h);
+    } catch (const CancelledError& error) {
+      message = error.reason().message;
+      throw;
+    }
+    co_return 0;
+  };
+  auto body = [&]() -> Task<> {
+    auto both = gather(curious(), cancel_itself("mine"));
+    co_await as_result(std::move(both));
+  };
+  executor.run(body());
+  EXPECT_EQ(message, "cancelled because child 1 of a gather was cancelled: mine");
+}
+
+TEST_F(GatherTest, VectorOfTasksOfConstValues) {
+  auto constant = [](int value) -> Task<const int> { co_return value; };
+  std::vector<Task<const int>> tasks;
+  for (int i = 0; i < 3; ++i) tasks.push_back(constant(i));
+  EXPECT_EQ(executor.run(gather(std::move(tasks))), (std::vector<int>{0, 1, 2}));
+}
+
 TEST_F(GatherTest, ACancelledHandleCountsAsAFailureToo) {
   auto target = executor.spawn(sleep_for(1h));
   std::atomic<int> cancelled{0};

@@ -163,6 +163,29 @@ TEST_P(GroupStart, SecondSignalIsAnError) {  // B096
   });
 }
 
+struct Picky {
+  explicit Picky(int given) : value(given) {
+    if (given < 0) throw std::invalid_argument("too small");
+  }
+  int value;
+};
+
+TEST_P(GroupStart, SignalWhoseValueCannotBeMadeMayBeSetAgain) {
+  machine.run([&]() -> Task<> {
+    auto body = [&](TaskGroup& group) -> Task<> {
+      auto corrects = [](ReadySignal<Picky> ready) -> Task<void> {
+        EXPECT_THROW(ready.set(-1), std::invalid_argument);
+        ready.set(2);
+        EXPECT_THROW(ready.set(3), InvalidStateError);
+        co_return;
+      };
+      const Picky given = co_await group.start(corrects);
+      EXPECT_EQ(given.value, 2);
+    };
+    co_await task_group(body);
+  });
+}
+
 TEST_P(GroupStart, CallableThatThrowsLeaksNothing) {
   Ledger ledger;
   machine.run([&]() -> Task<> {

@@ -516,6 +516,17 @@ TEST_F(JoinHandleTest, AnErrorIsReportedByWhoeverDropsTheLastHandle) {
   EXPECT_EQ(reports().size(), 1U);
 }
 
+TEST_F(JoinHandleTest, AnErrorWhoseWaitWasRefusedIsReported) {
+  auto body = []() -> Task<> {
+    auto handle = spawn(fail(), "unseen");
+    EXPECT_THROW(handle.wait(), std::logic_error);
+    co_return;
+  };
+  executor.run(body());
+  ASSERT_TRUE(eventually([&] { return !reports().empty(); }));
+  EXPECT_EQ(reports()[0].name, "unseen");
+}
+
 TEST_F(JoinHandleTest, AnErrorThatSomebodyHasSeenIsNotReported) {
   executor.spawn(fail()).wait();
   {

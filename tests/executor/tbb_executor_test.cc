@@ -131,6 +131,20 @@ TEST(TbbExecutor, ItsDestructorEndsTasksThatSleep) {
   for (const JoinHandle<int>& handle : handles) EXPECT_TRUE(handle.cancelled());
 }
 
+TEST(TbbExecutor, StatsCountWhatItRan) {
+  TbbExecutor executor({.threads = 2});
+  EXPECT_EQ(executor.stats().total.tasks_run, 0U);
+  auto handle = executor.spawn(after(1h, 1));
+  while (executor.stats().pending_timers != 1) std::this_thread::yield();
+  EXPECT_EQ(executor.stats().live_tasks, 1U);
+  handle.cancel();
+  handle.wait();
+  const ExecutorStats stats = executor.stats();
+  EXPECT_GE(stats.total.tasks_run, 2U);  // its start, and its end after the cancellation
+  EXPECT_EQ(stats.total.injected, stats.total.tasks_run);
+  EXPECT_EQ(stats.pending_timers, 0U);
+}
+
 TEST(TbbExecutor, RefusesPinnedThreads) {
   EXPECT_THROW(TbbExecutor({.pin_threads = true}), std::invalid_argument);
 }

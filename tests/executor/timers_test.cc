@@ -86,6 +86,17 @@ TEST(Timers, ATimerFiresOnceAtItsDeadlineAndNotBefore) {
   EXPECT_EQ(timers.earliest(), kNeverNs);
 }
 
+TEST(Timers, AreCountedWithoutALockThatWorkersTake) {
+  FixedClock clock;
+  Timers timers(clock);
+  TestTimer timer;
+  TimerShard& shard = arm_at(timers, timer, 5'000);
+  std::lock_guard guard(shard.lock);
+  EXPECT_EQ(timers.pending(), 1U);  // would wait for ever
+  EXPECT_TRUE(Timers::disarm(shard, timer));
+  EXPECT_EQ(timers.pending(), 0U);
+}
+
 TEST(Timers, ADisarmedTimerIsGoneAtOnce) {
   FixedClock clock;
   Timers timers(clock);

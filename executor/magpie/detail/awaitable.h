@@ -37,6 +37,10 @@ concept IsTask = is_task<std::remove_cvref_t<A>>;
 template <class A>
 concept Ours = IsTask<A> || IsOperation<A> || IsCombinator<A> || IsOperationSource<A>;
 
+/// What does nothing unless it is awaited; a handle is none of these.
+template <class A>
+concept Lazy = IsTask<A> || IsOperation<A> || IsCombinator<A>;
+
 template <class A>
 concept HasMemberCoAwait = requires(A&& a) { std::forward<A>(a).operator co_await(); };
 template <class A>

@@ -66,7 +66,8 @@ class MAGPIE_EXPORT Executor {
   [[nodiscard]] virtual std::size_t thread_count() const = 0;
   /// Numbers so far; takes no lock that workers take. Any thread.
   [[nodiscard]] virtual ExecutorStats stats() const;
-  /// The live tasks: id, name, state, what each waits for, age. Any thread.
+  /// The tree of live tasks: id, name, state, what each waits for, age; the tasks of a group below the one whose group it is.
+  /// Any thread.
   void dump_tasks(std::ostream& out) const;
 
  protected:

@@ -93,7 +93,7 @@ struct Spawner {
       Executor& home = self->executor;
       thread_state()->locals = nullptr;
       try {
-        std::move(self->call)();
+        static_cast<void>(std::move(self->call)());
       } catch (...) {
         ExecutorAccess::unobserved(home, "post", std::current_exception());
       }
@@ -139,6 +139,8 @@ auto Executor::spawn(A&& task) {
 
 template <std::invocable F>
 void Executor::post(F&& function) {
+  static_assert(!detail::Lazy<std::invoke_result_t<F>>,
+                "post() calls a plain function; a task that it returned would never run: use spawn(task())");
   detail::Spawner::post(*this, std::forward<F>(function));
 }
 

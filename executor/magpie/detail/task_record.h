@@ -122,6 +122,8 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   // --- identity ---------------------------------------------------------------------------------------------------------
 
   TaskId id() const noexcept { return id_; }
+  /// The task whose group this one was started in; 0 for a root.
+  TaskId parent_id() const noexcept { return parent_id_; }
   std::string name() const;
   void set_name(std::string name);
   const LocalsFrame* locals() const noexcept { return locals_ ? locals_->head() : nullptr; }
@@ -143,9 +145,16 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   void set_owner(TaskOwner* owner) noexcept { owner_ = owner; }
   void link_token(std::unique_ptr<TokenLink> link) noexcept;
   /// Opens the root scope below `group` (may be null).
-  void open(Scope* group) noexcept { root_.enter_root(group, this); }
+  void open(Scope* group) noexcept {
+    if (group != nullptr) parent_id_ = of(*group).id();
+    root_.enter_root(group, this);
+  }
   /// It was not admitted: destroys the unstarted frame, closes the scope.
   void abandon() noexcept;
+
+  /// For dumps: the task's body of a group has ended, and waits until the group's tasks have.
+  void group_wait_begins() noexcept { group_waits_.fetch_add(1, std::memory_order_relaxed); }
+  void group_wait_ends() noexcept { group_waits_.fetch_sub(1, std::memory_order_relaxed); }
 
   // --- for the simulator ------------------------------------------------------------------------------------------------
 
@@ -179,6 +188,7 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   std::atomic<std::uint32_t> refs_{1};
   std::atomic<std::uint32_t> handles_{0};
   std::atomic<std::uint32_t> done_{0};
+  std::atomic<std::uint32_t> group_waits_{0};
   std::atomic<bool> observed_{false};
   std::atomic<bool> reported_{false};
   std::atomic<bool> started_{false};
@@ -188,6 +198,7 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
   bool settling_ = false;  // under lock_: done, but those who were there first still look at the value; movers wait
   Scope root_;
   TaskId id_{};
+  TaskId parent_id_{};
   Executor* executor_ = nullptr;
   TaskOwner* owner_ = nullptr;
   std::unique_ptr<LocalsSnapshot> locals_;

@@ -6,6 +6,7 @@
 #include <magpie/detail/atomic.h>
 #include <magpie/detail/backoff.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -44,7 +45,7 @@ class TimerQueue {
     node.sequence = next_sequence_++;
     node.child = nullptr;
     root_ = meld(root_, &node);
-    ++size_;
+    count(size() + 1);
   }
 
   // Any node of this queue.
@@ -58,7 +59,7 @@ class TimerQueue {
       root_ = meld(root_, merge_children(node));
     }
     node.child = node.sibling = node.previous = nullptr;
-    --size_;
+    count(size() - 1);
   }
 
   bool contains(const TimerNode& node) const noexcept {
@@ -76,7 +77,8 @@ class TimerQueue {
     return node;
   }
 
-  std::size_t size() const noexcept { return size_; }
+  // From any thread, also without what guards the rest.
+  std::size_t size() const noexcept { return size_.load(std::memory_order_relaxed); }
   bool empty() const noexcept { return root_ == nullptr; }
 
  private:
@@ -128,8 +130,11 @@ class TimerQueue {
 
   static void detach(TimerNode& node) noexcept { node.sibling = node.previous = nullptr; }
 
+  // One writer at a time: a plain store, no read-modify-write.
+  void count(std::size_t nodes) noexcept { size_.store(nodes, std::memory_order_relaxed); }
+
   TimerNode* root_ = nullptr;
-  std::size_t size_ = 0;
+  std::atomic<std::size_t> size_{0};
   std::uint64_t next_sequence_ = 0;
 };
 

@@ -131,13 +131,13 @@ MAGPIE_EXPORT void explore(std::size_t schedules, const std::function<void(Simul
 
 /// Calls fn with a fresh SimulatedExecutor for the seeds 1 to n. The first call that throws ends it: ExplorationError with the seed,
 /// and the failure nested in it and in what(). MAGPIE_SEED=<number> in the environment replays just that seed;
-/// std::invalid_argument if it is no number.
+/// std::invalid_argument if it is no number. What fn returns is dropped.
 template <class F>
   requires std::invocable<F&, SimulatedExecutor&>
 void explore(std::size_t schedules, F&& fn) {
-  static_assert(std::is_void_v<std::invoke_result_t<F&, SimulatedExecutor&>>,
-                "explore() takes a function without a result: call executor.run(task) in it, and throw what must not be");
-  detail::explore(schedules, [&fn](SimulatedExecutor& executor) { std::invoke(fn, executor); });
+  static_assert(!magpie::detail::Lazy<std::invoke_result_t<F&, SimulatedExecutor&>>,
+                "explore() takes a plain function, not a coroutine, which nobody would run: call executor.run(task) in it");
+  detail::explore(schedules, [&fn](SimulatedExecutor& executor) { static_cast<void>(std::invoke(fn, executor)); });
 }
 
 }  // namespace magpie::testing

@@ -46,6 +46,7 @@ class TbbMachine {
   void schedule(Runnable& work) noexcept {
     services_.enter();  // until this is over the executor stays, whatever the work ends
     if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_begins();
+    scheduled_.fetch_add(1, std::memory_order_relaxed);
     queue_.push(work);
     StdEnv::fence_seq_cst();  // the push before the look; pairs with the end of pump()
     add_pump();
@@ -53,6 +54,15 @@ class TbbMachine {
   }
 
   std::size_t threads() const noexcept { return most_pumps_; }
+
+  // All work comes through the one queue.
+  void add_stats(ExecutorStats& stats) const noexcept {
+    const std::uint64_t run = tasks_run_.load(std::memory_order_relaxed);
+    const std::uint64_t scheduled = scheduled_.load(std::memory_order_relaxed);
+    stats.total.tasks_run = run;
+    stats.total.injected = run;
+    stats.total.queue_depth = scheduled > run ? static_cast<std::size_t>(scheduled - run) : 0;
+  }
 
  private:
   // What is enqueued. The closure travels through oneTBB, whose synchronisation ThreadSanitizer cannot see; the work itself travels
@@ -100,6 +110,7 @@ class TbbMachine {
       for (; ran < kTurn; ++ran) {
         Runnable* const work = queue_.pop();
         if (work == nullptr) break;
+        tasks_run_.fetch_add(1, std::memory_order_relaxed);
         work->run(work);
         forget_locals();
         if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_ends();
@@ -123,6 +134,9 @@ class TbbMachine {
   std::size_t most_pumps_ = 1;
   InjectionQueue<StdEnv> queue_;
   alignas(kCacheLine) std::atomic<std::size_t> pumps_{0};
+  // For stats(): pieces of work that came, and that were taken from the queue.
+  std::atomic<std::uint64_t> scheduled_{0};
+  std::atomic<std::uint64_t> tasks_run_{0};
 };
 
 }  // namespace detail
@@ -164,6 +178,12 @@ TbbExecutor::~TbbExecutor() {
 
 void TbbExecutor::schedule(detail::Runnable& work) noexcept { machine_->schedule(work); }
 std::size_t TbbExecutor::thread_count() const { return machine_->threads(); }
+
+ExecutorStats TbbExecutor::stats() const {
+  ExecutorStats stats = Executor::stats();
+  machine_->add_stats(stats);
+  return stats;
+}
 
 ShutdownReport TbbExecutor::shutdown(Duration drain) {
   detail::refuse_on_worker("shutdown()");

@@ -1,0 +1,144 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+// dump_tasks: the tree of live tasks.
+
+#include <magpie/executor.h>
+
+#include <cstddef>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <magpie/event.h>
+#include <magpie/sleep.h>
+#include <magpie/task.h>
+#include <magpie/task_group.h>
+#include <magpie/testing/simulated_executor.h>
+#include <magpie/this_task.h>
+
+namespace magpie {
+namespace {
+
+using namespace std::chrono_literals;
+using magpie::testing::DeadlockError;
+using magpie::testing::SimulatedExecutor;
+
+struct Line {
+  std::size_t indent;
+  std::string rest;  // without the number
+};
+
+std::vector<Line> lines_of(const std::string& dump) {
+  std::istringstream in(dump);
+  std::string text;
+  std::getline(in, text);  // the count
+  std::vector<Line> lines;
+  while (std::getline(in, text)) {
+    const std::size_t indent = text.find('#');
+    lines.push_back({indent, text.substr(text.find(' ', indent) + 1)});
+  }
+  return lines;
+}
+
+std::string dump_of(const Executor& executor) {
+  std::ostringstream out;
+  executor.dump_tasks(out);
+  return std::move(out).str();
+}
+
+Task<> sleeper() { co_await sleep_for(1h); }
+
+Task<> family() {
+  auto inner = [](TaskGroup& group) -> Task<> {
+    group.spawn(sleeper(), "grandchild one");
+    group.spawn(sleeper(), "grandchild two");
+    co_return;
+  };
+  auto child = [&inner]() -> Task<> { co_await task_group(inner); };
+  auto body = [&child](TaskGroup& group) -> Task<> {
+    group.spawn(child(), "child one");
+    group.spawn(sleeper(), "child two");
+    co_return;
+  };
+  co_await task_group(body);
+}
+
+TEST(Dump, ShowsTheTasksOfAGroupBelowTheOneWhoseGroupItIs) {
+  SimulatedExecutor executor(3);
+  std::string dump;
+  auto body = [&]() -> Task<> {
+    auto root = executor.spawn(family(), "root");
+    co_await sleep_for(1min);
+    dump = dump_of(executor);
+    root.cancel();
+  };
+  executor.run(body());
+  EXPECT_EQ(dump.find("6 live tasks\n"), 0U) << dump;
+  const std::vector<Line> lines = lines_of(dump);
+  ASSERT_EQ(lines.size(), 6U) << dump;
+  EXPECT_EQ(lines[0].indent, 2U) << dump;  // the one that dumps
+  EXPECT_EQ(lines[0].rest.find("task-"), 0U) << dump;
+  // In the order of their numbers, which is that of their births.
+  EXPECT_EQ(lines[1].rest, "root: waiting for the tasks of a group, age 60.000 s") << dump;
+  EXPECT_EQ(lines[1].indent, 2U) << dump;
+  EXPECT_EQ(lines[2].rest, "child one (in a group): waiting for the tasks of a group, age 60.000 s") << dump;
+  EXPECT_EQ(lines[2].indent, 4U) << dump;
+  EXPECT_EQ(lines[3].rest, "grandchild one (in a group): waiting for sleep, age 60.000 s") << dump;
+  EXPECT_EQ(lines[3].indent, 6U) << dump;
+  EXPECT_EQ(lines[4].rest, "grandchild two (in a group): waiting for sleep, age 60.000 s") << dump;
+  EXPECT_EQ(lines[4].indent, 6U) << dump;
+  EXPECT_EQ(lines[5].rest, "child two (in a group): waiting for sleep, age 60.000 s") << dump;
+  EXPECT_EQ(lines[5].indent, 4U) << dump;
+}
+
+TEST(Dump, ShowsTheTreeInADeadlock) {
+  SimulatedExecutor executor;
+  Event never;
+  auto body = [&never](TaskGroup& group) -> Task<> {
+    auto waits = [](Event& event) -> Task<> { co_await event.wait(); };
+    group.spawn(waits(never), "stuck");
+    co_return;
+  };
+  auto whole = [&body]() -> Task<> { co_await task_group(body); };
+  std::string what;
+  try {
+    executor.run(whole());
+  } catch (const DeadlockError& error) {
+    what = error.what();
+  }
+  const std::vector<Line> lines = lines_of(what);
+  ASSERT_EQ(lines.size(), 2U) << what;
+  EXPECT_EQ(lines[0].indent + 2, lines[1].indent) << what;
+  EXPECT_EQ(lines[1].rest, "stuck (in a group): waiting for an event, age 0.000 s") << what;
+}
+
+Task<> nested(int depth, Event& event) {
+  auto body = [&](TaskGroup& group) -> Task<> {
+    if (depth > 0) group.spawn(nested(depth - 1, event));
+    co_await event.wait();
+  };
+  co_await task_group(body);
+}
+
+TEST(Dump, OfDeepNestingStaysInBounds) {
+  constexpr int kDepth = 2'000;
+  SimulatedExecutor executor;
+  Event event;
+  std::string dump;
+  auto body = [&]() -> Task<> {
+    auto root = executor.spawn(nested(kDepth, event));
+    co_await sleep_for(1s);
+    dump = dump_of(executor);
+    event.set();
+    co_await root;
+  };
+  executor.run(body());
+  EXPECT_EQ(lines_of(dump).size(), kDepth + 2U);
+  EXPECT_LT(dump.size(), kDepth * 200U);
+}
+
+}  // namespace
+}  // namespace magpie
