@@ -30,100 +30,10 @@ namespace magpie {
 
 namespace detail {
 
-[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_empty_handle();
-[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_not_done();
-[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_self_await();
-
 template <class T>
-class StateHandle {  // a counted reference that counts as a handle
- public:
-  StateHandle() = default;
-  explicit StateHandle(TaskState<T>* state) noexcept : state_(state) { state_->add_handle(); }
-  StateHandle(const StateHandle& other) noexcept : state_(other.state_) {
-    if (state_ != nullptr) state_->add_handle();
-  }
-  StateHandle(StateHandle&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
-  StateHandle& operator=(StateHandle other) noexcept {
-    std::swap(state_, other.state_);
-    return *this;
-  }
-  ~StateHandle() {
-    if (state_ != nullptr) state_->drop_handle();
-  }
-  TaskState<T>* get() const noexcept { return state_; }
-  TaskState<T>& require() const {
-    if (state_ == nullptr) [[unlikely]] throw_empty_handle();
-    return *state_;
-  }
-
- private:
-  TaskState<T>* state_ = nullptr;
-};
-
-/// The wait for a task. `Move`: takes the value out; else copies it.
+using StateHandle = OutcomeHandle<TaskState<T>>;
 template <class T, bool Move>
-class [[nodiscard("co_await it")]] JoinOperation : public Operation<JoinOperation<T, Move>, T, JoinWaiter> {
- public:
-  explicit JoinOperation(StateHandle<T> handle) : handle_(std::move(handle)) { this->what = "a task"; }
-  JoinOperation(JoinOperation&& other) noexcept
-      : Operation<JoinOperation<T, Move>, T, JoinWaiter>(), handle_(std::move(other.handle_)) {
-    this->what = "a task";
-  }
-
-  bool done() const noexcept { return handle_.get() != nullptr && handle_.get()->done(); }
-
-  /// In a race: a value is moved out only by the winner, so that a loser leaves it to other handles. Failures are copied anyway.
-  static constexpr bool kTakesAtItsEnd = Move;
-  void set_taker(Arbiter* arbiter, std::uint32_t index) noexcept {
-    taker_ = arbiter;
-    taker_index_ = index;
-  }
-
-  bool start() {
-    TaskState<T>& task = handle_.require();
-    if (&TaskRecord::of(*this->scope()) == &task) throw_self_await();
-    if (this->refused()) return false;
-    if constexpr (!Move) this->fill = copy_now;
-    switch (task.park_waiter(*this)) {
-      case TaskRecord::Parked::yes:
-        return true;
-      case TaskRecord::Parked::done:
-        this->complete_at_once();
-        return false;
-      default:
-        return false;
-    }
-  }
-  void unqueue() noexcept { handle_.get()->forget_waiter(*this); }
-  void deposit(Slot<T>& slot) {
-    if (!copied_.empty()) {
-      slot = std::move(copied_);
-    } else if constexpr (Move) {
-      if (taker_ != nullptr && handle_.get()->outcome() == SlotState::value && !taker_->win(taker_index_)) {
-        slot.set_cancelled(ReasonRef::of_kind(CancelKind::lost_race));
-        return;
-      }
-      handle_.get()->move_to(slot);
-    } else {
-      handle_.get()->copy_to(slot);
-    }
-  }
-
- private:
-  static void copy_now(JoinWaiter* waiter) noexcept {
-    auto* const self = static_cast<JoinOperation*>(waiter);
-    try {
-      self->handle_.get()->copy_to(self->copied_);
-    } catch (...) {
-      self->copied_.capture_current_exception();
-    }
-  }
-
-  StateHandle<T> handle_;
-  Slot<T> copied_;
-  Arbiter* taker_ = nullptr;
-  std::uint32_t taker_index_ = 0;
-};
+using JoinOperation = OutcomeWait<TaskState<T>, Move>;
 
 }  // namespace detail
 
@@ -197,12 +107,13 @@ void JoinHandle<T>::on_done(F&& f) const {
   auto& s = state();
   s.mark_observed();
   auto* const callback = new Callback(std::forward<F>(f));
-  callback->call = [](detail::DoneCallback* base, detail::TaskRecord& record) noexcept {
+  callback->call = [](detail::DoneCallback* base, detail::OutcomeCore& core) noexcept {
     auto* const self = static_cast<Callback*>(base);
+    auto& state_of_task = static_cast<detail::TaskState<T>&>(core);
     try {
-      static_cast<detail::TaskState<T>&>(record).show_to(self->f);
+      state_of_task.show_to(self->f);
     } catch (...) {
-      record.report_callback_error(std::current_exception());
+      state_of_task.report_callback_error(std::current_exception());
     }
     delete self;
   };

@@ -9,8 +9,8 @@
 //     WorkStealingExecutor executor({.threads = 4, .clock = &clock});
 //     executor.run(sleep_for(24h));  // returns at once; clock.now() is a day later
 //
-// With auto-advance (the default) the clock jumps to the next timer when a thread blocks in run, wait, shutdown or the
-// executor's destructor, and nothing could happen at the present time: no task of the executor is runnable, running or visiting
+// With auto-advance (the default) the clock jumps to the next timer when a thread blocks in run, wait (of a task of the executor, or of a
+// Future), shutdown or the executor's destructor, and nothing could happen at the present time: no task of the executor is runnable, running or visiting
 // another executor, no to_thread call is queued or running, and nobody holds the clock. Otherwise it stands still.
 //
 // It is not a clock for several executors: each needs its own. Threads: every member from any thread; it must outlive its executor.
@@ -35,6 +35,19 @@ class Timers;
 struct BlockedThread {
   bool (*over)(const BlockedThread&) noexcept = nullptr;  // under the clock's mutex
   BlockedThread* next = nullptr;
+};
+
+/// A thread that blocks and waits for something that any executor might bring about, a promise say: while this lives, it makes the time
+/// of every ManualClock move that has an executor.
+class MAGPIE_EXPORT BlockedAnywhere {
+ public:
+  explicit BlockedAnywhere(BlockedThread& thread) noexcept;
+  ~BlockedAnywhere();
+  BlockedAnywhere(const BlockedAnywhere&) = delete;
+  BlockedAnywhere& operator=(const BlockedAnywhere&) = delete;
+
+ private:
+  BlockedThread& thread_;
 };
 
 /// The ledger of everything that keeps virtual time from moving.
@@ -70,6 +83,10 @@ class MAGPIE_EXPORT VirtualTime {
   bool worker_parks() noexcept;
 
  private:
+  friend class BlockedAnywhere;
+  struct Everywhere;
+  static Everywhere& everywhere() noexcept;
+
   void add(std::size_t* count) noexcept;
   void subtract(std::size_t* count) noexcept;
   bool may_jump() const noexcept;
@@ -88,6 +105,10 @@ class MAGPIE_EXPORT VirtualTime {
   BlockedThread* blocked_ = nullptr;
   std::size_t firing_ = 0;  // threads among the timers of timers_
   std::condition_variable nobody_fires_;
+
+  // Under the mutex of Everywhere.
+  VirtualTime* next_attached_ = nullptr;
+  std::size_t visited_ = 0;  // BlockedAnywheres that are looking at this clock
 };
 
 }  // namespace detail

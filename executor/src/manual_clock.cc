@@ -13,6 +13,56 @@ namespace {
 constexpr std::int64_t kStartNs = 1'000'000'000'000;
 }  // namespace
 
+// Clocks that have executors, and threads that wait for any of them. The lock order: a clock's mutex, then this one.
+struct VirtualTime::Everywhere {
+  std::mutex mutex;
+  std::condition_variable left;
+  VirtualTime* clocks = nullptr;
+  BlockedThread* threads = nullptr;
+  std::atomic<std::size_t> waiting{0};  // how many threads: most of the time none, and then nobody takes the mutex
+
+  bool anybody_waits() noexcept {
+    if (waiting.load(std::memory_order_seq_cst) == 0) return false;  // pairs with BlockedAnywhere(), which looks at the clocks afterwards
+    std::lock_guard lock(mutex);
+    for (const BlockedThread* thread = threads; thread != nullptr; thread = thread->next) {
+      if (!thread->over(*thread)) return true;
+    }
+    return false;
+  }
+};
+
+VirtualTime::Everywhere& VirtualTime::everywhere() noexcept {
+  static Everywhere* const the_one = new Everywhere();  // never destroyed: threads may block until the very end
+  return *the_one;
+}
+
+// Every clock is looked at: something may be able to move now that nobody waited for before. A clock that is attached later has a worker
+// that looks when it parks.
+BlockedAnywhere::BlockedAnywhere(BlockedThread& thread) noexcept : thread_(thread) {
+  VirtualTime::Everywhere& all = VirtualTime::everywhere();
+  std::unique_lock lock(all.mutex);
+  thread.next = all.threads;
+  all.threads = &thread;
+  all.waiting.fetch_add(1, std::memory_order_seq_cst);
+  for (VirtualTime* clock = all.clocks; clock != nullptr;) {
+    ++clock->visited_;  // it stays attached, and in the list
+    lock.unlock();
+    clock->timer_armed();
+    lock.lock();
+    if (--clock->visited_ == 0) all.left.notify_all();
+    clock = clock->next_attached_;
+  }
+}
+
+BlockedAnywhere::~BlockedAnywhere() {
+  VirtualTime::Everywhere& all = VirtualTime::everywhere();
+  std::lock_guard lock(all.mutex);
+  all.waiting.fetch_sub(1, std::memory_order_relaxed);
+  BlockedThread** link = &all.threads;
+  while (*link != &thread_) link = &(*link)->next;
+  *link = thread_.next;
+}
+
 VirtualTime::VirtualTime() noexcept : now_ns_(kStartNs) {}
 
 Deadline VirtualTime::now() const noexcept {
@@ -26,9 +76,21 @@ void VirtualTime::attach(Timers& timers) {
         "a ManualClock serves one executor at a time, and this one has one already: make a clock for each");
   }
   timers_ = &timers;
+  Everywhere& all = everywhere();
+  std::lock_guard list(all.mutex);
+  next_attached_ = all.clocks;
+  all.clocks = this;
 }
 
 void VirtualTime::detach() noexcept {
+  {
+    Everywhere& all = everywhere();
+    std::unique_lock list(all.mutex);
+    all.left.wait(list, [this] { return visited_ == 0; });
+    VirtualTime** link = &all.clocks;
+    while (*link != this) link = &(*link)->next_attached_;
+    *link = next_attached_;
+  }
   std::unique_lock lock(mutex_);
   // A foreign thread may have fired the very timer whose task was the last to end, and still be among the timers.
   nobody_fires_.wait(lock, [this] { return firing_ == 0; });
@@ -105,7 +167,7 @@ bool VirtualTime::may_jump() const noexcept {
   for (const BlockedThread* thread = blocked_; thread != nullptr; thread = thread->next) {
     if (!thread->over(*thread)) return true;
   }
-  return false;
+  return everywhere().anybody_waits();
 }
 
 // Jumps to the next timer and fires it. True: the calling thread is now counted as active.

@@ -33,14 +33,6 @@ void throw_moved_from_task() {
   throw std::logic_error("this task is empty: it was moved from or awaited before, and a task can be awaited only once");
 }
 
-void throw_empty_handle() {
-  throw InvalidStateError("this handle is empty (default-made, or moved from): assign one to it that spawn() gave");
-}
-
-void throw_not_done() {
-  throw InvalidStateError("the task has not ended, so it has no result yet: co_await the handle, or wait() for it");
-}
-
 void throw_self_await() {
   throw std::logic_error("a task awaited its own handle, which would never end: await it in another task");
 }

@@ -83,35 +83,6 @@ void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
   finish(SlotState::error);
 }
 
-Waiter* TaskRecord::claim_waiters() noexcept {
-  Waiter* ready = nullptr;
-  Waiter** tail = &ready;
-  Waiter* after = nullptr;
-  for (Waiter* w = waiters_.front(); w != nullptr; w = after) {
-    after = w->queue_next;
-    auto* const op = static_cast<JoinWaiter*>(w);
-    if (settling_ && op->moves()) continue;
-    waiters_.remove(*w);
-    bool wake_anyway = false;
-    if (!op->try_complete(&wake_anyway)) {
-      if (!wake_anyway) continue;
-      op->fill = nullptr;
-    }
-    w->queue_next = nullptr;
-    *tail = w;
-    tail = &w->queue_next;
-  }
-  return ready;
-}
-
-void TaskRecord::wake_all(Waiter* ready) noexcept {
-  while (ready != nullptr) {
-    Waiter* const after = ready->queue_next;  // read first: a scheduled waiter may be gone
-    ready->home->schedule(*ready);
-    ready = after;
-  }
-}
-
 void TaskRecord::finish(SlotState outcome) noexcept {
   Executor& executor = *executor_;
 
@@ -125,44 +96,10 @@ void TaskRecord::finish(SlotState outcome) noexcept {
 
   // 2. The outcome is published. An error waits for somebody to see it, beyond the executor's life if need be.
   handler_ = ExecutorAccess::services(executor).handler();
-  Waiter* ready;
-  DoneCallback* callbacks;
-  bool settling;
-  {
-    std::lock_guard guard(lock_);
-    outcome_ = outcome;
-    callbacks = std::exchange(callbacks_, nullptr);
-    settling_ = callbacks != nullptr || waiters_.front() != nullptr;
-    settling = settling_;
-    // seq_cst pairs with drop_handle(): only errors need it. Release pairs with done() and wait_done().
-    done_.store(1, outcome == SlotState::error ? std::memory_order_seq_cst : std::memory_order_release);
-    ready = claim_waiters();
-  }
-  done_.notify_all();
-
-  // 3. Those who were there first get their copies, and callbacks look at the value itself; movers, also those who come only now, wait
-  //    until that is over.
-  for (Waiter* w = ready; w != nullptr; w = w->queue_next) {
-    auto* const op = static_cast<JoinWaiter*>(w);
-    if (op->fill != nullptr) op->fill(op);
-  }
-  wake_all(ready);
-  while (callbacks != nullptr) {
-    DoneCallback* const after = callbacks->next;
-    callbacks->call(callbacks, *this);
-    callbacks = after;
-  }
-  if (settling) {
-    {
-      std::lock_guard guard(lock_);
-      settling_ = false;
-      ready = claim_waiters();
-    }
-    wake_all(ready);
-  }
+  publish(outcome);  // and 3.
 
   // 4. Without a handle nobody can ask for an error any more. seq_cst: pairs with drop_handle().
-  if (outcome == SlotState::error && handles_.load(std::memory_order_seq_cst) == 0) report_if_unobserved();
+  if (outcome == SlotState::error && without_handles()) report_if_unobserved();
 
   // 5. The group, then the executor. Nothing of either is touched afterwards.
   if (owner_ != nullptr) owner_->child_ended(owner_, *this);
@@ -172,17 +109,9 @@ void TaskRecord::finish(SlotState outcome) noexcept {
   release();
 }
 
-void TaskRecord::drop_handle() noexcept {
-  // seq_cst on both sides: the last handle sees the end, or the end sees that no handle is left.
-  if (handles_.fetch_sub(1, std::memory_order_seq_cst) == 1 && done_.load(std::memory_order_seq_cst) != 0) {
-    report_if_unobserved();
-  }
-  release();
-}
-
 void TaskRecord::report_if_unobserved() noexcept {
   if (outcome_ != SlotState::error || owner_ != nullptr) return;  // a group reports its children's errors itself
-  if (observed_.load(std::memory_order_relaxed)) return;
+  if (observed()) return;
   if (reported_.exchange(true, std::memory_order_acq_rel)) return;
   std::string label;
   try {
@@ -205,21 +134,12 @@ void TaskRecord::report_callback_error(std::exception_ptr error) noexcept {
 
 bool TaskRecord::cancel(ReasonRef reason) noexcept { return cancel_scope_now(root_, std::move(reason)); }
 
-void TaskRecord::wait_done() noexcept {
-#ifdef MAGPIE_TSAN
-  // ThreadSanitizer keeps signals back from a thread until it makes a call that it knows: on_signal() would hear nothing.
-  while (!done()) std::this_thread::sleep_for(std::chrono::microseconds(200));
-#else
-  done_.wait(0, std::memory_order_acquire);  // pairs with finish()
-#endif
-}
-
 void TaskRecord::block_until_done() {
   refuse_on_worker("wait()");
   Executor* executor;
   {
     std::lock_guard guard(lock_);
-    if (done_.load(std::memory_order_relaxed) != 0) return;
+    if (done()) return;
     executor = executor_;  // alive: it waits for this task, whose end needs the lock
     ExecutorAccess::enter(*executor);
   }
@@ -228,20 +148,6 @@ void TaskRecord::block_until_done() {
     ~Leave() { ExecutorAccess::leave(*executor); }
   } leave{executor};
   ExecutorAccess::block_on(*executor, *this);
-}
-
-void TaskRecord::on_done(DoneCallback* callback) noexcept {
-  {
-    std::lock_guard guard(lock_);
-    if (done_.load(std::memory_order_relaxed) == 0) {
-      DoneCallback** tail = &callbacks_;
-      while (*tail != nullptr) tail = &(*tail)->next;
-      callback->next = nullptr;
-      *tail = callback;
-      return;
-    }
-  }
-  callback->call(callback, *this);
 }
 
 std::string TaskRecord::name() const {
@@ -256,10 +162,6 @@ void TaskRecord::set_name(std::string name) {
   auto fresh = std::make_unique<std::string>(std::move(name));
   std::lock_guard guard(lock_);
   std::swap(name_, fresh);
-}
-
-void TaskRecord::throw_taken() {
-  throw InvalidStateError("the task's result has been moved out by another handle: await an lvalue handle to copy it instead");
 }
 
 void TaskRecord::describe(std::string& out, Deadline now) const {

@@ -25,7 +25,7 @@
 #include <magpie/detail/frame_pool.h>
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/locals.h>
-#include <magpie/detail/operation.h>
+#include <magpie/detail/outcome.h>
 #include <magpie/detail/reason.h>
 #include <magpie/detail/scope.h>
 #include <magpie/detail/slot.h>
@@ -37,17 +37,7 @@ namespace magpie::detail {
 struct RegistryShard;
 class TokenLink;
 
-/// What waits for a task. Those who copy the value get their copies before anybody is woken, so that a mover comes after them.
-struct JoinWaiter : OperationBase {
-  JoinWaiter() = default;
-  JoinWaiter(JoinWaiter&&) noexcept = default;
-  void (*fill)(JoinWaiter*) noexcept = nullptr;  // copies the outcome; null for movers
-  bool moves() const noexcept { return fill == nullptr; }
-  bool park_in_scope() noexcept { return park(); }
-
- protected:
-  ~JoinWaiter() = default;
-};
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_self_await();
 
 /// A group that wants to know when a child has ended: after the child's outcome was published, as the record's last act. The
 /// call may end the group's block.
@@ -55,68 +45,26 @@ struct TaskOwner {
   void (*child_ended)(TaskOwner*, TaskRecord&) noexcept = nullptr;
 };
 
-/// A function to call with the outcome.
-struct DoneCallback {
-  DoneCallback* next = nullptr;
-  void (*call)(DoneCallback*, TaskRecord&) noexcept = nullptr;  // runs it and frees it
-  void (*drop)(DoneCallback*) noexcept = nullptr;               // frees it
-};
-
 using UnobservedHandler = std::function<void(std::string_view, std::exception_ptr)>;
 /// To the handler, or without one to stderr.
 void report_unobserved(const UnobservedHandler* handler, std::string_view name, std::exception_ptr error) noexcept;
 
-class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSink {
+class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore, public Runnable, public EndSink {
  public:
-  TaskRecord(const TaskRecord&) = delete;
-  TaskRecord& operator=(const TaskRecord&) = delete;
+  static constexpr const char* kWhat = "a task";
 
   static TaskRecord& of(const Scope& scope) noexcept { return *static_cast<TaskRecord*>(scope.task()); }
 
-  // --- references -------------------------------------------------------------------------------------------------------
-
-  void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
-  void release() noexcept {
-    // acq_rel: whoever frees it sees what the others did with it.
-    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
-  }
-  void add_handle() noexcept {
-    add_ref();
-    handles_.fetch_add(1, std::memory_order_relaxed);
-  }
-  void drop_handle() noexcept;
-
   // --- the outcome ------------------------------------------------------------------------------------------------------
-
-  bool done() const noexcept { return done_.load(std::memory_order_acquire) != 0; }  // pairs with publish()
-  SlotState outcome() const noexcept { return outcome_; }                             // once done
-  bool cancelled() const noexcept { return done() && outcome_ == SlotState::cancelled; }
-  virtual std::exception_ptr error() const noexcept = 0;  // once done: what it failed with, or null
-  void mark_observed() noexcept { observed_.store(true, std::memory_order_relaxed); }
 
   /// Requests cancellation; false if it was requested before or the task has its outcome.
   bool cancel(ReasonRef reason) noexcept;
 
-  void wait_done() noexcept;
-  /// Blocks the calling thread until the task is done. std::logic_error on a worker thread.
-  void block_until_done();
-
-  /// Adds a callback; if the task is done, calls it here.
-  void on_done(DoneCallback* callback) noexcept;
-
-  /// For waits: parks `op`, or returns false if the task is done (the caller then completes at once) or `op` was refused.
-  enum class Parked { yes, done, refused };
-  Parked park_waiter(JoinWaiter& op) noexcept {
-    std::lock_guard guard(lock_);
-    if (done_.load(std::memory_order_relaxed) != 0 && !(settling_ && op.moves())) return Parked::done;
-    if (!op.park_in_scope()) return Parked::refused;
-    waiters_.push_back(op);
-    return Parked::yes;
-  }
+  void block_until_done() override;
   void report_callback_error(std::exception_ptr error) noexcept;
-  void forget_waiter(Waiter& waiter) noexcept {
-    std::lock_guard guard(lock_);
-    waiters_.forget(waiter);
+  /// Nobody waits for himself: std::logic_error.
+  void refuse_self(const Scope& scope) const {
+    if (&of(scope) == this) throw_self_await();
   }
 
   // --- identity ---------------------------------------------------------------------------------------------------------
@@ -167,35 +115,24 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
 
  protected:
   TaskRecord() noexcept;
-  virtual ~TaskRecord();
+  ~TaskRecord() override;
 
   std::coroutine_handle<> coroutine_;  // until it starts
-  SlotState outcome_ = SlotState::empty;
 
   virtual void set_cancelled_outcome(ReasonRef reason) noexcept = 0;
   virtual void set_error_outcome(std::exception_ptr error) noexcept = 0;
-  [[noreturn]] static void throw_taken();
   friend class ExecutorServices;
 
  private:
   static void start(Runnable* self) noexcept;
   static std::coroutine_handle<> has_ended(EndSink* self, SlotState outcome) noexcept;
   void finish(SlotState outcome) noexcept;
-  Waiter* claim_waiters() noexcept;  // under lock_: those who may go on, movers not while callbacks look at the value
-  static void wake_all(Waiter* ready) noexcept;
+  void nobody_can_ask() noexcept override { report_if_unobserved(); }
   void report_if_unobserved() noexcept;
 
-  std::atomic<std::uint32_t> refs_{1};
-  std::atomic<std::uint32_t> handles_{0};
-  std::atomic<std::uint32_t> done_{0};
-  std::atomic<std::uint32_t> group_waits_{0};
-  std::atomic<bool> observed_{false};
   std::atomic<bool> reported_{false};
   std::atomic<bool> started_{false};
-  mutable SpinLock<StdEnv> lock_;
-  BasicWaitQueue<StdEnv> waiters_;  // under lock_
-  DoneCallback* callbacks_ = nullptr;
-  bool settling_ = false;  // under lock_: done, but those who were there first still look at the value; movers wait
+  std::atomic<std::uint32_t> group_waits_{0};
   Scope root_;
   TaskId id_{};
   TaskId parent_id_{};
@@ -216,7 +153,7 @@ class MAGPIE_EXPORT TaskRecord : public TaskCore, public Runnable, public EndSin
 };
 
 template <class T>
-class TaskState final : public TaskRecord {
+class TaskState final : public OutcomeState<T, TaskRecord> {
  public:
   // Records come from the frame cache too.
   static void* operator new(std::size_t size) { return allocate_frame(size); }
@@ -226,72 +163,9 @@ class TaskState final : public TaskRecord {
 
   TaskState() noexcept = default;
 
-  Result<T> result = ResultAccess::empty<T>();
-  Slot<T>& slot() noexcept { return ResultAccess::slot(result); }
-  const Slot<T>& slot() const noexcept { return ResultAccess::slot(result); }
-
-  /// Copies the outcome. InvalidStateError if the value has been moved out.
-  void copy_to(Slot<T>& target) {
-    mark_observed();
-    if constexpr (std::is_copy_constructible_v<Slot<T>>) {
-      // seq_cst: pairs with move_to(): the mover sees this reader, or this reader sees that it is taken.
-      readers_.fetch_add(1, std::memory_order_seq_cst);
-      const bool taken = taken_.load(std::memory_order_seq_cst);
-      if (!taken) {
-        try {
-          target = slot();
-        } catch (...) {
-          target.capture_current_exception();
-        }
-      }
-      readers_.fetch_sub(1, std::memory_order_release);  // pairs with the wait in move_to()
-      if (taken) throw_taken();
-    }
-  }
-
-  /// Calls f(const Result<T>&) while nobody moves the value out. InvalidStateError if somebody has.
-  template <class F>
-  void show_to(F&& f) {
-    struct Reader {
-      std::atomic<std::uint32_t>& readers;
-      explicit Reader(std::atomic<std::uint32_t>& count) noexcept : readers(count) {
-        readers.fetch_add(1, std::memory_order_seq_cst);  // pairs with move_to(), as in copy_to()
-      }
-      ~Reader() { readers.fetch_sub(1, std::memory_order_release); }  // pairs with the wait in move_to()
-    } reader(readers_);
-    if (taken_.load(std::memory_order_seq_cst)) throw_taken();
-    std::forward<F>(f)(std::as_const(result));
-  }
-
-  /// Moves the outcome out, after those who are looking at it just now.
-  void move_to(Slot<T>& target) {
-    mark_observed();
-    if (slot().state() != SlotState::value) {
-      target = std::move(slot());  // failures are copied
-      return;
-    }
-    if (taken_.exchange(true, std::memory_order_seq_cst)) throw_taken();
-    Backoff<StdEnv> backoff;
-    while (readers_.load(std::memory_order_seq_cst) != 0) backoff.wait();
-    target = std::move(slot());
-  }
-
-  const Result<T>& shown() const {
-    if (taken_.load(std::memory_order_acquire)) throw_taken();
-    return result;
-  }
-
-  std::exception_ptr error() const noexcept override {
-    return slot().state() == SlotState::error ? slot().error() : std::exception_ptr();
-  }
-
- protected:
-  void set_cancelled_outcome(ReasonRef reason) noexcept override { slot().set_cancelled(std::move(reason)); }
-  void set_error_outcome(std::exception_ptr error) noexcept override { slot().set_error(std::move(error)); }
-
  private:
-  std::atomic<std::uint32_t> readers_{0};
-  std::atomic<bool> taken_{false};
+  void set_cancelled_outcome(ReasonRef reason) noexcept override { this->slot().set_cancelled(std::move(reason)); }
+  void set_error_outcome(std::exception_ptr error) noexcept override { this->slot().set_error(std::move(error)); }
 };
 
 }  // namespace magpie::detail
