@@ -23,6 +23,8 @@ void RaceJoin::settle_race(Join* base, Rec* rec, SlotState outcome) noexcept {
 void RaceJoin::settle_any(Join* base, Rec* rec, SlotState outcome) noexcept {
   auto* const join = static_cast<RaceJoin*>(base);
   if (outcome != SlotState::value) {
+    // What it took could not be moved to it: it has won all the same, and the others take nothing any more.
+    if (join->arbiter.winner() == rec->index) cancel_scope_now(join->scope, ReasonRef::of_kind(CancelKind::lost_race));
     // Nobody asks any more which child it is, only the how-manieth to fail. Published with the child's unit.
     rec->index = join->ended.fetch_add(1, std::memory_order_relaxed);
     return;

@@ -32,6 +32,15 @@ class WakeList {
     tail_ = &waiter.queue_next;
   }
 
+  /// Takes the first one out; null: there is none.
+  Waiter* pop_front() noexcept {
+    Waiter* const waiter = first_;
+    if (waiter == nullptr) return nullptr;
+    first_ = waiter->queue_next;
+    if (first_ == nullptr) tail_ = &first_;
+    return waiter;
+  }
+
   /// With no lock held. The primitive may be gone as soon as the first of them runs.
   void wake_all() noexcept {
     while (first_ != nullptr) {

@@ -75,6 +75,9 @@ enum class Mutant : std::uint8_t {
   join_relaxed_counter,        // units are handed in with a relaxed subtraction
   arbiter_plain_win,           // a race is decided by a load and a store
   arbiter_relaxed_win,         // a race is decided with relaxed orders
+  arbiter_win_while_held,      // a verdict is won while somebody holds it
+  pact_no_lock,                // several verdicts are held without the lock for that
+  pact_win_first,              // of two that complete together, one wins its race before the other's state is decided
 };
 
 // What StdEnv asks of the kernel. Not inline: system headers stay out of this one.

@@ -8,7 +8,8 @@
 //
 // A derived operation provides
 //   bool start();             // true: parked. false: the state says how it ended at once
-//   void unqueue() noexcept;  // leave the primitive's queue if still there (takes the primitive's lock)
+//   void unqueue() noexcept;  // leave the primitive's queue if still there (takes the primitive's lock); may return bool: true if it
+//                             // was served there after its cancellation had claimed it, so that it has completed all the same
 //   void deposit(Slot<T>&);   // it completed: hand over the value
 //
 // `start` must not touch the operation after it is parked and the primitive's lock is released: it may have been resumed.
@@ -20,6 +21,8 @@
 #include <type_traits>
 #include <utility>
 
+#include <magpie/config.h>
+#include <magpie/detail/backoff.h>
 #include <magpie/detail/end_sink.h>
 #include <magpie/detail/locals.h>
 #include <magpie/detail/promise.h>
@@ -48,12 +51,59 @@ class BasicArbiter {
     if constexpr (Env::mutant(Mutant::arbiter_relaxed_win)) {
       return winner_.compare_exchange_strong(expected, index, std::memory_order_relaxed, std::memory_order_relaxed);
     }
-    return winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel,
-                                           std::memory_order_acquire);
+    if (winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel, std::memory_order_acquire)) [[likely]] {
+      return true;
+    }
+    if (Env::mutant(Mutant::arbiter_win_while_held) && expected >= kHeldAmongOthers) {
+      winner_.store(index, std::memory_order_release);
+      return true;
+    }
+    return expected >= kHeldAmongOthers && win_after_holder(index);
   }
-  std::uint32_t winner() const noexcept { return winner_.load(std::memory_order_acquire); }
+  std::uint32_t winner() const noexcept {
+    const std::uint32_t winner = winner_.load(std::memory_order_acquire);
+    return winner >= kHeldAmongOthers ? kNobody : winner;
+  }
+
+  // A step that completes several operations or none holds the verdicts of their races meanwhile: nobody else wins them, whoever tries
+  // waits. One verdict alone may be held at any time. Who holds several holds the one lock for that, too (Pact), so that two of them
+  // never wait for each other; and nobody waits for anything else while he holds one.
+  enum class Hold : std::uint8_t { held, decided, mine };
+
+  Hold hold() noexcept { return hold_as(kHeldAlone); }
+  /// `mine`: the holder of the pact's lock has it already.
+  Hold hold_among_others() noexcept { return hold_as(kHeldAmongOthers); }
+  /// Ends a hold. Release: pairs with the next one's compare-and-swap.
+  void let_go() noexcept { winner_.store(kNobody, std::memory_order_release); }
+  void decide(std::uint32_t index) noexcept { winner_.store(index, std::memory_order_release); }
 
  private:
+  static constexpr std::uint32_t kHeldAlone = 0xfffffffe;
+  static constexpr std::uint32_t kHeldAmongOthers = 0xfffffffd;
+
+  MAGPIE_COLD bool win_after_holder(std::uint32_t index) noexcept {
+    Backoff<Env> backoff;
+    std::uint32_t expected = kNobody;
+    while (!winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      if (expected < kHeldAmongOthers) return false;
+      backoff.wait();
+      expected = kNobody;
+    }
+    return true;
+  }
+
+  Hold hold_as(std::uint32_t mark) noexcept {
+    Backoff<Env> backoff;
+    std::uint32_t expected = kNobody;
+    while (!winner_.compare_exchange_strong(expected, mark, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      if (expected < kHeldAmongOthers) return Hold::decided;
+      if (expected == mark && mark == kHeldAmongOthers) return Hold::mine;
+      backoff.wait();
+      expected = kNobody;
+    }
+    return Hold::held;
+  }
+
   typename Env::template Atomic<std::uint32_t> winner_{kNobody};
 };
 using Arbiter = BasicArbiter<StdEnv>;
@@ -92,6 +142,9 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
 
   Scope* scope() const noexcept { return scope_; }
   void* target() const noexcept { return target_; }
+  /// The race that the operation has to win before it takes anything; null: none.
+  Arbiter* arbiter() const noexcept { return arbiter_; }
+  std::uint32_t contestant() const noexcept { return index_; }
 
   /// For the simulator: an operation that has ended, and whose coroutine is destroyed instead of resumed, leaves its lists; what it
   /// was given is given back.
@@ -146,8 +199,12 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
         scope_->unpark(*this);
         return false;
       case WaitPhase::cancelled:
-        derived.unqueue();
-        return false;
+        if constexpr (std::same_as<decltype(derived.unqueue()), bool>) {
+          return derived.unqueue();
+        } else {
+          derived.unqueue();
+          return false;
+        }
       default:
         return false;
     }
