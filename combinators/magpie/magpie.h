@@ -5,19 +5,25 @@
 // Everything but status.h, tbb_executor.h and testing/, which a program includes where it needs them.
 
 #include <magpie/as_result.h>
+#include <magpie/barrier.h>
 #include <magpie/batch.h>
 #include <magpie/blocking.h>
 #include <magpie/cancellation.h>
 #include <magpie/cancellation_token.h>
 #include <magpie/chain.h>
+#include <magpie/channel.h>
 #include <magpie/clock.h>
+#include <magpie/condition.h>
 #include <magpie/config.h>
 #include <magpie/errors.h>
 #include <magpie/event.h>
 #include <magpie/executor.h>
 #include <magpie/gather.h>
 #include <magpie/join_handle.h>
+#include <magpie/latch.h>
+#include <magpie/mutex.h>
 #include <magpie/parallel.h>
+#include <magpie/promise.h>
 #include <magpie/race.h>
 #include <magpie/rate_limiter.h>
 #include <magpie/result.h>
