@@ -166,7 +166,8 @@ void TaskRecord::set_name(std::string name) {
 
 void TaskRecord::describe(std::string& out, Deadline now) const {
   auto& self = const_cast<TaskRecord&>(*this);
-  out += "#" + std::to_string(static_cast<std::uint64_t>(id_)) + " " + name();
+  out += '#';  // piece by piece: g++ 12 takes a sum of strings that begins so for an overlapping copy
+  out += std::to_string(static_cast<std::uint64_t>(id_)) + " " + name();
   if (parent_id_ != TaskId{}) out += " (in a group)";
   const char* state = done() ? "done" : started_.load(std::memory_order_relaxed) ? "running" : "not started";
   std::string waits;
