@@ -11,12 +11,15 @@
 
 #include <magpie/magpie.h>
 
+#include "../support/directory.h"
 #include "files.h"
 #include "words.h"
 
 namespace wordcount {
 
 using magpie::Permit;
+using support::list_directory;
+using support::Listing;
 using magpie::Task;
 using magpie::TaskGroup;
 using magpie::to_thread;

@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Files as bytes, and directories as names. All of it blocks: call it through to_thread. Errors:
-// std::system_error.
+// Files as bytes. All of it blocks: call it through to_thread. Errors: std::system_error.
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -12,10 +11,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <system_error>
-#include <vector>
 
 #include "words.h"
 
@@ -80,21 +77,5 @@ class TextFile {
   int descriptor_;
   std::uint64_t size_ = 0;
 };
-
-struct Listing {
-  std::vector<std::string> directories, files;
-};
-
-/// What is in a directory. Symbolic links are left out: nothing is met twice, no loop is entered.
-inline Listing list_directory(const std::string& path) {
-  Listing listing;
-  for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    std::error_code error;  // opening it will say what is wrong
-    const auto type = entry.symlink_status(error).type();
-    if (type == std::filesystem::file_type::directory) listing.directories.push_back(entry.path());
-    if (type == std::filesystem::file_type::regular || error) listing.files.push_back(entry.path());
-  }
-  return listing;
-}
 
 }  // namespace wordcount
