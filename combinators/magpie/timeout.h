@@ -258,7 +258,8 @@ auto timeout_at(A&& task, Deadline deadline) {
 
 /// The task's value; the fallback if this timeout expired. Other errors, an inner timeout's too, go on.
 template <detail::Awaitable A, class U>
-  requires std::constructible_from<detail::awaited_t<A>, U&&>
+  requires(std::constructible_from<detail::awaited_t<A>, U &&> &&
+           (!std::is_reference_v<detail::awaited_t<A>> || std::is_lvalue_reference_v<U &&>))
 auto with_timeout(A&& task, Duration duration, U&& fallback) {
   return detail::WithTimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)), detail::TimeLimit::in(duration),
                                                          std::forward<U>(fallback));

@@ -82,7 +82,7 @@ void BlockingPool::run(BlockingJob& job, Claim claim) noexcept {
 
 void BlockingPool::serve() noexcept {
   std::unique_lock lock(mutex_);
-  name_this_thread(name_ + "-io", started_++);
+  name_this_thread(name_, "-io", started_++);
   for (;;) {
     if (!queue_.empty()) {
       auto& job = static_cast<BlockingJob&>(*queue_.front());

@@ -7,16 +7,17 @@
 
 namespace magpie::detail {
 
-std::string thread_name(const std::string& name, std::size_t index) {
+std::string thread_name(const std::string& name, std::string_view kind, std::size_t index) {
   constexpr std::size_t kMost = 15;
-  std::string suffix(1, '-');  // "-" + ... is a false alarm of g++ 12 (-Wrestrict)
+  std::string suffix(kind);
+  suffix += '-';  // "-" + ... is a false alarm of g++ 12 (-Wrestrict)
   suffix += std::to_string(index);
   return name.substr(0, kMost - suffix.size()) + suffix;
 }
 
-void name_this_thread(const std::string& name, std::size_t index) noexcept {
+void name_this_thread(const std::string& name, std::string_view kind, std::size_t index) noexcept {
   try {
-    pthread_setname_np(pthread_self(), thread_name(name, index).c_str());
+    pthread_setname_np(pthread_self(), thread_name(name, kind, index).c_str());
   } catch (...) {
     // Without memory a thread keeps its old name.
   }

@@ -200,7 +200,7 @@ bool WorkStealingMachine::leaving(const Worker& self) const noexcept {
 }
 
 void WorkStealingMachine::work(Worker& self) noexcept {
-  name_this_thread(name_, self.index);
+  name_this_thread(name_, "", self.index);
   pin(self.index);
   const ExecutorThreadScope on_executor(&executor_, &self);
   self.timers = &services_.timers.shard_here();

@@ -12,6 +12,7 @@
 #include <list>
 #include <memory>
 #include <ranges>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -144,6 +145,31 @@ TEST_F(GatherTest, AnyInputRangeOfTasks) {
     EXPECT_EQ(d, (std::vector<int>{5, 6}));
   };
   executor.run(body());
+}
+
+TEST_F(GatherTest, ViewsLeaveHandlesAndCallablesToTheirOwner) {
+  auto text = [](char c) -> Task<std::string> { co_return std::string(40, c); };
+  std::vector<JoinHandle<std::string>> handles;
+  for (char c : {'a', 'b', 'c'}) handles.push_back(executor.spawn(text(c)));
+  for (int round = 0; round < 2; ++round) {
+    const auto later = executor.run(gather(handles | std::views::drop(1)));
+    ASSERT_EQ(later.size(), 2U);
+    EXPECT_EQ(later[1], std::string(40, 'c'));
+    EXPECT_EQ(executor.run(gather(std::span(handles))).size(), 3U);
+  }
+  for (const auto& handle : handles) EXPECT_EQ(handle.result().value().size(), 40U);
+
+  std::vector<std::function<int()>> functions(3, [s = std::string(50, 'x')] { return static_cast<int>(s.size()); });
+  EXPECT_EQ(executor.run(gather(functions | std::views::take(2))), (std::vector<int>{50, 50}));
+  for (const auto& function : functions) EXPECT_TRUE(function);
+  // A view that owns its range is gone before the gather is awaited.
+  auto made = [&] { return gather(std::vector(functions) | std::views::drop(1)); };
+  EXPECT_EQ(executor.run(made()), (std::vector<int>{50, 50}));
+
+  auto number = [](int n) -> Task<int> { co_return n; };
+  std::vector<Task<int>> tasks;
+  for (int i = 0; i < 3; ++i) tasks.push_back(number(i));
+  EXPECT_EQ(executor.run(gather(tasks | std::views::drop(1))), (std::vector<int>{1, 2}));
 }
 
 TEST_F(GatherTest, ResultsOfAwkwardTypes) {

@@ -21,6 +21,7 @@
 
 #include <gtest/gtest.h>
 
+#include <magpie/blocking.h>
 #include <magpie/gather.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
@@ -95,6 +96,9 @@ TEST(WorkStealingExecutor, NamesItsThreadsAndKeepsTheIndex) {
   seen = run([]() -> Task<std::string> { co_return thread_name(); }(), {.threads = 1, .name = "a-very-long-name-indeed"});
   EXPECT_EQ(seen.size(), 15U);
   EXPECT_EQ(seen.substr(13), "-0");
+  // The threads for blocking calls are told from the workers, also where the name is long.
+  seen = run(to_thread([] { return thread_name(); }), {.threads = 1, .name = "a-very-long-name-indeed"});
+  EXPECT_EQ(seen, "a-very-lon-io-0");
 }
 
 TEST(WorkStealingExecutor, PinnedWorkersRunToo) {

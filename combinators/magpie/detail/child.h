@@ -17,6 +17,7 @@
 #include <exception>
 #include <functional>
 #include <iterator>
+#include <ranges>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -306,14 +307,19 @@ class ChildPack<> {
   }
 };
 
-/// What an element of a range is given as: those of an rvalue range are moved from, those of an lvalue are copied (handles), those
-/// that are made on the way are taken.
+/// What an element of a range is given as: those of an rvalue range are moved from, those of an lvalue are copied (handles) or
+/// referenced (callables), those that are made on the way are taken. A view, rvalue or not, shows what belongs to somebody else:
+/// of an rvalue view, tasks and the like, of which nobody else can want anything, are moved from, and the rest is copied.
 template <class R>
 struct RangeElement {
   using Element = decltype(*std::begin(std::declval<R&>()));
-  static constexpr bool kMoved = !std::is_lvalue_reference_v<R> && std::is_lvalue_reference_v<Element> &&
-                                 !std::is_const_v<std::remove_reference_t<Element>>;
-  using type = std::conditional_t<kMoved, std::remove_reference_t<Element>&&, Element&&>;
+  using Plain = std::remove_cvref_t<Element>;
+  static constexpr bool kShown = !std::is_lvalue_reference_v<R> && std::is_lvalue_reference_v<Element>;
+  static constexpr bool kCopied = kShown && std::ranges::view<std::remove_cvref_t<R>> && std::copy_constructible<Plain>;
+  static constexpr bool kMoved = kShown && !kCopied && !std::is_const_v<std::remove_reference_t<Element>>;
+  // A handle makes its copy itself: copied into an rvalue, it would move the task's value out.
+  using Copied = std::conditional_t<IsOperationSource<Plain>, Element, Plain>;
+  using type = std::conditional_t<kCopied, Copied, std::conditional_t<kMoved, std::remove_reference_t<Element>&&, Element&&>>;
 };
 template <class R>
 struct RangeChild {

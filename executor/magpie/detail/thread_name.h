@@ -6,11 +6,12 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 
 namespace magpie::detail {
 
 /// What fits: the name is cut, never the index.
-std::string thread_name(const std::string& name, std::size_t index);
-void name_this_thread(const std::string& name, std::size_t index) noexcept;
+std::string thread_name(const std::string& name, std::string_view kind, std::size_t index);
+void name_this_thread(const std::string& name, std::string_view kind, std::size_t index) noexcept;
 
 }  // namespace magpie::detail
