@@ -1,0 +1,98 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <stdexcept>
+
+#include <magpie/detail/cancel_state.h>
+#include <magpie/detail/executor_core.h>
+#include <magpie/detail/locals.h>
+#include <magpie/wait.h>
+
+namespace magpie::detail {
+
+bool RecordWait::start() noexcept {
+  if (refused()) return false;
+  fill = [](JoinWaiter*) noexcept {};  // not a mover: it goes on at once, with those who copy
+  switch (record_->park_waiter(*this)) {
+    case TaskRecord::Parked::yes:
+      return true;
+    case TaskRecord::Parked::done:
+      complete_at_once();
+      return false;
+    default:
+      return false;
+  }
+}
+
+void RecordWait::unqueue() noexcept { record_->forget_waiter(*this); }
+
+const JoinKind WaitCore::kKind{&WaitCore::settle, nullptr};
+
+WaitCore::~WaitCore() { destroy_scope(); }
+
+void WaitCore::throw_nothing_to_wait_for() {
+  throw std::invalid_argument("wait() needs at least one handle: for none, it could not say when it is over");
+}
+
+std::coroutine_handle<> WaitCore::start(std::coroutine_handle<> awaiting, Scope& outer) noexcept {
+  outer_ = &outer;
+  phase_ = Phase::parked;
+  if (limit_) {
+    (void)timer_.open(outer, limit_->count(), true);  // it is more than nothing, so it lies ahead
+    scope.enter(&timer_, outer.task());
+  } else {
+    scope.enter(&outer, outer.task());
+  }
+  kind = &kKind;
+  settle_values = true;
+  parent = awaiting;
+  home = current_executor();
+  begin = 0;
+  bytes = 0;
+  units = static_cast<std::uint32_t>(nodes_.size());
+  counter.start(units);
+  std::uint32_t ended = 0;
+  std::uint32_t index = 0;
+  // The last node to park may end the wait, on another thread: nothing of it is touched afterwards, unless this thread bears units.
+  for (Node& node : nodes_) {
+    node.index = index++;
+    node.carry = 0;
+    if (!node.start(*this, nullptr)) continue;
+    settle(this, &node, node.slot.state());
+    ++ended;
+  }
+  return ended == 0 ? std::noop_coroutine() : deliver_to(this, ended);
+}
+
+void WaitCore::go_round(std::coroutine_handle<> awaiting, Scope& outer) noexcept {
+  outer_ = &outer;
+  phase_ = Phase::round;
+  parent = awaiting;
+  run = [](Runnable* node) noexcept {
+    auto* const self = static_cast<WaitCore*>(static_cast<Join*>(node));
+    resume_strand(self->parent, self->outer_);
+  };
+  current_executor()->schedule_behind(*this);
+}
+
+// A task has ended, or its node was withdrawn. Once the wait has what it waits for, the other nodes are.
+void WaitCore::settle(Join* join, Rec* rec, SlotState outcome) noexcept {
+  auto* const self = static_cast<WaitCore*>(join);
+  if (outcome != SlotState::value || self->when_ == ReturnWhen::all_completed) return;
+  const TaskRecord& record = static_cast<Node*>(rec)->op.record();
+  if (self->when_ == ReturnWhen::first_exception && record.outcome() != SlotState::error) return;
+  cancel_scope_now(self->scope, ReasonRef::of_kind(CancelKind::lost_race));
+}
+
+void WaitCore::leave() noexcept {
+  if (phase_ != Phase::parked) return;
+  leave_scope(scope);
+  if (limit_) timer_.close();
+}
+
+void WaitCore::conclude(bool is_satisfied) const {
+  if (phase_ == Phase::at_once || (phase_ != Phase::refused && is_satisfied)) return;
+  if (outer_->cancelled()) throw CancelledError(outer_->reason());
+}
+
+}  // namespace magpie::detail
