@@ -36,20 +36,13 @@
 
 #include <magpie/config.h>
 #include <magpie/detail/child.h>
+#include <magpie/detail/gathered.h>
 #include <magpie/errors.h>
 #include <magpie/result.h>
 
 namespace magpie {
 
-/// Policy tags of gather.
-struct KeepGoing {};
-struct ReturnExceptions {};
-inline constexpr KeepGoing keep_going{};
-inline constexpr ReturnExceptions return_exceptions{};
-
 namespace detail {
-
-struct FailFast {};
 
 /// The join of a gather: who failed first.
 struct GatherJoin : Join {
@@ -185,31 +178,13 @@ class [[nodiscard("co_await it")]] GatherPack : public GatherBase<Policy, ChildP
   }
 };
 
-template <class T>
-struct GatheredElement {
-  using type = std::remove_cv_t<T>;  // a vector has no const elements
-};
-template <class T>
-struct GatheredElement<T&> {
-  using type = std::reference_wrapper<T>;
-};
-
 template <class Policy, class Child>
 class [[nodiscard("co_await it")]] GatherVector : public GatherBase<Policy, ChildVector<Child>> {
   using T = typename Child::value_type;
   static constexpr bool kResults = std::same_as<Policy, ReturnExceptions>;
-  template <class U>
-  struct Plain {
-    using type = std::vector<typename GatheredElement<U>::type>;
-  };
-  template <class U>
-    requires std::is_void_v<U>
-  struct Plain<U> {
-    using type = void;
-  };
 
  public:
-  using value_type = typename std::conditional_t<kResults, std::type_identity<std::vector<Result<T>>>, Plain<T>>::type;
+  using value_type = typename GatheredVector<T, kResults>::type;
   using GatherBase<Policy, ChildVector<Child>>::GatherBase;
 
   value_type await_resume() {
@@ -231,10 +206,6 @@ class [[nodiscard("co_await it")]] GatherVector : public GatherBase<Policy, Chil
 
 template <class A>
 concept GatherPolicy = std::same_as<std::remove_cvref_t<A>, KeepGoing> || std::same_as<std::remove_cvref_t<A>, ReturnExceptions>;
-
-/// A range of children: not itself an awaitable or callable.
-template <class R>
-concept ChildRange = std::ranges::input_range<R> && !ChildLike<R>;
 
 template <class Policy, class... A>
 MAGPIE_FLAT inline auto gather_as(A&&... given) {
@@ -270,3 +241,5 @@ MAGPIE_FLAT inline auto gather(ReturnExceptions, A&&... tasks) {
 }
 
 }  // namespace magpie
+
+#include <magpie/limited.h>

@@ -1,0 +1,210 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The awaiter of map_concurrent: lanes over a range that somebody else wrote.
+
+#include <concepts>
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <magpie/config.h>
+#include <magpie/detail/child.h>
+#include <magpie/detail/gathered.h>
+#include <magpie/detail/limited_base.h>
+#include <magpie/detail/slot.h>
+
+namespace magpie::detail {
+
+/// Slots that stay where they are while more are added.
+template <class T>
+class SlotList {
+ public:
+  void expect(std::size_t count) noexcept { next_size_ = count < kMost ? count : kMost; }
+  Slot<T>& add() {
+    if (chunks_.empty() || used_ == chunks_.back().size) {
+      chunks_.emplace_back(next_size_);
+      next_size_ = next_size_ < kMost / 2 ? 2 * next_size_ : kMost;
+      used_ = 0;
+    }
+    ++size_;
+    return chunks_.back().slots[used_++];
+  }
+  std::size_t size() const noexcept { return size_; }
+  template <class F>
+  void for_each(F&& fn) {
+    std::size_t left = size_;
+    for (Chunk& chunk : chunks_) {
+      for (std::size_t i = 0; i < chunk.size && left > 0; ++i, --left) fn(chunk.slots[i]);
+    }
+  }
+
+ private:
+  static constexpr std::size_t kMost = std::size_t{1} << 16;
+  struct Chunk {
+    explicit Chunk(std::size_t count) : slots(new Slot<T>[count]), size(count) {}
+    std::unique_ptr<Slot<T>[]> slots;
+    std::size_t size;
+  };
+  std::vector<Chunk> chunks_;
+  std::size_t next_size_ = 16;
+  std::size_t used_ = 0;  // of the last chunk
+  std::size_t size_ = 0;
+};
+
+/// How map_concurrent gets at the items of a range of type R (an lvalue reference, or moved in), and what it gives to F.
+template <class R, class F>
+struct MapTraits {
+  using Range = std::remove_reference_t<R>;
+  using Function = std::remove_reference_t<F>&;
+  using Reference = std::ranges::range_reference_t<Range>;
+  static constexpr bool kReadAgain = std::ranges::forward_range<Range>;
+  static constexpr bool kInPlace = kReadAgain && std::is_lvalue_reference_v<Reference>;
+  // What is kept beside the task: what was made on the way as it is; of what passes by just once, a value.
+  using Kept = std::conditional_t<kReadAgain, std::remove_cvref_t<Reference>, std::ranges::range_value_t<Range>>;
+  // Whether nobody else has the item. A view's elements are somebody else's.
+  static constexpr bool kOurs = !kInPlace || (!std::is_lvalue_reference_v<R> && !std::ranges::view<std::remove_cv_t<Range>> &&
+                                              !std::is_const_v<std::remove_reference_t<Reference>>);
+  using Item = std::conditional_t<kInPlace, std::remove_reference_t<Reference>, Kept>;
+  using Argument = std::conditional_t<kOurs && std::invocable<Function, Item&&>, Item&&, Item&>;
+};
+
+template <class R, class F>
+concept Mappable = std::ranges::input_range<std::remove_reference_t<R>> &&
+                   std::invocable<typename MapTraits<R, F>::Function, typename MapTraits<R, F>::Argument> &&
+                   Awaitable<std::invoke_result_t<typename MapTraits<R, F>::Function, typename MapTraits<R, F>::Argument>>;
+
+template <class T, class Kept>
+struct MapLane : Lane {
+  Slot<T>* slot = nullptr;
+  std::optional<Kept> kept;
+};
+template <class T>
+struct MapLane<T, void> : Lane {  // items stay where they are
+  Slot<T>* slot = nullptr;
+};
+
+template <class R, class F>
+using mapped_t = awaited_t<std::invoke_result_t<typename MapTraits<R, F>::Function, typename MapTraits<R, F>::Argument>>;
+template <class R, class F>
+using map_lane_t = MapLane<mapped_t<R, F>, std::conditional_t<MapTraits<R, F>::kInPlace, void, typename MapTraits<R, F>::Kept>>;
+
+template <class R, class F>
+class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t<R, F>> {
+  using Traits = MapTraits<R, F>;
+  using Range = typename Traits::Range;
+  using T = mapped_t<R, F>;
+  using MyLane = map_lane_t<R, F>;
+  using Base = LimitedBase<MyLane>;
+
+ public:
+  using value_type = typename GatheredVector<T, false>::type;
+
+  MapConcurrent(R&& range, std::size_t limit, F&& function)
+      : Base("map_concurrent", LanePolicy::fail_fast, limit), range_(std::forward<R>(range)), function_(std::forward<F>(function)) {}
+  MapConcurrent(MapConcurrent&& other)
+      : Base("map_concurrent", LanePolicy::fail_fast, other.limit_),
+        range_(std::forward<R>(other.range_)),
+        function_(std::forward<F>(other.function_)) {}
+
+  bool await_ready() {
+    if (this->limit_ == 0) LaneJoin::throw_no_limit("map_concurrent");
+    if constexpr (std::ranges::sized_range<Range>) {
+      return std::ranges::size(range_) == 0;
+    } else if constexpr (Traits::kReadAgain) {
+      return std::ranges::begin(range_) == std::ranges::end(range_);
+    } else {
+      return false;  // nothing is read before it is known that the scope is not cancelled
+    }
+  }
+  template <class P>
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) {
+    std::size_t most = std::numeric_limits<std::size_t>::max();
+    if constexpr (std::ranges::sized_range<Range>) {
+      most = static_cast<std::size_t>(std::ranges::size(range_));
+      slots_.expect(most);
+    }
+    return this->suspend(awaiting, most);
+  }
+  value_type await_resume() {
+    this->concluded();
+    if constexpr (!std::is_void_v<value_type>) {
+      value_type results;
+      results.reserve(slots_.size());
+      slots_.for_each([&](Slot<T>& slot) { results.push_back(value_of(slot)); });
+      return results;
+    }
+  }
+
+ private:
+  std::coroutine_handle<> pull(Lane& base) override {
+    auto& lane = static_cast<MyLane&>(base);
+    if (!at_) {
+      at_.emplace(std::ranges::begin(range_));
+      end_.emplace(std::ranges::end(range_));
+    } else {
+      ++*at_;
+    }
+    if (*at_ == *end_) return nullptr;
+    lane.item = count_++;
+    if constexpr (std::is_void_v<T>) {
+      if (lane.slot == nullptr) lane.slot = &slots_.add();
+      lane.slot->reset();
+    } else {
+      lane.slot = &slots_.add();
+    }
+    auto frame = as_task(std::invoke(function_, argument(lane))).take_frame();
+    frame.require();
+    return frame.bind(this->scope, LaneJoin::sink_of(lane), *lane.slot);
+  }
+
+  typename Traits::Argument argument([[maybe_unused]] MyLane& lane) {
+    if constexpr (Traits::kInPlace) {
+      return static_cast<typename Traits::Argument>(**at_);
+    } else {
+      using Kept = typename Traits::Kept;
+      if constexpr (std::constructible_from<Kept, typename Traits::Reference>) {
+        lane.kept.emplace(**at_);
+      } else {
+        lane.kept.emplace(std::ranges::iter_move(*at_));
+      }
+      return static_cast<typename Traits::Argument>(*lane.kept);
+    }
+  }
+
+  // What passes by just once is not read for this.
+  bool anything_left() noexcept override {
+    if constexpr (Traits::kReadAgain) {
+      try {
+        return at_ ? std::ranges::next(*at_) != *end_ : std::ranges::begin(range_) != std::ranges::end(range_);
+      } catch (...) {
+      }
+    }
+    return true;
+  }
+
+  std::exception_ptr error_of(const Lane& lane) const noexcept override { return static_cast<const MyLane&>(lane).slot->error(); }
+  ReasonRef reason_of(const Lane& lane) const noexcept override { return static_cast<const MyLane&>(lane).slot->reason(); }
+  void let_go(Lane& lane) noexcept override {
+    if constexpr (!Traits::kInPlace) static_cast<MyLane&>(lane).kept.reset();
+  }
+
+  R range_;
+  F function_;
+  SlotList<T> slots_;  // of tasks without a value: one for each lane
+  // These by whoever is at the source.
+  std::optional<std::ranges::iterator_t<Range>> at_;  // what was given last
+  std::optional<std::ranges::sentinel_t<Range>> end_;
+  std::size_t count_ = 0;
+};
+
+}  // namespace magpie::detail
