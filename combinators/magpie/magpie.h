@@ -4,6 +4,7 @@
 
 // Everything but status.h, tbb_executor.h and testing/, which a program includes where it needs them.
 
+#include <magpie/as_completed.h>
 #include <magpie/as_result.h>
 #include <magpie/barrier.h>
 #include <magpie/batch.h>
@@ -19,9 +20,11 @@
 #include <magpie/event.h>
 #include <magpie/executor.h>
 #include <magpie/gather.h>
+#include <magpie/hedge.h>
 #include <magpie/join_handle.h>
 #include <magpie/latch.h>
 #include <magpie/mutex.h>
+#include <magpie/limited.h>
 #include <magpie/parallel.h>
 #include <magpie/promise.h>
 #include <magpie/race.h>
@@ -40,4 +43,5 @@
 #include <magpie/this_task.h>
 #include <magpie/timeout.h>
 #include <magpie/topology.h>
+#include <magpie/wait.h>
 #include <magpie/work_stealing_executor.h>

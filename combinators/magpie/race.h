@@ -18,7 +18,8 @@
 //
 // Different types give Indexed<std::variant<...>>, one alternative per argument, void as std::monostate, references as
 // std::reference_wrapper. No arguments: std::invalid_argument. Cancellation point on entry; if the caller is cancelled before anybody
-// won, CancelledError. Starts when awaited; resumes where it was awaited.
+// won, CancelledError. Starts when awaited; resumes where it was awaited. Contestants that start one after the other: <magpie/hedge.h>,
+// which comes along.
 
 #include <atomic>
 #include <coroutine>
@@ -323,3 +324,5 @@ auto any(A&&... tasks) {
 }
 
 }  // namespace magpie
+
+#include <magpie/hedge.h>
