@@ -55,13 +55,26 @@ enum Kind : std::size_t {
   kUncancellable,
   kCancelScope,
   kToThread,
+  kMutex,
+  kCondition,
+  kSend,
+  kReceive,
+  kRendezvous,
+  kLatch,
+  kBarrier,
+  kFuture,
+  kRate,
+  kWait,
   kKinds,
 };
 constexpr std::array<const char*, kKinds> kNames = {"sleep",  "short sleep", "event",        "acquire",      "acquire 2", "handle",
                                                     "ending", "yields",      "gather",       "race",         "any",       "timeout",
-                                                    "group",  "shield",      "finally",      "uncancellable", "scope",    "to_thread"};
+                                                    "group",  "shield",      "finally",      "uncancellable", "scope",    "to_thread",
+                                                    "mutex",  "condition", "send",        "receive",      "rendezvous",   "latch",
+                                                    "barrier", "future",   "rate",         "wait"};
 // How often each is chosen: what allocates and starts tasks less often than what waits.
-constexpr std::array<std::uint64_t, kKinds> kWeights = {12, 4, 12, 12, 8, 12, 2, 3, 8, 8, 4, 4, 2, 1, 4, 1, 3, 1};
+constexpr std::array<std::uint64_t, kKinds> kWeights = {12, 4, 12, 12, 8, 12, 2, 3, 8, 8, 4, 4, 2, 1, 4, 1, 3, 1,
+                                                      12, 6, 8, 8, 6, 6, 6, 6, 4, 2};
 
 /// The source that the current await of a victim listens to. The lock covers the copy only: cancel() runs without it.
 struct Target {
@@ -87,6 +100,18 @@ struct World {
   Ledger ledger;
   Semaphore semaphore{kPermits};
   Event event;
+  Mutex mutex;
+  long guarded = 0;  // by the mutex
+  Condition condition;
+  Channel<Tracked> channel{4};
+  Channel<Tracked> meeting{0};
+  std::atomic<long> sent{0};
+  std::atomic<long> received{0};
+  Latch latch{1};  // never counted down
+  Barrier barrier{3};
+  Promise<int> promise;  // never set
+  Future<int> future = promise.future();
+  RateLimiter limiter{200'000, 8};
   std::atomic<std::uint64_t> cancellations{0};
   std::atomic<bool> stop{false};
   std::atomic<long> held{0};
@@ -204,6 +229,51 @@ Task<> attempt(World& world, Kind kind, CancellationToken token, Random& random)
       finish(co_await as_result(with_token(token, to_thread(function))));
       break;
     }
+    case kMutex: {
+      Result<Mutex::Lock> lock = co_await as_result(with_token(token, world.mutex.lock()));
+      finish(lock);
+      if (lock) {
+        const long seen = world.guarded++;
+        if (random.below(4) == 0) co_await uncancellable(this_task::yield());
+        EXPECT_EQ(world.guarded, seen + 1);
+      }
+      break;
+    }
+    case kCondition: {
+      Mutex::Lock lock = co_await world.mutex.lock();
+      finish(co_await as_result(with_token(token, world.condition.wait(lock))));
+      ++world.guarded;  // it holds the lock again, however the wait ended
+      break;
+    }
+    case kSend:
+    case kRendezvous: {
+      Channel<Tracked>& channel = kind == kSend ? world.channel : world.meeting;
+      Result<void> result = co_await as_result(with_token(token, channel.send(tracked())));
+      if (result) world.sent.fetch_add(1);
+      finish(result);
+      break;
+    }
+    case kReceive: {
+      auto contest = race(world.channel.receive(), world.meeting.receive());
+      auto result = co_await as_result(with_token(token, std::move(contest)));
+      if (result) world.received.fetch_add(1);
+      finish(result);
+      break;
+    }
+    case kLatch: finish(co_await as_result(with_token(token, world.latch.wait()))); break;
+    case kBarrier: finish(co_await as_result(with_token(token, world.barrier.arrive_and_wait()))); break;
+    case kFuture: {
+      Future<int> future = world.future;
+      finish(co_await as_result(with_token(token, future)));
+      break;
+    }
+    case kRate: finish(co_await as_result(with_token(token, world.limiter.acquire(1 + random.below(4))))); break;
+    case kWait: {
+      std::vector<JoinHandle<int>> handles{world.endless, spawn(ending(tracked(), random.below(4)))};
+      const ReturnWhen when = random.below(2) == 0 ? ReturnWhen::first_completed : ReturnWhen::all_completed;
+      finish(co_await as_result(with_token(token, wait(std::move(handles), when))));
+      break;
+    }
     case kKinds: break;
   }
 }
@@ -231,6 +301,8 @@ void cancel_at_random(World& world, Random random) {
     world.cancellations.fetch_add(made, std::memory_order_relaxed);
     if (made == 0) std::this_thread::yield();
     switch (random.below(32)) {
+      case 2: world.condition.notify_one(); break;
+      case 3: world.condition.notify_all(); break;
       case 0:
         world.event.set();
         world.event.clear();
@@ -267,6 +339,13 @@ TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
   EXPECT_TRUE(world->endless.cancelled());
   EXPECT_EQ(world->semaphore.available(), kPermits);
   EXPECT_EQ(world->held.load(), 0);
+  EXPECT_TRUE(world->mutex.try_lock().has_value());
+  // What was sent and not received lies in the channel, and nothing else.
+  EXPECT_EQ(world->sent.load() - world->received.load(), static_cast<long>(world->channel.size()));
+  EXPECT_EQ(world->meeting.size(), 0U);
+  EXPECT_EQ(world->ledger.alive(), static_cast<long>(world->channel.size()));
+  while (world->channel.try_receive()) {
+  }
   EXPECT_EQ(world->ledger.alive(), 0);
   EXPECT_EQ(world->executor.stats().live_tasks, 0U);
   EXPECT_EQ(world->executor.stats().pending_timers, 0U);
