@@ -289,6 +289,7 @@ bool Channel<T>::start_send(Send& op) {
   typename Ring::Room room;  // outlives the lock: the old one is freed in the end
   bool parked = false;
   for (;;) {
+    std::size_t more = 0;
     {
       std::lock_guard guard(lock_);
       if (room.count() > items_.room()) items_.move_to(room);
@@ -316,8 +317,9 @@ bool Channel<T>::start_send(Send& op) {
         if (op.complete_at_once()) hand_on(std::move(op.item_), woken);
         break;
       }
+      more = items_.next_room(capacity_);
     }
-    room = typename Ring::Room(items_.next_room(capacity_));
+    room = typename Ring::Room(more);
   }
   woken.wake_all();
   return parked;
@@ -388,6 +390,7 @@ bool Channel<T>::try_send(T& value) {
   typename Ring::Room room;
   bool sent = false;
   for (;;) {
+    std::size_t more = 0;
     {
       std::lock_guard guard(lock_);
       if (room.count() > items_.room()) items_.move_to(room);
@@ -402,8 +405,9 @@ bool Channel<T>::try_send(T& value) {
         sent = true;
         break;
       }
+      more = items_.next_room(capacity_);
     }
-    room = typename Ring::Room(items_.next_room(capacity_));
+    room = typename Ring::Room(more);
   }
   woken.wake_all();
   return sent;

@@ -110,6 +110,8 @@ class Strand {
   void resumed() {
     while (scheduled_.load(std::memory_order_acquire) == 0) Env::yield_thread();
   }
+  // By the strand, which is about to wait once more: before anybody can schedule it.
+  void suspends_again() { scheduled_.store(0, std::memory_order_relaxed); }
 
  private:
   typename Env::template Atomic<int> scheduled_{0};
