@@ -3,7 +3,8 @@
 
 // What pacing costs when there is nothing to wait for: a retry whose first attempt succeeds, beside
 // the same task awaited; a retry whose attempts fail; a chain of three steps, beside the three
-// awaits; tokens of a limiter that has plenty; a gather at a rate, and batches, by child and item.
+// awaits; tokens of a limiter that has plenty; a gather at a rate, batches, and submissions
+// to a Batcher, by child and item.
 
 #include <support/bench.h>
 
@@ -142,6 +143,20 @@ Task<std::size_t> batched() {
   co_return results.size();
 }
 
+Task<std::vector<std::size_t>> as_they_are(std::vector<std::size_t> items) {
+  co_return items;
+}
+
+// Submissions from as many tasks, a hundred in a call.
+Task<std::size_t> submitted() {
+  magpie::Batcher<std::size_t, std::size_t> batcher(kBatch, 1s, as_they_are);
+  std::vector<Task<std::size_t>> tasks;
+  tasks.reserve(kChildren);
+  for (std::size_t i = 0; i < kChildren; ++i) tasks.push_back(batcher.submit(i));
+  const auto results = co_await magpie::gather(std::move(tasks));
+  co_return results.size();
+}
+
 void add_one(const char* workload, const char* side, std::size_t threads, std::size_t operations,
              Task<std::size_t> (*make)()) {
   add(workload, side, threads, [=](benchmark::State& state) {
@@ -168,6 +183,7 @@ void register_benchmarks(const Options& options) {
     add_one("gather_rate_limited", "magpie", threads, kChildren, gathered_at_a_rate);
     add_one("gather_rate_limited", "magpie_gather", threads, kChildren, gathered);
     add_one("batch_of_100", "magpie", threads, kChildren, batched);
+    add_one("batcher_submit", "magpie", threads, kChildren, submitted);
   }
 }
 

@@ -25,6 +25,12 @@
 // batches have ended.
 //
 // Starts when awaited; resumes where it was awaited. Time is the executor's.
+//
+// Batcher: callers' single requests, gathered into one call.
+//
+//     Batcher<Key, Row> rows(100, 5ms, [&](std::vector<Key> keys) { return
+//     db.find_all(std::move(keys)); }); Row row = co_await rows.submit(key);   // from any number
+//     of tasks
 
 #include <algorithm>
 #include <concepts>
@@ -32,6 +38,7 @@
 #include <functional>
 #include <iterator>
 #include <list>
+#include <memory>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -39,6 +46,7 @@
 #include <magpie/clock.h>
 #include <magpie/config.h>
 #include <magpie/detail/awaitable.h>
+#include <magpie/detail/batcher.h>
 #include <magpie/detail/child.h>
 #include <magpie/detail/slot.h>
 #include <magpie/gather.h>
@@ -154,9 +162,54 @@ Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, Batc
 
 /// fn(item) -> Task<R> for each item, `size` of them at a time; see the head of the file.
 template <class R, class F>
-requires detail::Batchable<R, F>
+  requires detail::Batchable<R, F>
 auto batch(R&& items, std::size_t size, F&& fn, BatchOptions options = BatchOptions()) {
   return detail::batch_task<R, F>(std::forward<R>(items), size, std::forward<F>(fn), options);
 }
+
+/// Gathers items that tasks submit singly, and calls a function with up to `max_size` of them at
+/// once.
+///
+/// The first item opens a call, which is made when it is full or `max_delay` has passed, whichever
+/// is first: fn(std::vector<In>) -> Task<std::vector<Out>>, items in the order in which they came,
+/// a result for each in the same order. It runs as a root task named "batch" on the opener's
+/// executor, with the opener's task-locals; meanwhile the next items open another call, so calls
+/// may overlap, and fn has to stand that. What it throws goes to each submitter of the call, a
+/// cancellation of it as CancelledError; a wrong number of results is std::logic_error for each.
+///
+/// submit() is a cancellation point. A submitter that is cancelled leaves its call if that has not
+/// started, else its result is dropped; a call that nobody is left in is not made.
+///
+/// fn is moved in; an lvalue is copied, as calls may run on after the Batcher, or referenced if it
+/// cannot be copied. When the Batcher dies, calls that have started go on to their end and give
+/// their results; those who are left in others get BrokenPromiseError. What fn uses must live until
+/// its calls have ended, which the executor's end, at the latest, waits for. Threads: submit from
+/// any task of any executor.
+template <class In, class Out>
+class Batcher {
+  static_assert(std::is_object_v<In> && std::is_object_v<Out>, "a Batcher takes and gives objects");
+
+ public:
+  /// `max_delay` is counted from a call's first item; Duration::never(): only full calls are made.
+  /// std::invalid_argument for a size of 0.
+  template <detail::BatchFunction<In, Out> F>
+  Batcher(std::size_t max_size, Duration max_delay, F&& fn)
+      : core_(std::make_shared<detail::BatcherCoreOf<In, Out, Stored<F>>>(max_size, max_delay,
+                                                                          std::forward<F>(fn))) {}
+  Batcher(const Batcher&) = delete;
+  Batcher& operator=(const Batcher&) = delete;
+  ~Batcher() { typename Core::Members(core_->die()); }
+
+  /// The result for this item. Submits when it is awaited.
+  Task<Out> submit(In item) { return Core::submit(core_, std::move(item)); }
+
+ private:
+  using Core = detail::BatcherCore<In, Out>;
+  template <class F>
+  using Stored = std::conditional_t<std::is_lvalue_reference_v<F> &&
+                                        !std::copy_constructible<std::remove_reference_t<F>>,
+                                    F, std::remove_cvref_t<F>>;
+  std::shared_ptr<Core> core_;
+};
 
 }  // namespace magpie

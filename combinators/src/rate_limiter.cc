@@ -101,7 +101,8 @@ void RateLimiter::check(std::size_t n) const {
   if (n <= bucket_.burst()) return;
   throw std::invalid_argument("acquire(" + std::to_string(n) +
                               ") can never succeed: the RateLimiter's bucket holds at most " +
-                              std::to_string(bucket_.burst()) + " tokens");
+                              std::to_string(bucket_.burst()) +
+                              " tokens, its burst; ask for fewer at a time");
 }
 
 const Clock& RateLimiter::clock_of(const Executor* executor) const noexcept {
