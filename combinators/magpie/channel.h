@@ -181,10 +181,10 @@ class Channel {
   Receive receive() noexcept { return Receive(*this); }
   /// Sends if that is possible without waiting: takes the value, or leaves it where it is and gives
   /// false (full, closed, or nobody receives).
-  [[nodiscard]] bool try_send(T& value);
-  [[nodiscard]] bool try_send(T&& value) { return try_send(value); }
+  bool try_send(T& value);
+  bool try_send(T&& value) { return try_send(value); }
   /// Receives if that is possible without waiting; nullopt: nothing there, or closed.
-  [[nodiscard]] std::optional<T> try_receive();
+  std::optional<T> try_receive();
   /// No more sends; see the head of the file. A second call does nothing.
   void close() noexcept;
   [[nodiscard]] bool closed() const noexcept {

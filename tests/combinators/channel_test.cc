@@ -500,7 +500,7 @@ TEST_P(FragileItems, AMoveThatFailsInTrySendLeavesTheChannelAsItWas) {
       co_await sleep_for(1us);
       Fragile item(3);
       Fragile::moves_left = 0;
-      EXPECT_THROW((void)channel.try_send(item), std::runtime_error);
+      EXPECT_THROW(channel.try_send(item), std::runtime_error);
       Fragile::moves_left = -1;
       EXPECT_EQ(item.value, 3);
       EXPECT_FALSE(receiver.done());
@@ -517,7 +517,7 @@ TEST_P(FragileItems, AMoveThatFailsOnTheWayOutReachesTheReceiver) {
   machine.run([&]() -> Task<> {
     for (int i = 0; i < 4; ++i) EXPECT_TRUE(channel.try_send(Fragile(i)));
     Fragile::moves_left = 0;
-    EXPECT_THROW((void)channel.try_receive(), std::runtime_error);
+    EXPECT_THROW(channel.try_receive(), std::runtime_error);
     Fragile::moves_left = 0;
     const Result<std::optional<Fragile>> lost = co_await as_result(channel.receive());
     EXPECT_EQ(what_of(lost.error()), "moved");
