@@ -112,9 +112,9 @@ const Clock& RateLimiter::clock_of(const Executor* executor) const noexcept {
 
 // Under the lock, with the time: serves those who wait, then sees whether the bucket is full.
 //
-// In this order: while somebody waits, tokens are taken as they flow in, and the bucket does not
-// run over however late its timers are; so the origin stays where it is, and nothing is rounded
-// twice.
+// In this order: tokens that somebody waits for are taken as they flow in, and the bucket does not
+// run over however late the timers are; so the origin stays where it is, and nothing is rounded
+// twice. While somebody is left waiting the bucket is not full: it lacks what he waits for.
 //
 // A clock that goes backwards stands still; on another clock than before, the time goes on where it
 // was.
@@ -126,7 +126,7 @@ void RateLimiter::look(const Clock& clock, std::int64_t now, detail::WakeList& w
   }
   elapsed_ = std::max(elapsed_, difference(now, origin_));
   serve(woken, armed);
-  if (!waiters_.empty() || elapsed_ < bucket_.full()) return;
+  if (elapsed_ < bucket_.full()) return;
   bucket_.fill();
   origin_ = sum(origin_, elapsed_);
   elapsed_ = 0;

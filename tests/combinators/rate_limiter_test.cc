@@ -312,6 +312,35 @@ TEST_P(RateLimiterTest, TokenGrantedBeforeTheCancellationIsDelivered) {
   });
 }
 
+TEST(RateLimiterOrder, TokenOfAWaiterThatWasCancelledGoesToTheNext) {
+  Machine machine(1);  // so that the cancelled waiter has not left the queue when it is served
+  SetClock clock;
+  RateLimiter limiter(1, 1, &clock);
+  EXPECT_TRUE(limiter.try_acquire());
+  machine.run([&]() -> Task<> {
+    auto waits_in_a_race = [&]() -> Task<std::size_t> {
+      auto first = co_await race(limiter.acquire(), sleep_for(2s));
+      co_return first.index;
+    };
+    JoinHandle<void> cancelled = machine.executor.spawn(limiter.acquire());
+    co_await sleep_for(1us);
+    JoinHandle<std::size_t> second = machine.executor.spawn(waits_in_a_race());
+    co_await sleep_for(1us);
+    JoinHandle<void> next = machine.executor.spawn(limiter.acquire());
+    co_await sleep_for(1us);
+    clock.ns = 1'000'000'000;
+    cancelled.cancel();
+    EXPECT_FALSE(limiter.try_acquire());  // gives the token to the second
+    const std::size_t winner = co_await second;
+    EXPECT_EQ(winner, 0u);
+    EXPECT_FALSE(next.done());
+    clock.ns = 2'000'000'000;
+    EXPECT_FALSE(limiter.try_acquire());
+    co_await next;
+    EXPECT_FALSE(limiter.try_acquire());
+  });
+}
+
 TEST_P(RateLimiterTest, InACancelledScopeNothingIsTaken) {
   RateLimiter limiter(1, 1);
   machine.run([&]() -> Task<> {
