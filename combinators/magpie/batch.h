@@ -28,16 +28,14 @@
 //
 // Batcher: callers' single requests, gathered into one call.
 //
-//     Batcher<Key, Row> rows(100, 5ms, [&](std::vector<Key> keys) { return
-//     db.find_all(std::move(keys)); }); Row row = co_await rows.submit(key);   // from any number
-//     of tasks
+//     auto find = [&](std::vector<Key> keys) { return db.find_all(std::move(keys)); };
+//     Batcher<Key, Row> rows(100, 5ms, find);
+//     Row row = co_await rows.submit(key);   // from any number of tasks
 
-#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <functional>
 #include <iterator>
-#include <list>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -122,14 +120,14 @@ Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, Batc
   while (at != end) {
     co_await this_task::checkpoint();
     // Outlives the tasks.
-    std::list<std::conditional_t<Items::kInPlace, Nothing, typename Items::Kept>> kept;
+    std::vector<std::unique_ptr<typename Items::Kept>> kept;
     std::vector<batch_call_t<R, F>> tasks;
     for (;;) {
       if constexpr (Items::kInPlace) {
         tasks.push_back(std::invoke(function, static_cast<typename Items::Argument>(*at)));
       } else {
-        kept.emplace_back(*at);
-        tasks.push_back(std::invoke(function, static_cast<typename Items::Argument>(kept.back())));
+        kept.push_back(std::make_unique<typename Items::Kept>(*at));
+        tasks.push_back(std::invoke(function, static_cast<typename Items::Argument>(*kept.back())));
       }
       // What comes after the batch is not read before that has ended.
       if (tasks.size() == size) break;
