@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Replaces the global operator new of the program that includes this, in one of its files, by one that counts. Works under
+// Replaces the global operator new of the program that includes this, in one of its files, by one that counts, and fails once if it is
+// told to. Works under
 // AddressSanitizer, which sees malloc and free; clang's ThreadSanitizer always links its own, so nothing is counted there.
 
 #include <atomic>
@@ -16,17 +17,28 @@ namespace magpie::test {
 inline std::atomic<std::size_t> allocation_count{0};
 /// How often this program has allocated so far.
 inline std::size_t allocations() noexcept { return allocation_count.load(std::memory_order_relaxed); }
+
+inline std::atomic<std::size_t> failing_allocation{0};
+/// The allocation after so many more fails, by std::bad_alloc; the others succeed.
+inline void fail_allocation_after(std::size_t more) noexcept {
+  failing_allocation.store(allocations() + more + 1, std::memory_order_relaxed);
+}
+inline void count_allocation() {
+  const std::size_t number = allocation_count.fetch_add(1, std::memory_order_relaxed) + 1;
+  if (number == failing_allocation.load(std::memory_order_relaxed)) throw std::bad_alloc();
+}
 }  // namespace magpie::test
 
 #if !defined(MAGPIE_TSAN)
 
-void* operator new(std::size_t size) {
-  magpie::test::allocation_count.fetch_add(1, std::memory_order_relaxed);
+// Not inlined: g++ 12 would see malloc or free of a pair, and take them for a mismatch.
+MAGPIE_NOINLINE void* operator new(std::size_t size) {
+  magpie::test::count_allocation();
   if (void* const memory = std::malloc(size != 0 ? size : 1)) return memory;
   throw std::bad_alloc();
 }
-void* operator new(std::size_t size, std::align_val_t alignment) {
-  magpie::test::allocation_count.fetch_add(1, std::memory_order_relaxed);
+MAGPIE_NOINLINE void* operator new(std::size_t size, std::align_val_t alignment) {
+  magpie::test::count_allocation();
   const auto step = static_cast<std::size_t>(alignment);
   if (void* const memory = std::aligned_alloc(step, (size + step - 1) / step * step)) return memory;
   throw std::bad_alloc();
@@ -60,9 +72,9 @@ void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(m
 void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept { std::free(memory); }
 void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept { std::free(memory); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+MAGPIE_NOINLINE void operator delete(void* memory) noexcept { std::free(memory); }
+MAGPIE_NOINLINE void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+MAGPIE_NOINLINE void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+MAGPIE_NOINLINE void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 #endif
