@@ -162,6 +162,7 @@ std::coroutine_handle<> LaneJoin::ask(Lane& lane) noexcept {
     failure.capture_current_exception();
     const bool failed = failure.state() == SlotState::error;
     note(failure.state(), failed ? failure.error() : std::exception_ptr(), failed ? ReasonRef() : failure.reason(), lane.item);
+    let_go(lane);  // the range goes before the lanes do
   }
   if (!frame) dry_ = true;
   return frame;

@@ -78,7 +78,11 @@ TEST_P(Race, ChildThatEndsCancelledByItselfCompletesIt) {
 
 TEST_P(Race, RealErrorOfALoserIsNotHiddenByACancelledWinner) {  // rule 0.4
   machine.run([&]() -> Task<> {
-    Result<Indexed<int>> r = co_await as_result(race(bitter("real"), cancel_itself()));
+    auto quits = []() -> Task<int> {
+      co_await sleep_for(1ms);  // when the other one has begun
+      co_return co_await cancel_itself();
+    };
+    Result<Indexed<int>> r = co_await as_result(race(bitter("real"), quits()));
     EXPECT_EQ(what_of(r.error()), "real");
   });
 }

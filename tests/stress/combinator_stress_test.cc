@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -124,6 +125,65 @@ Task<> serve(World& world, Random random, bool silent, ReadySignal<int> ready, s
   co_await child(world, random, 1, bound);
 }
 
+// Those over many tasks.
+Task<int> fan(World& world, Random& random, int depth, std::uint64_t bound) {
+  const auto below = [&] { return child(world, random, depth, bound); };
+  std::vector<Task<int>> tasks;
+  for (std::uint64_t i = random.below(6); i > 0; --i) tasks.push_back(below());
+  const std::size_t limit = 1 + random.below(3);
+  switch (random.below(6)) {
+    case 0: {
+      const std::vector<int> values = co_await gather_limited(limit, std::move(tasks));
+      co_return static_cast<int>(values.size());
+    }
+    case 1: {
+      const std::vector<Result<int>> results = co_await gather_limited(return_exceptions, limit, std::move(tasks));
+      co_return static_cast<int>(results.size());
+    }
+    case 2: {
+      std::vector<std::uint64_t> items(random.below(9));
+      auto each = [&](std::uint64_t) { return below(); };
+      const std::vector<int> values = co_await map_concurrent(items, limit, each);
+      EXPECT_EQ(values.size(), items.size());
+      co_return 1;
+    }
+    case 3: {
+      std::optional<Duration> time;
+      if (random.below(2) == 0) time = moment(random);
+      const std::size_t wanted = random.below(6);
+      const bool races = random.below(2) == 0;
+      auto body = [&](CompletionStream<int>& stream) -> Task<int> {
+        int sum = 0;
+        for (std::size_t i = 0; i < wanted; ++i) {
+          if (races) co_await race(stream.next(), sleep_for(moment(random)));
+          auto next = co_await stream.next();
+          if (next) sum += next->value.value_or(0);
+        }
+        co_return sum;
+      };
+      co_return co_await as_completed(std::move(tasks), time, body);
+    }
+    case 4: {
+      auto discard = [&](std::size_t, int&&) { world.operations->fetch_add(1, std::memory_order_relaxed); };
+      HedgeOptions options;
+      options.delay(moment(random)).max_attempts(1 + random.below(4));
+      auto attempts = hedge(below, options).on_discard(discard);
+      co_return co_await std::move(attempts);
+    }
+    default: {
+      std::vector<JoinHandle<int>> handles;
+      for (Task<int>& task : tasks) handles.push_back(spawn(std::move(task)));
+      handles.push_back(spawn(below()));
+      const auto when = static_cast<ReturnWhen>(random.below(3));
+      auto seen = co_await wait(handles, when, moment(random));
+      EXPECT_EQ(seen.done.size() + seen.pending.size(), handles.size());
+      for (JoinHandle<int>& handle : seen.pending) handle.cancel();
+      auto rest = co_await wait(handles);
+      co_return static_cast<int>(rest.done.size());
+    }
+  }
+}
+
 // g++ 12: no co_await in conditions, closures have names and capture references only.
 Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std::uint64_t bound) {
   tracked.touch();
@@ -133,7 +193,7 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
   if (seen != bound) ADD_FAILURE() << "a task-local of " << seen << " where " << bound << " was bound";
   if (depth <= 0) co_return co_await leaf(world, random);
   const auto below = [&] { return child(world, random, depth, bound); };
-  switch (random.below(20)) {
+  switch (random.below(25)) {
     case 0: {
       auto [a, b] = co_await gather(below(), below());
       co_return a + b;
@@ -250,6 +310,11 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
       auto first = co_await race(handle, std::move(handle), sleep_for(moment(random)));
       co_return static_cast<int>(first.index);
     }
+    case 19:
+    case 20:
+    case 21:
+    case 22:
+    case 23: co_return co_await fan(world, random, depth, bound);
     default: {
       Result<int> r = co_await as_result(below());
       CancellationToken token = co_await this_task::token();

@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Combinators over many tasks when memory runs out: whichever allocation fails, each either does without or ends with an error, never
+// hangs, and leaves nothing behind.
+
+#include <chrono>
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <magpie/as_completed.h>
+#include <magpie/gather.h>
+#include <magpie/hedge.h>
+#include <magpie/limited.h>
+#include <magpie/spawn.h>
+#include <magpie/testing/simulated_executor.h>
+#include <magpie/this_task.h>
+#include <magpie/wait.h>
+
+#include <support/counting_new.h>
+#include <support/ledger.h>
+#include <support/machine.h>
+
+namespace magpie {
+namespace {
+
+using namespace test;
+
+Task<Tracked> tracked(Ledger& ledger, int steps) {
+  for (int i = 0; i < steps; ++i) co_await this_task::yield();
+  if (steps == 3) throw std::runtime_error("three");
+  co_return Tracked(ledger);
+}
+
+std::vector<Task<Tracked>> several(Ledger& ledger, int count) {
+  std::vector<Task<Tracked>> tasks;
+  for (int i = 0; i < count; ++i) tasks.push_back(tracked(ledger, i % 3));
+  return tasks;
+}
+
+Task<> limited(Ledger& ledger) { (void)co_await gather_limited(3, several(ledger, 7)); }
+
+Task<> mapped(Ledger& ledger) {
+  std::vector<int> items(40);
+  auto work = [&](int) { return tracked(ledger, 1); };
+  (void)co_await map_concurrent(items, 5, work);
+}
+
+Task<> streamed(Ledger& ledger) {
+  auto body = [](CompletionStream<Tracked>& stream) -> Task<> {
+    for (auto next = co_await stream.next(); next; next = co_await stream.next()) {}
+  };
+  co_await as_completed(several(ledger, 7), Duration(std::chrono::seconds(1)), body);
+}
+
+Task<> waited(Ledger& ledger) {
+  std::vector<JoinHandle<Tracked>> handles;
+  for (int i = 0; i < 5; ++i) handles.push_back(spawn(tracked(ledger, i % 3)));
+  (void)co_await wait(handles, ReturnWhen::first_completed, std::chrono::seconds(1));
+  (void)co_await wait(handles);
+}
+
+Task<> hedged(Ledger& ledger) {
+  int attempts = 0;
+  auto ask = [&] { return tracked(ledger, ++attempts < 4 ? 3 : 1); };
+  (void)co_await hedge(ask, HedgeOptions().delay(std::chrono::seconds(1)).max_attempts(5));
+}
+
+Task<> staggered(Ledger& ledger) {
+  std::vector<TaskFactory<Tracked>> ways(4, [&] { return tracked(ledger, 2); });
+  (void)co_await staggered_race(std::move(ways), std::chrono::nanoseconds(0));
+}
+
+bool is_memory(const std::exception_ptr& error) {
+  return is<std::bad_alloc>(error) || (is<ExceptionGroup>(error) && group_of(error).contains<std::bad_alloc>());
+}
+
+class FanoutMemory : public ::testing::TestWithParam<Task<> (*)(Ledger&)> {};
+INSTANTIATE_TEST_SUITE_P(Combinators, FanoutMemory, ::testing::Values(limited, mapped, streamed, waited, hedged, staggered));
+
+TEST_P(FanoutMemory, EveryAllocationMayFail) {
+#if defined(MAGPIE_TSAN)
+  GTEST_SKIP() << "operator new is the sanitizer's own";
+#endif
+  std::size_t failed = 0;
+  bool reached = true;
+  for (std::size_t n = 1; reached && n < 1000; ++n) {
+    Ledger ledger;
+    {
+      testing::SimulatedExecutor simulator(n);
+      std::exception_ptr error;
+      auto program = [&]() -> Task<> {
+        fail_allocation_after(n - 1);
+        try {
+          co_await GetParam()(ledger);
+        } catch (...) {
+          error = std::current_exception();
+        }
+        reached = allocations() >= failing_allocation.exchange(0);
+      };
+      simulator.run(program());
+      if (error) {
+        ++failed;
+        EXPECT_TRUE(is_memory(error)) << n << ": " << what_of(error);
+      }
+    }
+    EXPECT_EQ(ledger.alive(), 0) << n;
+  }
+  EXPECT_FALSE(reached);
+  EXPECT_GT(failed, 0u);
+}
+
+}  // namespace
+}  // namespace magpie
