@@ -7,7 +7,9 @@
 #include <support/bench.h>
 
 #include <magpie/gather.h>
+#include <magpie/parallel.h>
 #include <magpie/task.h>
+#include <oneapi/tbb/parallel_invoke.h>
 #include <oneapi/tbb/task_group.h>
 
 namespace bench {
@@ -40,6 +42,27 @@ long on_tbb(int n) {
   return a + b;
 }
 
+// Plain functions, no coroutine at all.
+long shared_out(int n) {
+  if (n < 2) return n;
+  const auto [a, b] =
+      magpie::fork_join([n] { return shared_out(n - 1); }, [n] { return shared_out(n - 2); });
+  return a + b;
+}
+
+long invoked_by_tbb(int n) {
+  if (n < 2) return n;
+  long a = 0;
+  long b = 0;
+  tbb::parallel_invoke([&a, n] { a = invoked_by_tbb(n - 1); },
+                       [&b, n] { b = invoked_by_tbb(n - 2); });
+  return a + b;
+}
+
+Task<long> shared_out_in_a_task(int n) {
+  co_return shared_out(n);
+}
+
 long expected(int n) {
   long a = 0;
   long b = 1;
@@ -62,6 +85,18 @@ void register_benchmarks(const Options& options) {
       long result = 0;
       measure_tbb(
           state, threads, [&] { result = on_tbb(n); }, [&] { return result == expected(n); });
+    });
+    add("fib_functions", "magpie", threads, [=](benchmark::State& state) {
+      long result = 0;
+      measure_magpie(
+          state, threads, [&](auto& executor) { result = executor.run(shared_out_in_a_task(n)); },
+          [&] { return result == expected(n); });
+    });
+    add("fib_functions", "tbb_parallel_invoke", threads, [=](benchmark::State& state) {
+      long result = 0;
+      measure_tbb(
+          state, threads, [&] { result = invoked_by_tbb(n); },
+          [&] { return result == expected(n); });
     });
     if (threads != 1) continue;  // it cannot use more
     add("fib", "sequential_awaits", threads, [=](benchmark::State& state) {

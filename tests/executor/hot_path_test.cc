@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A fork that nobody steals costs no locked instruction: reads this program's own disassembly and
-// looks at the code that gather of two tasks runs for every fork. Cold parts, which lie in
-// functions of their own, may lock.
+// looks at the code that gather of two tasks, and fork_join of two functions, run for every fork.
+// Cold parts, which lie in functions of their own, may lock.
 
 #include <unistd.h>
 
@@ -17,6 +17,7 @@
 #include <gtest/gtest.h>
 #include <magpie/config.h>
 #include <magpie/gather.h>
+#include <magpie/parallel.h>
 #include <magpie/task.h>
 #include <magpie/work_stealing_executor.h>
 
@@ -28,6 +29,17 @@ Task<long> forked(int n) {
   if (n < 2) co_return n;
   auto [a, b] = co_await magpie::gather(forked(n - 1), forked(n - 2));
   co_return a + b;
+}
+
+MAGPIE_NOINLINE long shared_out(int n) {
+  if (n < 2) return n;
+  const auto [a, b] =
+      magpie::fork_join([n] { return shared_out(n - 1); }, [n] { return shared_out(n - 2); });
+  return a + b;
+}
+
+Task<long> shared_out_by_a_task(int n) {
+  co_return shared_out(n);
 }
 
 // What the search has to find if it works at all.
@@ -96,6 +108,7 @@ class HotPath : public testing::Test {
     if (std::system("objdump --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "needs objdump";
     magpie::WorkStealingExecutor executor({.threads = 1});
     ASSERT_EQ(executor.run(forked(10)), 55);  // it is linked, and it works
+    ASSERT_EQ(executor.run(shared_out_by_a_task(10)), 55);
     functions_ = functions_of_this_program();
   }
 
@@ -126,6 +139,17 @@ TEST_F(HotPath, AForkThatNobodyStealsRunsNoLockedInstruction) {
   EXPECT_EQ(bodies, 1)
       << "the coroutine's body was not found: does the compiler call it something new?";
   EXPECT_GE(looked_at, 3);
+}
+
+// The function, and whatever of fork_join was not inlined: all that has its name.
+TEST_F(HotPath, AForkOfFunctionsThatNobodyStealsRunsNoLockedInstruction) {
+  int found = 0;
+  for (const Function& f : functions_) {
+    if (!contains(f.name, "hot_path::shared_out(") || contains(f.name, ".cold")) continue;
+    ++found;
+    for (const std::string& instruction : f.locked) ADD_FAILURE() << f.name << ":\n" << instruction;
+  }
+  EXPECT_GE(found, 1);
 }
 
 }  // namespace

@@ -448,7 +448,7 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
           });
           batch.commit();
           StdEnv::compiler_barrier();  // D3; where that is not enough, attention is never zero
-          if (queue->attention->load(std::memory_order_relaxed) != 0) [[unlikely]] return start_behind_fence(first);
+          if (queue->noticed()) [[unlikely]] return start_behind_fence(first);
           // An operation that ended at once may have cancelled the join; else that was asked a moment ago.
           if constexpr (Children::kAnyOperation) return start_fork(first);
           if constexpr (Children::kFirstIsTask) {

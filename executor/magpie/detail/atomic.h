@@ -73,6 +73,12 @@ enum class Mutant : std::uint8_t {
   stop_state_relaxed_end,      // the end of a callback is published with a relaxed store
   join_plain_counter,          // units are handed in by a load and a store
   join_relaxed_counter,        // units are handed in with a relaxed subtraction
+  job_relaxed_end,             // the end of a job is published with a relaxed store
+  job_no_fence_at_end,         // between the end of a job and the look for its owner
+  job_no_heavy_fence,          // whoever waits for a job sleeps after an ordinary fence
+  job_no_look,                 // ... without a look after it was counted in
+  job_no_passing_on,           // ... and does not pass on the notification that woke it
+  job_no_heavy_passing_on,     // ... or does so without a heavy fence
   arbiter_plain_win,           // a race is decided by a load and a store
   arbiter_relaxed_win,         // a race is decided with relaxed orders
   arbiter_win_while_held,      // a verdict is won while somebody holds it

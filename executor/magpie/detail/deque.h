@@ -226,6 +226,17 @@ class Deque<Env>::Owner {
     return Popped::contended;
   }
 
+  // pop() as long as no thief has been near, for an owner that knows what the newest item is; false: the deque is as it was.
+  [[gnu::always_inline]] bool pop_biased() const noexcept {
+    const std::uint64_t bottom = deque_->bottom_.load(std::memory_order_relaxed) - 1;
+    deque_->bottom_.store(bottom, std::memory_order_release);       // O1; release: see D2
+    Env::compiler_barrier();                                        // O2
+    const Word top = deque_->top_.load(std::memory_order_acquire);  // O3
+    if (top <= deque_->key_base_ + bottom) [[likely]] return true;  // O4
+    deque_->bottom_.store(bottom + 1, std::memory_order_release);   // as O5; release: see D2
+    return false;
+  }
+
   [[nodiscard("the item has left the deque")]] std::uintptr_t pop() const noexcept {
     return deque_->pop();
   }

@@ -67,9 +67,9 @@ class EventCount {
     return notified || epoch != key.epoch_;
   }
 
-  // E4 to E6. For one waiter that has no notification coming yet.
-  void notify_one() noexcept { notify(false); }
-  void notify_all() noexcept { notify(true); }
+  // E4 to E6. For one waiter that has no notification coming yet; false if there is none.
+  bool notify_one() noexcept { return notify(false); }
+  void notify_all() noexcept { static_cast<void>(notify(true)); }
 
   // How many are between prepare() and the end of cancel() or wait().
   std::uint32_t waiters() const noexcept {
@@ -96,13 +96,13 @@ class EventCount {
     return static_cast<std::uint32_t>(state >> 32);
   }
 
-  void notify(bool all) noexcept {
+  bool notify(bool all) noexcept {
     // E4. Relaxed: the caller's fence comes before it.
     std::uint64_t state = state_.load(std::memory_order_relaxed);
     for (;;) {
       const std::uint32_t asleep = waiters_of(state) - notified_of(state);
       if (asleep == 0) [[likely]] {
-        return;
+        return false;
       }
       std::uint64_t next = state + (all ? asleep : 1) * kNotified;
       if constexpr (!Env::mutant(Mutant::event_count_no_epoch)) next += kEpoch;
@@ -113,6 +113,7 @@ class EventCount {
       }
     }
     Env::futex_wake(state_, all ? kEverybody : 1);  // E6
+    return true;
   }
 
   // E3. A waiter goes, and a notification with it if one is under way.

@@ -37,6 +37,7 @@ class TaskRecord;
 struct Rec;
 struct Join;
 struct LocalQueue;
+struct Job;
 struct Spawner;
 }  // namespace detail
 }  // namespace magpie

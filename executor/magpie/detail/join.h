@@ -154,7 +154,7 @@ inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept
   }
   Rec* const sibling = reinterpret_cast<Rec*>(item - kForkTag);
   sibling->carry += units;
-  if (queue->attention->load(std::memory_order_relaxed) != 0 || join->scope.maybe_cancelled()) [[unlikely]] {
+  if (queue->noticed() || join->scope.maybe_cancelled()) [[unlikely]] {
     return start_attentively(sibling);
   }
   return start_child(sibling);

@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The part of a worker that forks touch: its deque and the executor's word of attention.
+// The part of a worker that forks touch: its deques and the executor's word of attention.
 //
 // Items of the deque are addresses with a tag in the low bits: a Runnable to run, or a child of a join that has not started
-// (`kForkTag`). Only the worker's own thread calls these functions.
+// (`kForkTag`). Jobs of fork_join lie in a deque of their own (job.h). Only the worker's own thread calls these functions.
 
 #include <atomic>
 #include <cstdint>
@@ -17,6 +17,7 @@
 namespace magpie::detail {
 
 inline constexpr std::uintptr_t kForkTag = 1;
+inline constexpr std::uintptr_t kJobTag = 2;  // a Job, once a thief has it
 inline constexpr std::uintptr_t kTagMask = 3;
 
 /// Bits of the word of attention: one relaxed load after each push and each hop tells whether anything else wants the worker.
@@ -25,6 +26,11 @@ inline constexpr std::uint32_t kSleepers = 1;  // somebody sleeps and nobody has
 inline constexpr std::uint32_t kInbox = 2;     // the injection queue holds work
 inline constexpr std::uint32_t kLoop = 4;      // shutdown, resize: the loop has to look
 inline constexpr std::uint32_t kFence = 8;     // there is no membarrier: a fork has a fence to make. Always set, or never
+inline constexpr std::uint32_t kWaiters = 16;  // somebody sleeps who waits for a job, and none of those has been woken since
+
+// What a fork of coroutines looks at, and what a fork of functions does.
+inline constexpr std::uint32_t kForStrands = kSleepers | kInbox | kLoop | kFence;
+inline constexpr std::uint32_t kForJobs = kSleepers | kFence | kWaiters;
 }  // namespace attention
 
 struct LocalQueue {
@@ -32,10 +38,13 @@ struct LocalQueue {
   Executor* executor = nullptr;
   const std::atomic<std::uint32_t>* attention = nullptr;
 
-  /// Called when the word is not zero. True: the caller leaves what it was about to do to the loop.
+  /// Called when noticed() says so. True: the caller leaves what it was about to do to the loop.
   bool (*attend)(LocalQueue*) noexcept = nullptr;
 
-  bool wanted() noexcept { return attention->load(std::memory_order_relaxed) != 0 && attend(this); }
+  Deque<StdEnv> jobs;
+
+  bool noticed() const noexcept { return (attention->load(std::memory_order_relaxed) & attention::kForStrands) != 0; }
+  bool wanted() noexcept { return noticed() && attend(this); }
 };
 
 }  // namespace magpie::detail

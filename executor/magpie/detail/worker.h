@@ -17,6 +17,7 @@
 #include <magpie/detail/event_count.h>
 #include <magpie/detail/executor_services.h>
 #include <magpie/detail/injection_queue.h>
+#include <magpie/detail/job_wait.h>
 #include <magpie/detail/local_queue.h>
 #include <magpie/detail/random.h>
 #include <magpie/executor_options.h>
@@ -56,9 +57,13 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   bool from_inbox = false;     // the last item came from the inbox: the deque's turn
   bool prefer_oldest = false;  // a strand has yielded
   bool woken = false;          // back from the sleepers, has not run anything since
+  Worker* robbed = nullptr;    // whom the last stolen job was taken from
+  std::uintptr_t help_limit = 0;    // further down its stack it waits for its jobs without running others
+  std::uint32_t careful_takes = 0;  // jobs taken back where a thief has been near
   TimerShard* timers = nullptr;
   std::thread thread;
   alignas(kCacheLine) WorkerCounters counters;
+  alignas(kCacheLine) BasicBed<StdEnv> bed;
 };
 
 class WorkStealingMachine {
@@ -85,8 +90,20 @@ class WorkStealingMachine {
  private:
   friend struct Worker;
   void inject(Runnable& work) noexcept;
-  void wake_one() noexcept;
+  bool wake_one() noexcept;
   static bool attend(LocalQueue* queue) noexcept;
+
+  // Jobs of fork_join: FORK_JOIN.md.
+  friend void announce_job(LocalQueue* queue) noexcept;
+  friend bool take_back_or_wait(LocalQueue* queue, Job* job) noexcept;
+  void wake_for_job() noexcept;
+  void wake_waiter() noexcept;
+  bool job_in_sight() const noexcept;
+  void run_job(Worker& self, Worker& owner, Job* job) noexcept;
+  std::uintptr_t steal_job(Worker& self, Worker& victim) noexcept;
+  bool help(Worker& self, std::uintptr_t thief, bool& woken) noexcept;
+  void wait_for(Worker& self, const Job& job) noexcept;
+  void pass_on_from_bed() noexcept;
 
   void start_workers(std::size_t from, std::size_t to);
   void end_workers(std::size_t from, std::size_t to) noexcept;
@@ -113,6 +130,7 @@ class WorkStealingMachine {
 
   alignas(kCacheLine) std::atomic<std::uint32_t> attention_{0};
   alignas(kCacheLine) EventCount<StdEnv> sleepers_;
+  alignas(kCacheLine) BasicJobWaiters<StdEnv> waiters_;
   alignas(kCacheLine) std::atomic<std::uint32_t> spinners_{0};
   InjectionQueue<StdEnv> inbox_;
   alignas(kCacheLine) std::atomic<std::size_t> target_{0};  // workers with a smaller index serve
