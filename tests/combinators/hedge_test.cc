@@ -260,6 +260,27 @@ TEST(AttemptsInEveryOrder, EachValueIsTheResultOrDiscarded) {
   });
 }
 
+// Two fail at one moment, the second perhaps while the first one's successor is on its way to its call: two start, at that moment.
+TEST(AttemptsInEveryOrder, TwoFailuresAtOnceStartTwo) {
+  testing::explore(scaled(200), [](testing::SimulatedExecutor& simulator) {
+    std::vector<std::chrono::nanoseconds> starts;
+    auto program = [&]() -> Task<> {
+      const Deadline begin = co_await this_task::now();
+      auto make = [&]() -> Task<int> {
+        starts.push_back(simulator.clock().now() - begin);
+        const std::size_t number = starts.size();
+        return number == 1 ? fail_after(1500ms, "a") : number == 2 ? fail_after(500ms, "b") : give_after(800ms, 3);
+      };
+      HedgeOptions options;
+      options.delay(1s).max_attempts(9);
+      const int value = co_await hedge(make, options);
+      must(value == 3, "the wrong one won");
+    };
+    simulator.run(program());
+    must(starts == Times{0s, 1s, 1500ms, 1500ms}, "an attempt was started too late, or too early");
+  });
+}
+
 TEST(AttemptsInEveryOrder, LeaveNothingBehindInADeadlock) {
   for (std::uint64_t seed = 1; seed <= 50; ++seed) {
     Event never_set;
