@@ -79,7 +79,11 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   }
   GatherBase(GatherBase&& other) : children_(std::move(other.children_)) {}
 
-  bool await_ready() const noexcept { return children_.size() == 0; }
+  MAGPIE_FLAT bool await_ready() {
+    if (children_.size() == 0) return true;
+    if (children_.spent()) [[unlikely]] throw_awaited_twice();
+    return false;
+  }
 
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {

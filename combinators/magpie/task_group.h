@@ -326,7 +326,10 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
   explicit TaskGroupBlock(F&& body) : body_(std::forward<F>(body)) {}
   TaskGroupBlock(TaskGroupBlock&& other) : body_(std::move(other.body_)) {}
 
-  bool await_ready() const noexcept { return false; }
+  bool await_ready() const {
+    body_.require();
+    return false;
+  }
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;

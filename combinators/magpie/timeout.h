@@ -203,7 +203,10 @@ class [[nodiscard("co_await it")]] TimeoutScopeBlock : public CombinatorBase {
   TimeoutScopeBlock(TimeLimit limit, F&& body) : body_(std::forward<F>(body)), limit_(limit) {}
   TimeoutScopeBlock(TimeoutScopeBlock&& other) : body_(std::move(other.body_)), limit_(other.limit_) {}
 
-  bool await_ready() const noexcept { return false; }
+  bool await_ready() const {
+    body_.require();
+    return false;
+  }
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;

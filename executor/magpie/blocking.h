@@ -36,6 +36,7 @@ class [[nodiscard("co_await it")]] ToThread
   ToThread(ToThread&& other) : Base(), function_(std::forward<F>(other.function_)) {}
 
   bool start() {
+    if (!outcome_.empty()) [[unlikely]] throw_awaited_twice();
     if (this->refused()) return false;
     this->call = [](BlockingJob* job) noexcept {
       auto* const self = static_cast<ToThread*>(job);

@@ -50,6 +50,13 @@ std::uint64_t ExecutorServices::live() const noexcept {
   return started - ended;
 }
 
+std::uint64_t ExecutorServices::live_tasks() const noexcept {
+  const std::uint64_t all = live();
+  const std::uint64_t ended = sum(&RegistryShard::others_ended);
+  const std::uint64_t others = sum(&RegistryShard::others_started) - ended;
+  return all > others ? all - others : 0;
+}
+
 // After `started` was raised: shutdown() either sees that, or is seen here.
 bool ExecutorServices::refuse(Executor& executor) noexcept {
   const Phase phase = phase_.load(std::memory_order_seq_cst);
@@ -97,18 +104,25 @@ void ExecutorServices::retire(TaskRecord& record, SlotState outcome) noexcept {
 void ExecutorServices::admit_post(Executor& executor) {
   RegistryShard& shard = shard_here();
   shard.started.fetch_add(1, std::memory_order_seq_cst);
-  if (!refuse(executor)) return;
+  if (!refuse(executor)) {
+    shard.others_started.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
   shard.ended.fetch_add(1, std::memory_order_seq_cst);
   poke();
   throw ExecutorShutdownError("this executor has been shut down and takes no more work: post before shutdown(), or to another executor");
 }
 
 void ExecutorServices::retire_post() noexcept {
+  shard_here().others_ended.fetch_add(1, std::memory_order_relaxed);
   shard_here().ended.fetch_add(1, std::memory_order_seq_cst);
   poke();
 }
 
-void ExecutorServices::count_in() noexcept { shard_here().started.fetch_add(1, std::memory_order_seq_cst); }
+void ExecutorServices::count_in() noexcept {
+  shard_here().others_started.fetch_add(1, std::memory_order_relaxed);
+  shard_here().started.fetch_add(1, std::memory_order_seq_cst);
+}
 
 // seq_cst: pairs with wait_idle(): the watcher sees the raised count, or this sees the watcher.
 void ExecutorServices::poke() noexcept {
@@ -361,7 +375,7 @@ void Executor::dump_tasks(std::ostream& out) const { services_->dump(out); }
 
 ExecutorStats Executor::stats() const {
   ExecutorStats stats;
-  stats.live_tasks = static_cast<std::size_t>(services_->live());
+  stats.live_tasks = static_cast<std::size_t>(services_->live_tasks());
   stats.pending_timers = services_->timers.pending();
   stats.heavy_fences = detail::StdEnv::heavy_fences();
   return stats;

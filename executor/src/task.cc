@@ -33,6 +33,10 @@ void throw_moved_from_task() {
   throw std::logic_error("this task is empty: it was moved from or awaited before, and a task can be awaited only once");
 }
 
+void throw_awaited_twice() {
+  throw std::logic_error("this awaitable was moved from or awaited before: make a new one for each await");
+}
+
 void throw_self_await() {
   throw std::logic_error("a task awaited its own handle, which would never end: await it in another task");
 }

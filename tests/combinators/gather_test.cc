@@ -19,6 +19,7 @@
 
 #include <gtest/gtest.h>
 
+#include <magpie/event.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
 #include <magpie/task.h>
@@ -443,7 +444,9 @@ TEST_F(GatherTest, AChildThatEndsCancelledOnItsOwnCountsAsAFailure) {
 
 TEST_F(GatherTest, ASiblingsReasonNamesTheOneThatWasCancelledToo) {
   std::string message;
+  Event started;
   auto curious = [&]() -> Task<int> {
+    started.set();  // or it might never run
     try {
       co_await sleep_for(1h);
     } catch (const CancelledError& error) {
@@ -452,12 +455,30 @@ TEST_F(GatherTest, ASiblingsReasonNamesTheOneThatWasCancelledToo) {
     }
     co_return 0;
   };
+  auto ends = [&]() -> Task<int> {
+    co_await started.wait();
+    co_return co_await cancel_itself("mine");
+  };
   auto body = [&]() -> Task<> {
-    auto both = gather(curious(), cancel_itself("mine"));
-    co_await as_result(std::move(both));
+    auto both = gather(curious(), ends());
+    auto result = co_await as_result(std::move(both));
+    EXPECT_TRUE(result.is_cancelled());
   };
   executor.run(body());
   EXPECT_EQ(message, "cancelled because child 1 of a gather was cancelled: mine");
+}
+
+TEST_F(GatherTest, AwaitedByItsName) {
+  auto body = []() -> Task<int> {
+    auto number = [](int n) -> Task<int> { co_return n; };
+    auto both = gather(number(1), number(2));
+    auto [a, b] = co_await both;
+    auto nap = sleep_for(1ms);
+    co_await nap;
+    co_await nap;  // a sleep can be had again
+    co_return a + b;
+  };
+  EXPECT_EQ(executor.run(body()), 3);
 }
 
 TEST_F(GatherTest, VectorOfTasksOfConstValues) {

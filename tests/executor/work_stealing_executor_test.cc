@@ -369,6 +369,32 @@ TEST(WorkStealingExecutor, DumpNamesLiveTasksAndWhatTheyWaitFor) {
   EXPECT_EQ(executor.stats().pending_timers, 0U);  // a cancelled timer is gone at once
 }
 
+TEST(WorkStealingExecutor, PostedFunctionsAndVisitorsAreNoLiveTasks) {
+  WorkStealingExecutor executor({.threads = 1});
+  WorkStealingExecutor other({.threads = 1});
+  std::atomic<bool> running{false};
+  std::atomic<bool> go_on{false};
+  const auto hold = [&] {
+    running = true;
+    while (!go_on) std::this_thread::yield();
+  };
+  executor.post(hold);
+  ASSERT_TRUE(eventually([&] { return running.load(); }));
+  EXPECT_EQ(executor.stats().live_tasks, 0U);
+  go_on = true;
+  auto visits = [&]() -> Task<> {
+    co_await resume_on(executor);
+    co_await sleep_for(1h);
+  };
+  auto visitor = other.spawn(visits());
+  ASSERT_TRUE(eventually([&] { return executor.stats().pending_timers == 1; }));
+  EXPECT_EQ(executor.stats().live_tasks, 0U);
+  EXPECT_EQ(other.stats().live_tasks, 1U);
+  visitor.cancel();
+  visitor.wait();
+  EXPECT_TRUE(eventually([&] { return other.stats().live_tasks == 0; }));
+}
+
 TEST(WorkStealingExecutor, StatsAndDumpsFromAnyThreadWhileItWorks) {
   WorkStealingExecutor executor({.threads = 2});
   std::atomic<bool> stop{false};

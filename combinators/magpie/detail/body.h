@@ -43,6 +43,11 @@ class Body {
     }
   }
 
+  /// A block is awaited once.
+  void require() const {
+    if (!slot.empty()) [[unlikely]] throw_awaited_twice();
+  }
+
   Slot<value_type> slot;
 
  private:

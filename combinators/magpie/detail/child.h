@@ -8,7 +8,8 @@
 //   CallChild       a callable that is run as a child, or makes a task when its turn comes, forked
 //   OperationChild  a leaf operation: no frame, started by the parent, ends in place
 //
-// Each keeps its outcome in its slot. They are moved freely until the join starts, and stay where they are from then on.
+// Each keeps its outcome in its slot. They are moved freely until the join starts, and stay where they are from then on. Whether one
+// can still be started, and was neither moved from nor started before, is the low bit of its `coroutine`.
 
 #include <concepts>
 #include <coroutine>
@@ -38,27 +39,29 @@ namespace magpie::detail {
 // stays costs as much as the fork.
 #define MAGPIE_FLAT __attribute__((always_inline))
 
+inline constexpr std::uintptr_t kUnstarted = 1;
+
 template <class T>
 struct TaskChild : Rec {
   using value_type = T;
   static constexpr bool kForked = true;
 
-  // Until the join starts the child owns the frame, which the low bit of the address says.
+  // Until the join starts the child owns the frame.
   template <class A>
   MAGPIE_FLAT explicit TaskChild(A&& given) {
     auto frame = as_task(std::forward<A>(given)).take_frame();
     frame.require();
-    coroutine = frame.release() | kOwned;
+    coroutine = frame.release() | kUnstarted;
   }
   TaskChild(TaskChild&& other) noexcept : Rec() { coroutine = std::exchange(other.coroutine, 0); }
   MAGPIE_FLAT ~TaskChild() {
-    if ((coroutine & kOwned) != 0) [[unlikely]] handle(coroutine - kOwned).destroy();
+    if ((coroutine & kUnstarted) != 0) [[unlikely]] handle(coroutine - kUnstarted).destroy();
   }
 
   template <bool Settled>
   MAGPIE_FLAT void arm(Join& the_join) noexcept {
     join = &the_join;
-    coroutine -= kOwned;
+    coroutine -= kUnstarted;
     auto& promise = handle(coroutine).promise();
     promise.scope = &the_join.scope;
     promise.continuation = Continuation::to(static_cast<Rec*>(this), Settled);
@@ -68,7 +71,6 @@ struct TaskChild : Rec {
   Slot<T> slot;
 
  private:
-  static constexpr std::uintptr_t kOwned = 1;
   static std::coroutine_handle<TaskPromise<T>> handle(std::uintptr_t address) noexcept {
     return std::coroutine_handle<TaskPromise<T>>::from_address(reinterpret_cast<void*>(address));
   }
@@ -89,8 +91,10 @@ struct CallChild : CallRec {
   using value_type = typename CallValue<F>::type;
   static constexpr bool kForked = true;
 
-  explicit CallChild(F&& f) : function(std::forward<F>(f)) {}
-  CallChild(CallChild&& other) : CallRec(), function(std::forward<F>(other.function)) {}
+  explicit CallChild(F&& f) : function(std::forward<F>(f)) { coroutine = kUnstarted; }
+  CallChild(CallChild&& other) : CallRec(), function(std::forward<F>(other.function)) {
+    coroutine = std::exchange(other.coroutine, 0);
+  }
 
   template <bool Settled>
   void arm(Join& the_join) noexcept {
@@ -137,12 +141,15 @@ struct OperationChild : Rec {
   static constexpr bool kForked = false;
 
   template <class A>
-  explicit OperationChild(A&& given) : op(operation_of(std::forward<A>(given))) {}
-  OperationChild(OperationChild&& other) : Rec(), op(std::move(other.op)) {}
+  explicit OperationChild(A&& given) : op(operation_of(std::forward<A>(given))) {
+    coroutine = kUnstarted;
+  }
+  OperationChild(OperationChild&& other) : Rec(), op(std::move(other.op)) { coroutine = std::exchange(other.coroutine, 0); }
 
   /// True if it has ended already, its outcome in the slot. Otherwise the child may be gone when this returns.
   bool start(Join& the_join, [[maybe_unused]] Arbiter* arbiter) noexcept {
     join = &the_join;
+    coroutine = 0;
     op.prepare(&the_join.scope, resumed, this);
     // Only what takes something has to win first; what others take as well, a handle's result say, is settled at its end.
     if constexpr (requires { Op::kTakes; }) {
@@ -284,6 +291,8 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
   using PackStorage<std::index_sequence_for<Child...>, Child...>::PackStorage;
 
   static constexpr std::size_t size() noexcept { return sizeof...(Child); }
+  /// Whether they were moved from or started before: all of them, so that one look will do.
+  MAGPIE_FLAT bool spent() noexcept { return (this->template get<0>().coroutine & kUnstarted) == 0; }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
   static constexpr std::size_t bytes() noexcept { return sizeof(ChildPack); }
 };
@@ -297,6 +306,7 @@ class ChildPack<> {
   static constexpr bool kFirstIsTask = false;
   explicit ChildPack(std::in_place_t) {}
   static constexpr std::size_t size() noexcept { return 0; }
+  static constexpr bool spent() noexcept { return false; }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
   static constexpr std::size_t bytes() noexcept { return 0; }
   template <class F>
@@ -342,6 +352,7 @@ class ChildVector {
   }
 
   std::size_t size() const noexcept { return children_.size(); }
+  bool spent() const noexcept { return (children_.front().coroutine & kUnstarted) == 0; }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(children_.data()); }
   std::size_t bytes() const noexcept { return children_.size() * sizeof(Child); }
 

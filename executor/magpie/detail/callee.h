@@ -83,7 +83,9 @@ class OperationCallee {
   explicit OperationCallee(Op&& op) : op_(std::move(op)) {}
   OperationCallee(OperationCallee&& other) : op_(std::move(other.op_)) {}  // not started yet: the slot is empty
 
-  void require() const noexcept {}
+  void require() const {
+    if (!slot.empty()) [[unlikely]] throw_awaited_twice();
+  }
   std::coroutine_handle<> start(Scope& scope, std::coroutine_handle<> parent) noexcept {
     op_.prepare(&scope, &OperationBase::resume_target, parent.address());
     try {

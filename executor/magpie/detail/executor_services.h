@@ -38,6 +38,8 @@ struct alignas(kCacheLine) RegistryShard {
   std::atomic<std::uint64_t> cancelled{0};
   std::atomic<std::uint64_t> entered{0};  // visits of threads that are not the executor's own
   std::atomic<std::uint64_t> left{0};
+  std::atomic<std::uint64_t> others_started{0};  // of what started: posted functions, and strands of other executors
+  std::atomic<std::uint64_t> others_ended{0};
 };
 
 class MAGPIE_EXPORT ExecutorServices {
@@ -54,6 +56,7 @@ class MAGPIE_EXPORT ExecutorServices {
   void retire_post() noexcept;
   void count_in() noexcept;
   void dump(std::ostream& out) const;
+  std::uint64_t live_tasks() const noexcept;  // for stats(): the numbers are not from one instant
   std::uint64_t live() const noexcept;  // tasks and posted functions that have not ended
   void unobserved(std::string_view name, std::exception_ptr error) noexcept;
   const std::shared_ptr<const UnobservedHandler>& handler() const noexcept { return handler_; }

@@ -132,6 +132,22 @@ inline constexpr bool is_raw = false;
 template <class A>
 inline constexpr bool is_raw<Raw<A>> = true;
 
+/// An awaitable that the user has named: `auto both = gather(a(), b()); co_await both;`. g++ 12 copies an awaiter that is an lvalue.
+template <class A>
+class NamedAwaiter {
+ public:
+  explicit NamedAwaiter(A& awaitable) noexcept : awaitable_(awaitable) {}
+  bool await_ready() noexcept(noexcept(std::declval<A&>().await_ready())) { return awaitable_.await_ready(); }
+  template <class P>
+  auto await_suspend(std::coroutine_handle<P> awaiting) noexcept(noexcept(std::declval<A&>().await_suspend(awaiting))) {
+    return awaitable_.await_suspend(awaiting);
+  }
+  decltype(auto) await_resume() { return awaitable_.await_resume(); }
+
+ private:
+  A& awaitable_;
+};
+
 template <class A>
 decltype(auto) transform_awaitable(A&& awaitable) {
   using Plain = std::remove_cvref_t<A>;
@@ -141,6 +157,8 @@ decltype(auto) transform_awaitable(A&& awaitable) {
     static_assert(!std::is_lvalue_reference_v<A>,
                   "a Task is awaited once and as an rvalue: write `co_await std::move(task)`");
     return std::forward<A>(awaitable).operator co_await();
+  } else if constexpr (Ours<A> && std::is_lvalue_reference_v<A> && !HasMemberCoAwait<A>) {
+    return NamedAwaiter<std::remove_reference_t<A>>(awaitable);
   } else if constexpr (Ours<A> || std::same_as<Plain, GoTo>) {
     return std::forward<A>(awaitable);
   } else {

@@ -33,6 +33,9 @@
 
 namespace magpie::detail {
 
+/// Misuse of an awaitable whose children or callable are gone.
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_awaited_twice();
+
 /// Decides a race: the first contestant to complete takes it. Operations that take something (a permit, an item) ask it before
 /// they do, so that a loser takes nothing.
 template <class Env>
