@@ -544,6 +544,8 @@ void submit_and_cancel(E& executor, std::uint64_t seed) {
     EXPECT_LE(answered, static_cast<int>(given.size()));
   };
   executor.run(main());
+  // A call whose submitters were all cancelled runs on.
+  EXPECT_TRUE(eventually([&] { return executor.stats().live_tasks == 0; }));
 }
 
 TEST(BatcherInASimulation, EveryScheduleIsRight) {
