@@ -38,6 +38,14 @@ if(MAGPIE_WERROR)
   add_compile_options(-Werror)
 endif()
 
+# For the folder that calls it. g++ 12's flow analysis gives false alarms within libstdc++'s own strings and stop tokens (GCC PR 105329,
+# 105562, 105651) when programs are inlined deeply enough; the library itself builds with these warnings on.
+macro(magpie_without_false_alarms)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    add_compile_options(-Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
+  endif()
+endmacro()
+
 if(MAGPIE_SANITIZE)
   add_compile_options(-fsanitize=${MAGPIE_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${MAGPIE_SANITIZE})
