@@ -10,7 +10,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -26,6 +25,7 @@
 
 #include <support/ledger.h>
 #include <support/scale.h>
+#include <support/soak.h>
 
 namespace magpie {
 namespace {
@@ -343,49 +343,16 @@ void check_outcome(const Result<int>& r) {
   }
 }
 
-/// Ends the process when the count stands still for two minutes: a hang, whose tasks are shown.
-class Watchdog {
- public:
-  Watchdog(std::atomic<std::uint64_t>& count, std::atomic<World*>& world, std::uint64_t seed)
-      : thread_([this, &count, &world, seed] {
-          std::uint64_t last = count.load();
-          int still = 0;
-          while (!stop_.load()) {
-            std::this_thread::sleep_for(100ms);
-            const std::uint64_t now = count.load();
-            still = now == last ? still + 1 : 0;
-            last = now;
-            if (still < 1200) continue;
-            std::cerr << "nothing has happened for two minutes; seed " << seed << "\n";
-            if (World* const stuck = world.load(); stuck != nullptr) stuck->executor.dump_tasks(std::cerr);
-            std::abort();
-          }
-        }) {}
-  ~Watchdog() {
-    stop_ = true;
-    thread_.join();
-  }
-
- private:
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
-
-std::chrono::milliseconds how_long() {
-  if (const char* const minutes = std::getenv("MAGPIE_SOAK_MINUTES"); minutes != nullptr) {
-    return std::chrono::minutes(std::strtol(minutes, nullptr, 10));
-  }
-  return test::kScale == 1 ? 15s : 12s;
-}
-
 TEST(CombinatorStress, RandomProgramsCancelledAtRandomMomentsLeaveNothingBehind) {
   const std::uint64_t seed = test::seed_or(20261121);
   std::cout << "seed " << seed << "\n";
   Random random(seed);
   std::atomic<std::uint64_t> operations{0};
   std::atomic<World*> current{nullptr};
-  const Watchdog watchdog(operations, current, seed);
-  const auto end = std::chrono::steady_clock::now() + how_long();
+  const test::Watchdog watchdog(operations, seed, [&current](std::ostream& out) {
+    if (World* const stuck = current.load(); stuck != nullptr) stuck->executor.dump_tasks(out);
+  });
+  const auto end = std::chrono::steady_clock::now() + test::soak_time(test::kScale == 1 ? 15s : 12s);
   std::size_t rounds = 0;
   std::size_t outcomes[4] = {};
   while (std::chrono::steady_clock::now() < end && !testing::Test::HasFailure()) {

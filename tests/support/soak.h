@@ -1,0 +1,52 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// For tests that run random programs for a while: how long that is, and an end for those that hang.
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <thread>
+#include <utility>
+
+namespace magpie::test {
+
+/// MAGPIE_SOAK_MINUTES from the environment, as `./dev soak` sets it, or the short time.
+inline std::chrono::milliseconds soak_time(std::chrono::milliseconds otherwise) {
+  const char* const minutes = std::getenv("MAGPIE_SOAK_MINUTES");
+  return minutes != nullptr ? std::chrono::minutes(std::strtol(minutes, nullptr, 10)) : otherwise;
+}
+
+/// Ends the process when the count stands still for two minutes: a hang. Before that `show` prints what hangs.
+class Watchdog {
+ public:
+  Watchdog(std::atomic<std::uint64_t>& count, std::uint64_t seed, std::function<void(std::ostream&)> show)
+      : thread_([this, &count, seed, show = std::move(show)] {
+          std::uint64_t last = count.load();
+          int still = 0;
+          while (!stop_.load()) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            const std::uint64_t now = count.load();
+            still = now == last ? still + 1 : 0;
+            last = now;
+            if (still < 1200) continue;
+            std::cerr << "nothing has happened for two minutes; seed " << seed << "\n";
+            show(std::cerr);
+            std::abort();
+          }
+        }) {}
+  ~Watchdog() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace magpie::test
