@@ -7,7 +7,8 @@
 #   magpie_test_properties(name LABELS ... [TIMEOUT s])       labels, timeout and the sanitizers' settings
 
 # halt_on_error=0: one run shows every race; the exit status is non-zero all the same.
-set(MAGPIE_TSAN_OPTIONS "halt_on_error=0:second_deadlock_stack=1:history_size=4")
+# atexit_sleep_ms: with threads that outlive main(), such as oneTBB's, each program would wait a second there.
+set(MAGPIE_TSAN_OPTIONS "halt_on_error=0:second_deadlock_stack=1:history_size=4:atexit_sleep_ms=100")
 set(MAGPIE_ASAN_OPTIONS "detect_stack_use_after_return=1:check_initialization_order=1:strict_init_order=1")
 set(MAGPIE_UBSAN_OPTIONS "print_stacktrace=1")
 # Debian's llvm-19 has the symbolizer only under a name with its version; the suppressions need it, and the reader too.

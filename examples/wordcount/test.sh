@@ -57,7 +57,7 @@ printf 'hidden\n' >"$tree/.hidden"
 printf 'binary \0 words that nobody counts\n' >"$tree/binary"
 { head -c 8191 /dev/zero | tr '\0' ' '; printf '\0still binary\n'; } >"$tree/binary at the edge"
 { head -c 8192 /dev/zero | tr '\0' ' '; printf '\0text\0with\0zeros\n'; } >"$tree/text with zeros"
-yes 'The quick brown fox jumps over the lazy dog, 42 times;' | head -c 20000003 >"$tree/big"
+yes 'The quick brown fox jumps over the lazy dog, 42 times;' | head -c 5000003 >"$tree/big"
 head -c $((3 * piece + 17)) /dev/zero | tr '\0' 'w' >"$tree/one huge word"
 for offset in -2 -1 0 1 2; do
   { head -c $((piece + offset)) /dev/zero | tr '\0' ' '; printf 'border other'; } >"$tree/word at $offset"
@@ -71,9 +71,8 @@ mkfifo "$tree/pipe"
 
 reference "$tree" >"$work/reference"
 compare "edge cases" "$tree"
-for threads in 1 2 7; do
-  for open in 1 3 200; do compare "edge cases, $threads threads, $open open" "$tree" --threads $threads --open $open; done
-done
+compare "one thread, one file open" "$tree" --threads 1 --open 1
+compare "seven threads, three files open" "$tree" --threads 7 --open 3
 expect "top 20" "$("$wordcount" "$tree" | tail -n +2)" "$(head -20 "$work/reference")"
 expect "skipped" "$("$wordcount" --top 0 "$tree" | grep -o '(.*)')" "(skipped: 2 binary, 0 unreadable)"
 ln -s tree "$work/link"

@@ -55,8 +55,8 @@ printf 'x' >"$tree/a"$'\n'"b/c"$'\n'"d"
 printf 'a dash' >"$tree/-n"
 printf 'packed already' >"$tree/sub.zst/a.zst"
 for size in $((piece - 1)) $piece $((piece + 1)) $((3 * piece)); do head -c $size /dev/urandom >"$tree/sub/of $size"; done
-yes 'The quick brown fox jumps over the lazy dog.' | head -c 20000003 >"$tree/big"
-for ((i = 0; i < 500; ++i)); do echo "small $i" >"$tree/sub/small $i"; done
+yes 'The quick brown fox jumps over the lazy dog.' | head -c 5000003 >"$tree/big"
+for ((i = 0; i < 200; ++i)); do echo "small $i" >"$tree/sub/small $i"; done
 ln -s big "$tree/link"
 ln -s . "$tree/sub/loop"
 mkfifo "$tree/pipe"
