@@ -36,7 +36,7 @@ UNDISTURBED_AT_LEAST = 3
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     kind: str
-    program: pathlib.Path
+    program: tuple  # the command that runs it
     name: str  # as the program calls it
     workload: str
     side: str
@@ -75,6 +75,16 @@ class Row:
 
     def ratios(self, above, below, what):
         return [getattr(above[i], what) / getattr(below[i], what) for i in self.repetitions]
+
+    def ratios_to_peer(self, what):
+        """Of an operation where both sides count them: then they need not do equally many of them in a run."""
+        counted = all(runs[i].operation_ns for runs in (self.ours_runs, self.peer_runs) for i in self.repetitions)
+        scale = [
+            (ours.operation_ns / ours.real_ms) / (peer.operation_ns / peer.real_ms) if counted else 1.0
+            for ours, peer in zip(self.ours_runs, self.peer_runs)
+        ]
+        plain = self.ratios(self.ours_runs, self.peer_runs, what)
+        return [ratio * scale[i] for i, ratio in zip(self.repetitions, plain)]
 
 
 # ---- the machine ------------------------------------------------------------------------------------------------------------
@@ -164,7 +174,7 @@ def program_arguments(options):
 
 
 def find_programs(build):
-    """The programs that the sources of this folder are built into (bench/CMakeLists.txt names them)."""
+    """(kind, name, command) of each program of this folder; CMakeLists.txt names those that are built."""
     taken = set()
     for kind in KINDS:
         for source in sorted((BENCH / kind).glob("*.cc")):
@@ -172,28 +182,34 @@ def find_programs(build):
             if name in taken:
                 name = f"bench_{kind}_{source.stem}"
             taken.add(name)
-            yield kind, build / "bench" / name
+            yield kind, source.stem, (str(build / "bench" / name),)
+        for source in sorted((BENCH / kind).glob("*.py")):
+            yield kind, source.stem, (sys.executable, str(source))
 
 
 def find_benchmarks(options):
-    found = []
+    """The benchmarks that the filter takes, and the peers that were not built."""
+    found, missing = [], []
     wanted = re.compile(options.filter)
-    for kind, program in find_programs(options.build):
-        if not program.is_file():
-            raise SystemExit2(f"{program} is missing: build the preset first (./dev bench does)")
+    for kind, stem, program in find_programs(options.build):
+        if not os.path.isfile(program[-1]):
+            if kind == "versus":
+                missing.append(stem)
+                continue
+            raise SystemExit2(f"{program[-1]} is missing: build the preset first (./dev bench does)")
         listing = subprocess.run(
-            [program, *program_arguments(options), "--benchmark_list_tests"], capture_output=True, text=True, timeout=60
+            [*program, *program_arguments(options), "--benchmark_list_tests"], capture_output=True, text=True, timeout=60
         )
         if listing.returncode != 0:
-            raise SystemExit2(f"{program.name} cannot list its benchmarks: {listing.stderr.strip()}")
+            raise SystemExit2(f"{stem} cannot list its benchmarks: {listing.stderr.strip()}")
         for line in listing.stdout.split():
             match = NAME.match(line)
             if match is None:
-                raise SystemExit2(f"{program.name}: '{line}' is not called <workload>/<side>/threads:<n>")
+                raise SystemExit2(f"{stem}: '{line}' is not called <workload>/<side>/threads:<n>")
             benchmark = Benchmark(kind, program, line, match["workload"], match["side"], int(match["threads"]))
             if wanted.search(f"{benchmark.workload}/{benchmark.side}/threads:{benchmark.threads}"):
                 found.append(benchmark)
-    return found
+    return found, missing
 
 
 class SystemExit2(Exception):
@@ -203,7 +219,7 @@ class SystemExit2(Exception):
 def run_once(benchmark, options, context):
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         command = [
-            benchmark.program,
+            *benchmark.program,
             *program_arguments(options),
             f"--benchmark_filter=^{re.escape(benchmark.name)}$",
             f"--benchmark_min_time={options.min_time}",
@@ -324,13 +340,13 @@ def as_record(row):
         "operation_ns": row.median(row.ours_runs, "operation_ns") or None,
     }
     if row.peer:
-        low, middle, high = quartiles(row.ratios(row.ours_runs, row.peer_runs, "real_ms"))
+        low, middle, high = quartiles(row.ratios_to_peer("real_ms"))
         record |= {
             "peer_ms": row.median(row.peer_runs, "real_ms"),
             "peer_operation_ns": row.median(row.peer_runs, "operation_ns") or None,
             "ratio": middle,
             "ratio_quartiles": [low, high],
-            "cpu_ratio": statistics.median(row.ratios(row.ours_runs, row.peer_runs, "cpu_ms")),
+            "cpu_ratio": statistics.median(row.ratios_to_peer("cpu_ms")),
         }
     if row.one_thread_runs:
         record["speed_up"] = statistics.median(row.ratios(row.one_thread_runs, row.ours_runs, "real_ms"))
@@ -519,7 +535,7 @@ def main(arguments):
     options = parse(arguments)
     started, load, (busy, steal), own = time.time(), os.getloadavg(), cpu_jiffies(), own_cpu()
     try:
-        benchmarks = find_benchmarks(options)
+        benchmarks, missing = find_benchmarks(options)
     except SystemExit2 as error:
         print(f"bench/run.py: {error}", file=sys.stderr)
         return 2
@@ -545,6 +561,7 @@ def main(arguments):
         "steal_percent": 100 * (steal_end - steal) / (wall * cores),
         "others_cores": max(0.0, (busy_end - busy) - (own_cpu() - own)) / wall,
         "duration_seconds": wall,
+        "missing_peers": missing,
         "repetitions": options.repetitions,
         "arguments": " ".join(arguments[1:]),
     }
@@ -556,6 +573,8 @@ def main(arguments):
         f"noise:    load average {load[0]:.2f} before, {context['load_avg_at_end'][0]:.2f} after; "
         f"others used {context['others_cores']:.2f} cores; steal {context['steal_percent']:.1f} %",
     ]
+    if missing:
+        notes.append(f"missing:  {', '.join(missing)}: not found when the build was configured, so no rows against them")
     failed = failures(results)
     print_table(records, notes, failed)
     options.out.mkdir(parents=True, exist_ok=True)

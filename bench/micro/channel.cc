@@ -5,6 +5,7 @@
 // one; four and four; and by one task that sends and receives in turn, which never waits.
 
 #include <support/bench.h>
+#include <support/problems.h>
 
 #include <cstddef>
 #include <optional>
@@ -22,7 +23,7 @@ namespace {
 using magpie::Channel;
 using magpie::Task;
 
-constexpr std::size_t kValues = 300'000;
+constexpr std::size_t kValues = kChannelValues;
 
 Task<std::size_t> produce(Channel<std::size_t>& channel, std::size_t n) {
   for (std::size_t i = 1; i <= n; ++i) co_await channel.send(i);

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What the combinators over many tasks cost: a thousand children that end at once, or go round the queue first. Beside each stands what
-// one would write without it, or gather. The spawning of what wait waits for is measured on both sides.
+// What the combinators over many tasks cost: a thousand children that end at once, or go round the
+// queue first. Beside each stands what one would write without it, or gather. The spawning of what
+// wait waits for is measured on both sides.
 
 #include <support/bench.h>
 
@@ -31,7 +32,9 @@ constexpr std::size_t kChildren = 1'000;
 constexpr std::size_t kRounds = 20;
 constexpr std::size_t kLimit = 16;
 
-Task<std::size_t> ready() { co_return 1; }
+Task<std::size_t> ready() {
+  co_return 1;
+}
 Task<std::size_t> round_the_queue() {
   co_await magpie::this_task::yield();
   co_return 1;
@@ -86,7 +89,8 @@ Task<std::size_t> by_as_completed(Make make) {
   co_return co_await magpie::as_completed(
       children(make), [](magpie::CompletionStream<std::size_t>& stream) -> Task<std::size_t> {
         std::size_t sum = 0;
-        for (auto next = co_await stream.next(); next; next = co_await stream.next()) sum += next->value.value();
+        for (auto next = co_await stream.next(); next; next = co_await stream.next())
+          sum += next->value.value();
         co_return sum;
       });
 }
@@ -123,7 +127,8 @@ Task<std::size_t> by_plain_await(Make make) {
   co_return sum;
 }
 
-void add_one(const char* workload, const char* side, std::size_t threads, Task<std::size_t> (*how)(Make), Make make) {
+void add_one(const char* workload, const char* side, std::size_t threads,
+             Task<std::size_t> (*how)(Make), Make make) {
   add(workload, side, threads, [=](benchmark::State& state) {
     std::size_t result = 0;
     measure_magpie(
@@ -141,15 +146,17 @@ void add_one(const char* workload, const char* side, std::size_t threads, Task<s
 
 void register_benchmarks(const Options& options) {
   for (const std::size_t threads : options.threads) {
-    const auto with_peer = [threads](const char* workload, Task<std::size_t> (*how)(Make), const char* peer,
-                                     Task<std::size_t> (*peers_way)(Make), Make make) {
+    const auto with_peer = [threads](const char* workload, Task<std::size_t> (*how)(Make),
+                                     const char* peer, Task<std::size_t> (*peers_way)(Make),
+                                     Make make) {
       add_one(workload, "magpie", threads, how, make);
       add_one(workload, peer, threads, peers_way, make);
     };
     with_peer("as_completed", by_as_completed, "gather", by_gather, ready);
     with_peer("as_completed_yield", by_as_completed, "gather", by_gather, round_the_queue);
     with_peer("gather_limited", by_gather_limited, "semaphore", by_semaphore, ready);
-    with_peer("gather_limited_yield", by_gather_limited, "semaphore", by_semaphore, round_the_queue);
+    with_peer("gather_limited_yield", by_gather_limited, "semaphore", by_semaphore,
+              round_the_queue);
     with_peer("map_concurrent", by_map_concurrent, "gather", by_gather, ready);
     with_peer("map_concurrent_yield", by_map_concurrent, "gather", by_gather, round_the_queue);
     with_peer("wait", by_wait, "sequential_awaits", by_awaiting_handles, ready);

@@ -5,6 +5,7 @@
 // child.
 
 #include <support/bench.h>
+#include <support/problems.h>
 
 #include <cstddef>
 #include <string>
@@ -20,8 +21,7 @@ namespace {
 
 using magpie::Task;
 
-constexpr std::size_t kChildren =
-    400'000;  // in all, so that narrow gathers take some milliseconds too
+constexpr std::size_t kChildren = kGatheredChildren;
 
 Task<std::size_t> one() {
   co_return 1;

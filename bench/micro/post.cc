@@ -5,56 +5,14 @@
 // run.
 
 #include <support/bench.h>
+#include <support/problems.h>
 
-#include <atomic>
 #include <cstddef>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include <oneapi/tbb/task_arena.h>
 
 namespace bench {
-namespace {
-
-constexpr std::size_t kJobs = 40'000;
-
-// Counts down; outlives the executor, since the last job may still be in it when the waiter goes
-// on.
-class Countdown {
- public:
-  void start(std::size_t n) { left_.store(n, std::memory_order_relaxed); }
-  void done() {
-    // acq_rel, with the load in wait(): the jobs end before the wait.
-    if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_all();
-  }
-  void wait() {
-    for (std::size_t n = left_.load(std::memory_order_acquire); n != 0;
-         n = left_.load(std::memory_order_acquire)) {
-      left_.wait(n, std::memory_order_acquire);
-    }
-  }
-  bool is_done() const { return left_.load(std::memory_order_relaxed) == 0; }
-
- private:
-  std::atomic<std::size_t> left_{0};
-};
-
-// `post()` from so many threads at once, the calling one among them.
-template <class Post>
-void from_outside(std::size_t producers, Countdown& left, Post post) {
-  const std::size_t each = kJobs / producers;
-  left.start(each * producers);
-  const auto produce = [&] {
-    for (std::size_t i = 0; i < each; ++i) post();
-  };
-  std::vector<std::jthread> others;
-  for (std::size_t p = 1; p < producers; ++p) others.emplace_back(produce);
-  produce();
-  left.wait();
-}
-
-}  // namespace
 
 void register_benchmarks(const Options& options) {
   for (const std::size_t producers : {std::size_t{1}, std::size_t{2}}) {
@@ -65,10 +23,10 @@ void register_benchmarks(const Options& options) {
         measure_magpie(
             state, threads,
             [&](auto& executor) {
-              from_outside(producers, left, [&] { executor.post([&left] { left.done(); }); });
+              post_from_outside(producers, left, [&] { executor.post([&left] { left.done(); }); });
             },
             [&] { return left.is_done(); });
-        count_operations(state, kJobs);
+        count_operations(state, kPostedJobs);
       });
       add(workload, "tbb_enqueue", threads, [=](benchmark::State& state) {
         Countdown left;
@@ -78,10 +36,10 @@ void register_benchmarks(const Options& options) {
         measure(
             state,
             [&] {
-              from_outside(producers, left, [&] { arena.enqueue([&left] { left.done(); }); });
+              post_from_outside(producers, left, [&] { arena.enqueue([&left] { left.done(); }); });
             },
             [&] { return left.is_done(); });
-        count_operations(state, kJobs);
+        count_operations(state, kPostedJobs);
       });
     }
   }

@@ -5,6 +5,7 @@
 // at once or held over a yield.
 
 #include <support/bench.h>
+#include <support/problems.h>
 
 #include <cstddef>
 #include <utility>
@@ -20,9 +21,8 @@ namespace {
 
 using magpie::Task;
 
-constexpr std::size_t kAcquires = 300'000;
-constexpr std::size_t kTasks = 1'000;
-constexpr std::size_t kPermits = 10;
+constexpr std::size_t kTasks = kSemaphoreTasks;
+constexpr std::size_t kPermits = kSemaphorePermits;
 
 Task<std::size_t> acquires(magpie::Semaphore& semaphore, std::size_t n, bool over_yield) {
   std::size_t done = 0;

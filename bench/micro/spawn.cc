@@ -5,6 +5,7 @@
 // handle and a place in the dump costs, against a bare job.
 
 #include <support/bench.h>
+#include <support/problems.h>
 
 #include <cstddef>
 #include <vector>
@@ -19,7 +20,7 @@ namespace {
 
 using magpie::Task;
 
-constexpr std::size_t kTasks = 50'000;
+constexpr std::size_t kTasks = kSpawnedTasks;
 
 Task<std::size_t> one() {
   co_return 1;

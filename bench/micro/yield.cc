@@ -5,6 +5,7 @@
 // does not suspend.
 
 #include <support/bench.h>
+#include <support/problems.h>
 
 #include <cstddef>
 #include <vector>
@@ -18,7 +19,6 @@ namespace {
 
 using magpie::Task;
 
-constexpr std::size_t kYields = 300'000;
 constexpr std::size_t kCheckpoints = 20'000'000;
 
 Task<std::size_t> yields(std::size_t n) {

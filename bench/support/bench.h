@@ -38,13 +38,26 @@ void add(const std::string& workload, const std::string& side, std::size_t threa
 /// A wrong result: an error in the report, and exit code 1 of the program.
 void fail(benchmark::State& state, const std::string& what_is_wrong);
 
+/// What the timed part took besides time, for one iteration: context switches; and the most memory
+/// that the process has had. Counters "switches" and "peak_mb" of the report.
+class Usage {
+ public:
+  Usage();
+  void report(benchmark::State& state) const;
+
+ private:
+  long switches_;
+};
+
 /// Runs `once` as often as Google Benchmark wants; `correct` looks at its result outside the timed
 /// part, first and last. The first run is not timed: it starts threads and touches memory.
 template <class Once, class Correct>
 void measure(benchmark::State& state, Once&& once, Correct&& correct) {
   once();
   if (!correct()) return fail(state, "wrong result");
+  const Usage usage;
   for (auto _ : state) once();
+  usage.report(state);
   if (!correct()) fail(state, "wrong result");
 }
 

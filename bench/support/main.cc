@@ -7,10 +7,15 @@
 
 #include <support/bench.h>
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <fstream>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -21,6 +26,26 @@ namespace bench {
 namespace {
 
 bool any_failed = false;
+
+rusage own_usage() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage;
+}
+
+long switches_so_far() {
+  const rusage usage = own_usage();
+  return usage.ru_nvcsw + usage.ru_nivcsw;
+}
+
+// ru_maxrss would begin with what the process had that started this one.
+double peak_megabytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::strtod(line.c_str() + 6, nullptr) / 1024;
+  }
+  return static_cast<double>(own_usage().ru_maxrss) / 1024;
+}
 
 bool add_threads(std::string_view list, std::vector<std::size_t>& threads) {
   while (!list.empty()) {
@@ -50,6 +75,14 @@ void add(const std::string& workload, const std::string& side, std::size_t threa
       ->MeasureProcessCPUTime()
       ->UseRealTime()
       ->Unit(benchmark::kMillisecond);
+}
+
+Usage::Usage() : switches_(switches_so_far()) {}
+
+void Usage::report(benchmark::State& state) const {
+  state.counters["switches"] = benchmark::Counter(
+      static_cast<double>(switches_so_far() - switches_), benchmark::Counter::kAvgIterations);
+  state.counters["peak_mb"] = peak_megabytes();
 }
 
 void fail(benchmark::State& state, const std::string& what_is_wrong) {

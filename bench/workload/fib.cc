@@ -5,6 +5,7 @@
 // some size is forked down to the leaves, so that the time is the cost of a fork and a join.
 
 #include <support/bench.h>
+#include <support/problems.h>
 
 #include <magpie/gather.h>
 #include <magpie/parallel.h>
@@ -63,47 +64,40 @@ Task<long> shared_out_in_a_task(int n) {
   co_return shared_out(n);
 }
 
-long expected(int n) {
-  long a = 0;
-  long b = 1;
-  for (int i = 0; i < n; ++i) a = std::exchange(b, a + b);
-  return a;
-}
-
 }  // namespace
 
 void register_benchmarks(const Options& options) {
-  const int n = options.full ? 35 : 30;
+  const int n = fib_size(options);
   for (const std::size_t threads : options.threads) {
     add("fib", "magpie", threads, [=](benchmark::State& state) {
       long result = 0;
       measure_magpie(
           state, threads, [&](auto& executor) { result = executor.run(fork(n)); },
-          [&] { return result == expected(n); });
+          [&] { return result == fib_value(n); });
     });
     add("fib", "tbb_task_group", threads, [=](benchmark::State& state) {
       long result = 0;
       measure_tbb(
-          state, threads, [&] { result = on_tbb(n); }, [&] { return result == expected(n); });
+          state, threads, [&] { result = on_tbb(n); }, [&] { return result == fib_value(n); });
     });
     add("fib_functions", "magpie", threads, [=](benchmark::State& state) {
       long result = 0;
       measure_magpie(
           state, threads, [&](auto& executor) { result = executor.run(shared_out_in_a_task(n)); },
-          [&] { return result == expected(n); });
+          [&] { return result == fib_value(n); });
     });
     add("fib_functions", "tbb_parallel_invoke", threads, [=](benchmark::State& state) {
       long result = 0;
       measure_tbb(
           state, threads, [&] { result = invoked_by_tbb(n); },
-          [&] { return result == expected(n); });
+          [&] { return result == fib_value(n); });
     });
     if (threads != 1) continue;  // it cannot use more
     add("fib", "sequential_awaits", threads, [=](benchmark::State& state) {
       long result = 0;
       measure_magpie(
           state, threads, [&](auto& executor) { result = executor.run(in_turn(n)); },
-          [&] { return result == expected(n); });
+          [&] { return result == fib_value(n); });
     });
   }
 }

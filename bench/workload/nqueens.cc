@@ -6,6 +6,7 @@
 // many children a node has is known only when it runs.
 
 #include <support/bench.h>
+#include <support/problems.h>
 
 #include <array>
 #include <cstddef>
@@ -19,22 +20,6 @@ namespace bench {
 namespace {
 
 using magpie::Task;
-
-constexpr int kMost = 16;
-using Board = std::array<signed char, kMost>;  // the column of the queen in each row
-
-bool attacked(const Board& board, int row, int column) {
-  for (int r = 0; r < row; ++r) {
-    const int distance = column - board[static_cast<std::size_t>(r)];
-    if (distance == 0 || distance == row - r || distance == r - row) return true;
-  }
-  return false;
-}
-
-Board with_queen(Board board, int row, int column) {
-  board[static_cast<std::size_t>(row)] = static_cast<signed char>(column);
-  return board;
-}
 
 Task<long> count(Board board, int row, int n) {
   if (row == n) co_return 1;
@@ -52,7 +37,7 @@ Task<long> count(Board board, int row, int n) {
 
 long on_tbb(const Board& board, int row, int n) {
   if (row == n) return 1;
-  std::array<long, kMost> solutions{};
+  std::array<long, kMostQueens> solutions{};
   tbb::task_group group;
   for (int column = 0; column < n; ++column) {
     if (attacked(board, row, column)) continue;
@@ -66,15 +51,11 @@ long on_tbb(const Board& board, int row, int n) {
   return sum;
 }
 
-// Known counts, so that a program that is wrong in the same way on both sides is found out too.
-constexpr std::array<long, 14> kSolutions{1,  1,  0,   0,   2,     10,     4,
-                                          40, 92, 352, 724, 2'680, 14'200, 73'712};
-
 }  // namespace
 
 void register_benchmarks(const Options& options) {
-  const int n = options.full ? 12 : 11;
-  const auto expected = kSolutions[static_cast<std::size_t>(n)];
+  const int n = queens(options);
+  const auto expected = kQueensSolutions[static_cast<std::size_t>(n)];
   for (const std::size_t threads : options.threads) {
     add("nqueens", "magpie", threads, [=](benchmark::State& state) {
       long result = 0;

@@ -6,6 +6,7 @@
 // nothing else per task), once with gather of a vector.
 
 #include <support/bench.h>
+#include <support/problems.h>
 
 #include <cstdint>
 #include <tuple>
@@ -21,7 +22,7 @@ namespace {
 
 using magpie::Task;
 
-constexpr std::size_t kChildren = 10;
+constexpr std::size_t kChildren = kSkynetChildren;
 
 Task<std::uint64_t> of_pack(std::uint64_t first, std::uint64_t leaves) {
   if (leaves == 1) co_return first;
@@ -63,8 +64,8 @@ std::uint64_t on_tbb(std::uint64_t first, std::uint64_t leaves) {
 }  // namespace
 
 void register_benchmarks(const Options& options) {
-  const std::uint64_t leaves = options.full ? 10'000'000 : 1'000'000;
-  const std::uint64_t expected = leaves * (leaves - 1) / 2;
+  const std::uint64_t leaves = skynet_leaves(options);
+  const std::uint64_t expected = skynet_sum(leaves);
   for (const std::size_t threads : options.threads) {
     const auto add_magpie = [=](const char* side,
                                 Task<std::uint64_t> (*tree)(std::uint64_t, std::uint64_t)) {
