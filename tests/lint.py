@@ -15,9 +15,10 @@ import re
 import sys
 
 FOLDERS = ("executor", "combinators", "bench", "tests", "examples", "cmake", ".ci")
-SINGLE_FILES = ("CMakeLists.txt", "dev")
+SINGLE_FILES = ("CMakeLists.txt", "dev", "README.md", "BUILD.md", "CHANGELOG.md")
 CODE = (".h", ".cc")
 WITH_HEAD = CODE + (".cmake", ".py", ".sh", ".supp")
+CHECKED = WITH_HEAD + (".md",)
 ATOMIC_HEADER = "executor/magpie/detail/atomic.h"
 PEER_HEADERS = ("tbb_executor.h", "status.h", "asio.h", "mpi.h")
 
@@ -81,6 +82,8 @@ def findings(path, text):
         head = "\n".join(text.splitlines()[:3])
         if "SPDX-FileCopyrightText:" not in head or "SPDX-License-Identifier: Apache-2.0" not in head:
             yield 1, "spdx", "the file must begin with the two SPDX lines"
+    for match in re.finditer(r"^(<<<<<<<|>>>>>>>) ", text, re.MULTILINE):
+        yield line_of(text, match.start()), "conflict", "a merge left its markers: choose, and remove them"
     if extension not in CODE:
         return
 
@@ -123,7 +126,7 @@ def check_tree(root):
             paths += [os.path.relpath(os.path.join(parent, name), root).replace(os.sep, "/") for name in names]
     found = 0
     for path in sorted(paths):
-        if not path.endswith(WITH_HEAD) and os.path.basename(path) not in SINGLE_FILES:
+        if not path.endswith(CHECKED) and os.path.basename(path) not in SINGLE_FILES:
             continue
         with open(os.path.join(root, path), encoding="utf-8") as file:
             for line, rule, advice in check(path, file.read()):
@@ -167,6 +170,7 @@ def self_test():
     failures = 0
     samples = [(path, HEAD + text, rules) for path, text, rules in SAMPLES]
     samples += [("executor/src/a.cc", "int x;\n", ["spdx"]), ("cmake/a.cmake", "set(x 1)\n", ["spdx"])]
+    samples += [("bench/a.md", "a\n<<<<<<< HEAD\nb\n=======\nc\n>>>>>>> d\n", ["conflict", "conflict"]), ("a.md", "b\n=======\n", [])]
     for path, text, expected in samples:
         rules = [rule for _, rule, _ in check(path, text)]
         if rules != expected:

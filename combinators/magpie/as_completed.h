@@ -167,7 +167,11 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase, private 
       : children_(std::move(other.children_)), limit_(other.limit_), body_(std::move(other.body_)), stream_(slot_of) {}
   ~AsCompleted() { destroy_scope(); }
 
-  bool await_ready() const noexcept { return false; }
+  bool await_ready() const {
+    body_.require();
+    if (children_.spent()) [[unlikely]] throw_awaited_twice();
+    return false;
+  }
 
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
@@ -179,6 +183,7 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase, private 
     }
     // The body first: if there is none, because the callable threw, nothing is started.
     this->ended = body_ended;
+    this->waits_at = current_executor();
     const std::coroutine_handle<> body = body_.start(stream_, outer, Continuation::to(static_cast<EndSink*>(this)));
     if (!body) return transfer(awaiting);
     phase_ = Phase::started;

@@ -46,6 +46,7 @@
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/batcher.h>
 #include <magpie/detail/child.h>
+#include <magpie/detail/items.h>
 #include <magpie/detail/slot.h>
 #include <magpie/gather.h>
 #include <magpie/sleep.h>
@@ -73,43 +74,13 @@ namespace detail {
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_empty_batches();
 
-/// How the items of a range R (an lvalue reference, or moved in) are given to F.
-template <class R, class F>
-struct BatchItems {
-  using Range = std::remove_reference_t<R>;
-  using Function = std::remove_reference_t<F>&;
-  using Reference = std::ranges::range_reference_t<Range>;
-  static constexpr bool kReadAgain = std::ranges::forward_range<Range>;
-  static constexpr bool kInPlace = kReadAgain && std::is_lvalue_reference_v<Reference>;
-  // What is kept until the batch has ended: what was made on the way as it is; of what passes by
-  // just once, a value.
-  using Kept = std::conditional_t<kReadAgain, std::remove_cvref_t<Reference>,
-                                  std::ranges::range_value_t<Range>>;
-  // Whether nobody else has the item. A view's elements are somebody else's.
-  static constexpr bool kOurs =
-      !kInPlace || (!std::is_lvalue_reference_v<R> && !std::ranges::view<std::remove_cv_t<Range>> &&
-                    !std::is_const_v<std::remove_reference_t<Reference>>);
-  using Item = std::conditional_t<kInPlace, std::remove_reference_t<Reference>, Kept>;
-  using Argument = std::conditional_t<kOurs && std::invocable<Function, Item&&>, Item&&, Item&>;
-};
-
-template <class R, class F>
-using batch_call_t =
-    std::invoke_result_t<typename BatchItems<R, F>::Function, typename BatchItems<R, F>::Argument>;
-
-template <class R, class F>
-concept Batchable =
-    std::ranges::input_range<std::remove_reference_t<R>> && std::move_constructible<R> &&
-    std::invocable < typename BatchItems<R, F>::Function,
-typename BatchItems<R, F>::Argument > &&Awaitable<batch_call_t<R, F>>;
-
 /// What gather gives for the tasks of a batch: a vector, or nothing.
 template <class R, class F>
-using batch_value_t = awaited_t<decltype(gather(std::declval<std::vector<batch_call_t<R, F>>>()))>;
+using batch_value_t = awaited_t<decltype(gather(std::declval<std::vector<map_call_t<R, F>>>()))>;
 
 template <class R, class F>  // either may be an lvalue reference: then it is the caller's
 Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, BatchOptions options) {
-  using Items = BatchItems<R, F>;
+  using Items = MapTraits<R, F>;
   using Results = batch_value_t<R, F>;
   constexpr bool kVoid = std::is_void_v<Results>;
   if (size == 0) throw_empty_batches();
@@ -121,12 +92,12 @@ Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, Batc
     co_await this_task::checkpoint();
     // Outlives the tasks.
     std::vector<std::unique_ptr<typename Items::Kept>> kept;
-    std::vector<batch_call_t<R, F>> tasks;
+    std::vector<map_call_t<R, F>> tasks;
     for (;;) {
       if constexpr (Items::kInPlace) {
         tasks.push_back(std::invoke(function, static_cast<typename Items::Argument>(*at)));
       } else {
-        kept.push_back(std::make_unique<typename Items::Kept>(*at));
+        kept.push_back(std::make_unique<typename Items::Kept>(Items::keep(at)));
         tasks.push_back(std::invoke(function, static_cast<typename Items::Argument>(*kept.back())));
       }
       // What comes after the batch is not read before that has ended.
@@ -160,7 +131,7 @@ Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, Batc
 
 /// fn(item) -> Task<R> for each item, `size` of them at a time; see the head of the file.
 template <class R, class F>
-  requires detail::Batchable<R, F>
+  requires detail::Mappable<R, F>
 auto batch(R&& items, std::size_t size, F&& fn, BatchOptions options = BatchOptions()) {
   return detail::batch_task<R, F>(std::forward<R>(items), size, std::forward<F>(fn), options);
 }

@@ -177,6 +177,7 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
     outer_ = awaiting.promise().scope;
     awaiting_.begin(awaiting, *outer_);
     this->ended = task_ended;
+    this->waits_at = current_executor();
     return transfer(frame_.bind(*outer_, Continuation::to(static_cast<EndSink*>(this)), slot_));
   }
   T await_resume() {

@@ -122,6 +122,7 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
     }
     awaiting_.begin(awaiting, *scope_);
     this->ended = step_ended<0>;
+    this->waits_at = current_executor();
     return transfer(
         first_.bind(*scope_, Continuation::to(static_cast<EndSink*>(this)), std::get<0>(slots_)));
   }

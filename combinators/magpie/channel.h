@@ -29,7 +29,8 @@
 //
 // Items need only be movable. Those that move without throwing (and are not large) are moved under
 // the channel's lock, so their moves must not use the channel; others lie in memory of their own
-// and are moved outside of it. What a move throws reaches whoever sends or receives just then; the
+// and are moved outside of it; but by try_send(), which to a waiting receiver moves them under it, so that these moves, too, must
+// use neither the channel nor what wakes tasks. What a move throws reaches whoever sends or receives just then; the
 // channel stays as it was, except that an item is lost whose move to its receiver throws.
 // std::bad_alloc from sends.
 //
@@ -105,9 +106,15 @@ class [[nodiscard("co_await it")]] SendOperation : public Operation<SendOperatio
     this->what = "room in a channel";
   }
   SendOperation(SendOperation&& other) noexcept
-      : Base(std::move(other)), channel_(other.channel_), item_(std::move(other.item_)) {}
+      : Base(std::move(other)),
+        channel_(other.state.phase() == WaitPhase::idle ? std::exchange(other.channel_, nullptr)
+                                                        : nullptr),
+        item_(std::move(other.item_)) {}
 
   bool start() {
+    // The item goes away once.
+    if (channel_ == nullptr || this->state.phase() != WaitPhase::idle) [[unlikely]]
+      throw_awaited_twice();
     return !this->refused() && channel_->start_send(*this);
   }
   void unqueue() noexcept {
@@ -139,6 +146,7 @@ class [[nodiscard("co_await it")]] ReceiveOperation
       : Base(std::move(other)), channel_(other.channel_) {}
 
   bool start() {
+    item_.reset();  // of an await before this one
     return !this->refused() && channel_->start_receive(*this);
   }
   /// True: try_send() has handed an item over in the moment of the cancellation.

@@ -16,7 +16,7 @@
 // a predicate looks at.
 //
 // wait() returns or throws with the lock held, always: a cancelled wait takes the mutex back first,
-// which cannot be cancelled, and then throws the very cancellation that ended it. A notification
+// which cannot be cancelled, and then throws the cancellation that had ended it. A notification
 // that meets a cancelled waiter, or one that has lost its race, goes to the next. The form with a
 // predicate ends only when that is true; it is asked with the lock held, on the waiting task's
 // executor. If such a wait is given to a race directly, and loses after it was notified, it passes

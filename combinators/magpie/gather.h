@@ -80,9 +80,8 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   GatherBase(GatherBase&& other) : children_(std::move(other.children_)) {}
 
   MAGPIE_FLAT bool await_ready() {
-    if (children_.size() == 0) return true;
     if (children_.spent()) [[unlikely]] throw_awaited_twice();
-    return false;
+    return children_.size() == 0;
   }
 
   template <class P>

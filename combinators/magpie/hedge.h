@@ -113,7 +113,8 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
       : AttemptsJoin(other.delay_.count()),
         source_(std::move(other.source_)),
         delay_(other.delay_),
-        discard_(std::forward<Discard>(other.discard_)) {}
+        discard_(std::forward<Discard>(other.discard_)),
+        spent_(std::exchange(other.spent_, true)) {}
   ~Attempts() {
     for (Attempt* attempt = first_.after; attempt != nullptr;) {
       Attempt* const after = attempt->after;
@@ -123,6 +124,7 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
   }
 
   bool await_ready() const {
+    if (spent_) [[unlikely]] throw_awaited_twice();
     if (source_.size() == 0) {
       if constexpr (Source::kIndexed) throw_empty_race("staggered_race()");
       throw_no_attempts();
@@ -137,6 +139,7 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
       refused_ = &outer;
       return transfer(awaiting);
     }
+    spent_ = true;
     return this->start(awaiting, outer, source_.size(), first_);
   }
 
@@ -210,6 +213,7 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
   Discard discard_;
   AttemptOf<T> first_;
   Scope* refused_ = nullptr;
+  bool spent_ = false;  // started, or moved from
 };
 
 }  // namespace detail

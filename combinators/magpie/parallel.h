@@ -199,6 +199,7 @@ class [[nodiscard("co_await it")]] ParallelReduce : public CombinatorBase, priva
         combine_(std::forward<Combine>(other.combine_)) {}
 
   bool await_ready() const {
+    require();
     return range_.size() == 0;
   }
   template <class P>
@@ -238,7 +239,8 @@ class [[nodiscard("co_await it")]] ParallelReduce : public CombinatorBase, priva
     std::optional<T>& value = piece.value;
     if constexpr (std::convertible_to<Mapped, T> || std::constructible_from<T, Mapped>) {
       if (!value) value.emplace(mapped(i++));
-      if constexpr (std::is_trivially_copyable_v<T> && std::is_move_assignable_v<T>) {
+      if constexpr (std::is_trivially_copyable_v<T> && std::copy_constructible<T> &&
+                    std::is_copy_assignable_v<T>) {
         T sum = *value;
         for (; i != last; ++i) sum = static_cast<T>(std::invoke(combine_, T(sum), mapped(i)));
         *value = sum;

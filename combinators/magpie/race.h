@@ -104,8 +104,8 @@ class RaceBase : public CombinatorBase, private RaceJoin {
   RaceBase(RaceBase&& other) : children_(std::move(other.children_)), discard_(std::forward<Discard>(other.discard_)) {}
 
   bool await_ready() {
-    if (children_.size() == 0) throw_empty_race(Kind == RaceKind::race ? "race()" : "any()");
     if (children_.spent()) [[unlikely]] throw_awaited_twice();
+    if (children_.size() == 0) throw_empty_race(Kind == RaceKind::race ? "race()" : "any()");
     return false;
   }
 

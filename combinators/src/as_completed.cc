@@ -83,14 +83,19 @@ void StreamCore::expire() noexcept {
     std::lock_guard guard(lock_);
     expired_ = true;
     while (!waiters_.empty()) {
-      static_cast<StreamWaiter*>(static_cast<OperationBase*>(waiters_.front()))->too_late_ = true;
-      woken.claim_front(waiters_);
+      auto* const waiter = static_cast<StreamWaiter*>(static_cast<OperationBase*>(waiters_.front()));
+      waiters_.remove(*waiter);
+      if (!waiter->state.try_complete()) continue;
+      waiter->too_late_ = true;  // an error takes nothing, and wins no race
+      woken.add(*waiter);
     }
   }
   woken.wake_all();
 }
 
 bool StreamWaiter::enqueue() noexcept {
+  item_ = nullptr;  // of an await before this one
+  too_late_ = false;
   if (refused()) return false;
   StreamCore& core = *core_;
   std::lock_guard guard(core.lock_);
@@ -100,7 +105,8 @@ bool StreamWaiter::enqueue() noexcept {
   }
   if (core.running_ == 0 || core.expired_) {
     too_late_ = core.running_ != 0;
-    complete_at_once();
+    // An error takes nothing, and wins no race before it is settled.
+    too_late_ ? state.set(WaitPhase::done_at_once) : void(complete_at_once());
     return false;
   }
   if (!park()) return false;

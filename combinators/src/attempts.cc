@@ -59,6 +59,7 @@ void AttemptsJoin::set_up(Attempt& attempt, std::uint32_t index) noexcept {
   attempt.index = index;
   attempt.begin = begin_attempt;
   attempt.ended = attempt_ended;
+  attempt.waits_at = home;
 }
 
 void AttemptsJoin::conclude() noexcept {

@@ -104,6 +104,7 @@ void Barrier::complete(BarrierWait& last, detail::WakeList& woken) noexcept {
 namespace detail {
 
 bool BarrierWait::start() noexcept {
+  last_ = passed_ = false;  // of an await before this one
   if (refused()) return false;
   WakeList woken;
   bool parked = false;

@@ -6,6 +6,7 @@
 
 #include <magpie/condition.h>
 #include <magpie/detail/cancel_state.h>
+#include <magpie/detail/thread_state.h>
 #include <magpie/detail/wake_list.h>
 
 namespace magpie {
@@ -59,6 +60,8 @@ namespace detail {
 
 bool ConditionWaiter::start() {
   mutex_ = lock_->mutex_;
+  outcome_.reset();  // of an await before this one
+  notified_ = false;
   if (mutex_ == nullptr) {
     throw std::logic_error(
         "Condition::wait() needs a lock that holds its mutex: this one was released or moved from");
@@ -152,6 +155,10 @@ void ConditionWaiter::resumed(Runnable* node) noexcept {
       {
         std::lock_guard guard(self->condition_->lock_);
         self->condition_->waiters_.forget(*self);
+      }
+      if (thread_state()->divert != nullptr) {  // the simulator destroys the strand, and the mutex maybe before
+        holding = false;
+        break;
       }
       if (!self->take_mutex_back()) return;
       break;

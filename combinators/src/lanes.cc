@@ -53,6 +53,7 @@ void LaneJoin::set_up(Lane& lane, std::uint32_t carry) noexcept {
   lane.index = 0;
   lane.begin = begin_lane;
   lane.ended = item_ended;
+  lane.waits_at = home;
 }
 
 // A lane's first turn, or its next one after its piece ended on another executor.

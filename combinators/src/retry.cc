@@ -221,7 +221,13 @@ Duration RetryLoop::failed(std::exception_ptr error, bool timed_out) {
   const Duration pause = draw_pause();
   if (end_ != Deadline::max() && deadline_after(now(), pause) > end_) give_up();
   if (policy_.budget_ != nullptr && !policy_.budget_->withdraw()) give_up();
-  if (policy_.on_retry_) policy_.on_retry_(RetryEvent{failures_, last_, pause.to_chrono()});
+  if (!policy_.on_retry_) return pause;
+  try {
+    policy_.on_retry_(RetryEvent{failures_, last_, pause.to_chrono()});
+  } catch (...) {
+    if (policy_.budget_ != nullptr) policy_.budget_->add(kOne);  // nothing is tried again
+    throw;
+  }
   return pause;
 }
 

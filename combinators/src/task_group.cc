@@ -47,7 +47,7 @@ GroupCore::GroupCore() noexcept {
 void GroupCore::open(Scope& outer, std::coroutine_handle<> parent) noexcept {
   scope_.enter(&outer, outer.task());
   parent_ = parent;
-  home_ = current_executor();
+  waits_at = home_ = current_executor();
 }
 
 void GroupCore::add_unit() {

@@ -105,8 +105,8 @@ void JoinHandle<T>::on_done(F&& f) const {
     std::decay_t<F> f;
   };
   auto& s = state();
-  s.mark_observed();
   auto* const callback = new Callback(std::forward<F>(f));
+  s.mark_observed();  // only now: a callback that could not be made sees nothing
   callback->call = [](detail::DoneCallback* base, detail::OutcomeCore& core) noexcept {
     auto* const self = static_cast<Callback*>(base);
     auto& state_of_task = static_cast<detail::TaskState<T>&>(core);

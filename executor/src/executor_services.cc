@@ -450,7 +450,6 @@ ComingHome::ComingHome(const Scope& scope, Executor& home) noexcept
     : home_(home), own_(*TaskRecord::of(scope).executor()), here_(*current_executor()) {
   if (&here_ == &home_) return;
   ExecutorAccess::enter(own_);  // alive until the destructor has done with it
-  if (&home_ != &own_) ExecutorAccess::count_in(home_);
   if (&here_ == &own_) note_strand_moves(own_, &here_, &home_);
 }
 

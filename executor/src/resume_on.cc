@@ -4,6 +4,22 @@
 #include <magpie/resume_on.h>
 
 namespace magpie::detail {
+namespace {
+
+// Where the parent of the nearest combinator waits for this strand; null: it is the task's own. The parent is counted there, so the
+// strand is neither struck off there when it leaves nor counted when it comes back.
+const Executor* parent_waits_at(const OperationBase& op) noexcept {
+  if (op.run != &OperationBase::resume_target) return static_cast<const Rec*>(op.target())->join->home;  // given to a combinator
+  void* coroutine = op.target();
+  for (;;) {
+    const Continuation next = std::coroutine_handle<PromiseBase>::from_address(coroutine).promise().continuation;
+    if (next.is_rec()) return next.rec()->join->home;
+    if (!next.is_coroutine()) return next.sink()->waits_at;
+    coroutine = next.coroutine().address();
+  }
+}
+
+}  // namespace
 
 // A strand that is not on its task's own executor counts as live work of the one that it visits. It is counted where it goes
 // before it leaves, and is not touched once it is scheduled.
@@ -16,7 +32,8 @@ bool ResumeOn::start() {
     state.set(WaitPhase::done_at_once);
     return false;
   }
-  if (target_ != &own) ExecutorAccess::admit_post(*target_);  // throws ExecutorShutdownError: the strand stays
+  const Executor* const kept = &from == &own && target_ == &own ? nullptr : parent_waits_at(*this);
+  if (target_ != &own && target_ != kept) ExecutorAccess::admit_post(*target_);  // throws ExecutorShutdownError: the strand stays
   state.set(WaitPhase::done_at_once);
   Executor* const target = target_;
   const bool back = back_ == Return::yes;
@@ -28,7 +45,7 @@ bool ResumeOn::start() {
     ExecutorAccess::enter(own);  // the task may end as soon as it is scheduled
     target->schedule(*this);
     note_strand_moves(own, &from, target);
-    if (!back) ExecutorAccess::retire_post(from);
+    if (!back && &from != kept) ExecutorAccess::retire_post(from);
     ExecutorAccess::leave(own);
   }
   return true;
@@ -41,10 +58,11 @@ bool GoHome::start() noexcept {
   state.set(WaitPhase::done_at_once);
   if (target == &from) {
     // It came back by a way of its own, on which it was counted: the place that was kept for it is free.
-    if (left_ && &from != &own) ExecutorAccess::retire_post(from);
+    if (left_ && &from != &own && &from != parent_waits_at(*this)) ExecutorAccess::retire_post(from);
     return false;
   }
   home = target;
+  const Executor* const kept = parent_waits_at(*this);  // before it is scheduled
   if (&from == &own) {
     note_strand_moves(own, &from, target);
     target->schedule(*this);
@@ -52,7 +70,7 @@ bool GoHome::start() noexcept {
     ExecutorAccess::enter(own);  // as above
     target->schedule(*this);
     note_strand_moves(own, &from, target);
-    ExecutorAccess::retire_post(from);
+    if (&from != kept) ExecutorAccess::retire_post(from);
     ExecutorAccess::leave(own);
   }
   return true;

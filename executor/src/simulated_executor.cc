@@ -286,6 +286,7 @@ bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noex
       w = next;
     }
     do {
+      while (step()) {}  // what is scheduled leaves its primitive before frames go that may hold it
       destroy_doomed(error);
     } while (step() || doomed_ != nullptr);
   }

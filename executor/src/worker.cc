@@ -601,7 +601,10 @@ void WorkStealingMachine::wait_for(Worker& self, const Job& job) noexcept {
     if (helps && !slept) until = now + kFirstSleepNs;
     const Slept how = waiters_.sleep(self.bed, attention_, helps, helps && slept, until, reason_to_stay_up);
     slept = how == Slept::until_deadline;
-    if (how != Slept::not_at_all) WorkerCounters::add<std::uint64_t>(self.counters.parks);
+    if (how != Slept::not_at_all) {
+      WorkerCounters::add<std::uint64_t>(self.counters.parks);
+      WorkerCounters::add<std::int64_t>(self.counters.idle_ns, static_cast<std::int64_t>(StdEnv::now_ns() - now));
+    }
     if (how == Slept::until_woken) WorkerCounters::add<std::uint64_t>(self.counters.wakeups);
     spin_until = slept ? 1 : 0;  // after a short sleep a long one, at once
   }

@@ -170,6 +170,31 @@ TEST(AsCompletedAcrossThreads, EndsTimersAndConsumersMeet) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
+Task<> stream_ends(CompletionStream<int>& stream) {
+  co_await stream.next();
+}
+
+// The stream's timeout is an error, which wins a race of the first to end, but not one of the first to succeed.
+TEST(AsCompletedOrders, ANextThatIsTooLateDoesNotWinAnAny) {
+  for (const bool waits : {false, true}) {
+    testing::explore(scaled(100), [&](testing::SimulatedExecutor& simulator) {
+      auto body = [&](CompletionStream<int>& stream) -> Task<> {
+        if (!waits) co_await sleep_for(50ms);
+        auto winner = co_await any(stream.next(), give_after(60ms, 7));
+        if (winner.index != 1) throw std::logic_error("the timeout has won");
+        Result<void> second = co_await as_result(stream_ends(stream));
+        if (!second.is_timeout()) throw std::logic_error("the stream has forgotten its timeout");
+      };
+      auto program = [&]() -> Task<> {
+        std::vector<Task<int>> tasks;
+        tasks.push_back(give_after(300ms, 1));
+        co_await as_completed(std::move(tasks), 20ms, body);
+      };
+      simulator.run(program());
+    });
+  }
+}
+
 TEST(AsCompletedOnTbb, Works) {
   ManualClock clock;
   TbbExecutor executor({.threads = 2, .clock = &clock});

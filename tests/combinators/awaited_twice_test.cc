@@ -1,9 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Misuse: awaitables that were moved from, or awaited before, are refused with a sentence.
+// Misuse: awaitables that were moved from, or awaited before, are refused with a sentence. What takes nothing away with it, such as
+// an operation of a primitive, may be awaited again.
 
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -11,11 +13,21 @@
 
 #include <gtest/gtest.h>
 
+#include <magpie/as_completed.h>
 #include <magpie/as_result.h>
+#include <magpie/barrier.h>
 #include <magpie/blocking.h>
 #include <magpie/cancellation.h>
+#include <magpie/chain.h>
+#include <magpie/channel.h>
+#include <magpie/condition.h>
 #include <magpie/gather.h>
+#include <magpie/hedge.h>
+#include <magpie/limited.h>
+#include <magpie/parallel.h>
 #include <magpie/race.h>
+#include <magpie/rate_limiter.h>
+#include <magpie/spawn.h>
 #include <magpie/task_group.h>
 #include <magpie/timeout.h>
 
@@ -76,6 +88,7 @@ TEST_P(AwaitedTwice, GathersAreRefused) {
   refuses_what_was_moved_from([] { return gather(give(1), give(2)); });
   refuses_what_was_moved_from([] { return gather(sleep_for(1s), give(2)); });
   refuses_what_was_moved_from([] { return gather([] { return 1; }, give(2)); });
+  refuses_what_was_moved_from([] { return gather(texts()); });
 }
 
 TEST_P(AwaitedTwice, RacesAreRefused) {
@@ -105,6 +118,149 @@ TEST_P(AwaitedTwice, WrappersAreRefused) {
   refuses_a_second_await([] { return shield(give(1)); });
   refuses_what_was_moved_from([] { return timeout(give(1), 1s); });
   refuses_what_was_moved_from([] { return shield(give(1)); });
+}
+
+Task<int> count(CompletionStream<std::string>& stream) {
+  int n = 0;
+  for (auto next = co_await stream.next(); next; next = co_await stream.next()) ++n;
+  co_return n;
+}
+
+TEST_P(AwaitedTwice, StreamsAttemptsAndChainsAreRefused) {
+  auto attempts = [] {
+    return std::vector<std::function<Task<int>()>>{[] { return give(1); }, [] { return give(2); }};
+  };
+  auto first = [] { return give_text("a"); };
+  auto length = [](std::string text) { return text.size(); };
+  refuses_a_second_await([] { return as_completed(texts(), count); });
+  refuses_a_second_await([&] { return hedge(first, HedgeOptions().delay(1ms).max_attempts(3)); });
+  refuses_a_second_await([&] { return staggered_race(attempts(), 1ms); });
+  refuses_a_second_await([&] { return chain(give_text("abc"), length); });
+  refuses_what_was_moved_from([] { return as_completed(texts(), count); });
+  refuses_what_was_moved_from([&] { return hedge(first, HedgeOptions().delay(1ms).max_attempts(3)); });
+  refuses_what_was_moved_from([&] { return staggered_race(attempts(), 1ms); });
+}
+
+TEST_P(AwaitedTwice, FanOutsWithALimitAreRefused) {
+  RateLimiter limiter(1e6, 10);
+  auto work = [](int n) { return give(n); };
+  refuses_a_second_await([] { return gather_limited(2, texts()); });
+  refuses_a_second_await([] { return gather_limited(2, give(1), give_text("b")); });
+  refuses_a_second_await([&] { return gather_rate_limited(limiter, texts()); });
+  refuses_a_second_await([&] { return map_concurrent(std::vector<int>{0, 1, 2}, 2, work); });
+  refuses_what_was_moved_from([] { return gather_limited(2, texts()); });
+  refuses_what_was_moved_from([] { return gather_limited(2, give(1), give_text("b")); });
+  refuses_what_was_moved_from([&] { return gather_rate_limited(limiter, texts()); });
+  refuses_what_was_moved_from([&] { return map_concurrent(std::vector<int>{0, 1, 2}, 2, work); });
+}
+
+TEST_P(AwaitedTwice, LoopsAreRefused) {
+  auto each = [](int) {};
+  auto self = [](int n) { return n; };
+  refuses_a_second_await([&] { return parallel_for(0, 1000, 10, each); });
+  refuses_a_second_await([&] { return parallel_for_each(std::vector<int>(100), 10, each); });
+  refuses_a_second_await([&] { return parallel_reduce(0, 1000, 10, 0, self, std::plus<>()); });
+  refuses_what_was_moved_from([&] { return parallel_for(0, 1000, 10, each); });
+  refuses_what_was_moved_from([&] { return parallel_for_each(std::vector<int>(100), 10, each); });
+  refuses_what_was_moved_from([&] { return parallel_reduce(0, 1000, 10, 0, self, std::plus<>()); });
+}
+
+TEST_P(AwaitedTwice, WhatHasSentItsItemIsRefused) {
+  struct Big {
+    std::string text{std::string(40, 'x')};
+    char room[300]{};
+  };
+  Channel<Big> big(10);
+  Channel<std::string> small(10);
+  refuses_a_second_await([&] { return big.send(Big()); });
+  refuses_a_second_await([&] { return small.send(std::string(40, 'x')); });
+  refuses_what_was_moved_from([&] { return big.send(Big()); });
+  refuses_what_was_moved_from([&] { return small.send(std::string(40, 'x')); });
+}
+
+TEST_P(AwaitedTwice, ReceivingAgainGivesTheNextItem) {
+  auto body = []() -> Task<> {
+    Channel<std::string> channel(3);
+    co_await channel.send(std::string(40, 'a'));
+    co_await channel.send(std::string(40, 'b'));
+    auto receive = channel.receive();
+    std::string got;
+    auto once = [&]() -> Task<> {
+      std::optional<std::string> item = co_await receive;
+      got += !item ? "-" : item->empty() ? "?" : item->substr(0, 1);
+    };
+    co_await once();
+    co_await once();
+    Result<void> cancelled = co_await as_result(timeout(once(), 1ms));
+    EXPECT_FALSE(cancelled.has_value());
+    channel.close();
+    co_await once();
+    co_await once();
+    EXPECT_EQ(got, "ab--");
+  };
+  executor.run(body());
+}
+
+TEST_P(AwaitedTwice, ArrivingAgainIsAnotherPhase) {
+  auto body = []() -> Task<> {
+    Barrier barrier(2);
+    int last[2]{};
+    auto party = [&](int& times) -> Task<> {
+      auto arrive = barrier.arrive_and_wait();
+      for (int i = 0; i < 10; ++i) {
+        const bool was_last = co_await arrive;
+        times += was_last;
+      }
+    };
+    co_await gather(party(last[0]), party(last[1]));
+    EXPECT_EQ(last[0] + last[1], 10);
+  };
+  executor.run(body());
+}
+
+TEST_P(AwaitedTwice, WaitingAgainForgetsHowTheLastWaitEnded) {
+  auto body = []() -> Task<> {
+    Mutex mutex;
+    Condition condition;
+    auto lock = co_await mutex.lock();
+    auto wait = condition.wait(lock);
+    auto once = [&]() -> Task<> { co_await wait; };
+    Result<void> first = co_await as_result(timeout(once(), 1ms));
+    EXPECT_FALSE(first.has_value());
+    auto note = [&]() -> Task<> {
+      auto mine = co_await mutex.lock();
+      condition.notify_one();
+    };
+    auto notifier = spawn(note());
+    Result<void> second = co_await as_result(once());
+    EXPECT_TRUE(second.has_value());
+    co_await notifier;
+
+    auto handle = spawn(give_text(std::string(40, 'x')));
+    auto shielded = shield(handle);
+    for (int i = 0; i < 2; ++i) {
+      const std::string text = co_await shielded;
+      EXPECT_EQ(text.size(), 40U);
+    }
+  };
+  executor.run(body());
+}
+
+TEST_P(AwaitedTwice, TheNextOfAStreamGivesEachOnceAndThenNothing) {
+  auto body = []() -> Task<> {
+    auto read = [](CompletionStream<std::string>& stream) -> Task<int> {
+      auto next = stream.next();
+      int n = 0;
+      for (int i = 0; i < 6; ++i) {
+        auto item = co_await next;
+        n += item.has_value();
+      }
+      co_return n;
+    };
+    const int n = co_await as_completed(texts(), read);
+    EXPECT_EQ(n, 3);
+  };
+  executor.run(body());
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, AwaitedTwice, test::kThreads, test::threads_name);

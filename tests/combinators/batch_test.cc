@@ -220,6 +220,29 @@ TEST_P(Batch, RangeIsReadOneBatchAtATime) {
   });
 }
 
+// A range that can be read once, over references to what cannot be copied.
+struct Once {
+  using value_type = std::unique_ptr<int>;
+  using difference_type = std::ptrdiff_t;
+  value_type& operator*() const { return *at; }
+  Once& operator++() { return ++at, *this; }
+  void operator++(int) { ++at; }
+  friend bool operator==(const Once& a, const value_type* end) { return a.at == end; }
+  value_type* at;
+};
+
+TEST_P(Batch, WhatPassesByOnceAndCannotBeCopiedIsMoved) {
+  machine.run([&]() -> Task<> {
+    std::unique_ptr<int> items[5];
+    for (int i = 0; i < 5; ++i) items[i] = std::make_unique<int>(i);
+    auto work = [](std::unique_ptr<int>& item) { return give(*item); };
+    std::ranges::subrange all(Once{items}, static_cast<const std::unique_ptr<int>*>(items + 5));
+    static_assert(!std::ranges::forward_range<decltype(all)>);
+    const std::vector<int> results = co_await batch(all, 2, work);
+    EXPECT_EQ(results, (std::vector<int>{0, 1, 2, 3, 4}));
+  });
+}
+
 TEST_P(Batch, RangeThatThrowsEndsIt) {
   machine.run([&]() -> Task<> {
     std::atomic<int> ran{0};

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -439,6 +440,32 @@ TEST(ChannelAcrossThreads, AnExecutorEndsUnderItsWaiters) {
     for (auto& r : receivers) EXPECT_TRUE(r.done());
     meddler.join();
   }
+}
+
+// Cancels a task in the very moment in which an item is moved to it.
+struct Meddler {
+  explicit Meddler(std::function<void()> f) : on_move(std::move(f)) {}
+  Meddler(Meddler&& other) noexcept(false) : on_move(std::exchange(other.on_move, nullptr)) {
+    if (on_move) std::exchange(on_move, nullptr)();
+  }
+  std::function<void()> on_move;
+};
+
+TEST(ChannelRace, AReceiverThatIsCancelledWhileItGetsAnItemHasIt) {
+  testing::SimulatedExecutor simulator(1);
+  auto body = []() -> Task<> {
+    Channel<Meddler> channel(0);
+    JoinHandle<std::optional<Meddler>> receiver = spawn(channel.receive());
+    co_await sleep_for(1ms);
+    bool cancelled = false;
+    Meddler item([&] { cancelled = receiver.cancel(); });
+    const bool sent = channel.try_send(item);
+    EXPECT_TRUE(cancelled);
+    EXPECT_TRUE(sent);
+    const Result<std::optional<Meddler>> got = co_await as_result(std::move(receiver));
+    EXPECT_TRUE(got.has_value() && got.value().has_value());
+  };
+  simulator.run(body());
 }
 
 // Whoever gets the last item may destroy the channel, while the sender is still on its way out.

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <thread>
@@ -91,6 +92,37 @@ TEST(ConditionInEveryOrder, ABoundedBufferAgainstCancellations) {
 }
 
 // Nobody can ever go on: the simulator destroys waits in both stages, and says so.
+// The mutex and the condition lie in a frame that is destroyed as well.
+TEST(ConditionInEveryOrder, ADeadlockIsTornDownTogetherWithWhatItWaitsFor) {
+  for (const bool masked : {false, true}) {
+    testing::explore(scaled(200), [&](testing::SimulatedExecutor& simulator) {
+      struct Shared {
+        Mutex mutex;
+        Condition condition;
+      };
+      auto wait_once = [](Shared& shared) -> Task<> {
+        Mutex::Lock lock = co_await shared.mutex.lock();
+        co_await shared.condition.wait(lock);
+      };
+      auto body = [&]() -> Task<> {
+        auto shared = std::make_unique<Shared>();
+        auto waiter = wait_once(*shared);
+        JoinHandle<void> handle = masked ? spawn(uncancellable(std::move(waiter))) : spawn(std::move(waiter));
+        co_await sleep_for(1ms);
+        Mutex::Lock mine = co_await shared->mutex.lock();
+        co_await uncancellable(handle);
+      };
+      bool deadlock = false;
+      try {
+        simulator.run(body());
+      } catch (const testing::DeadlockError&) {
+        deadlock = true;
+      }
+      if (!deadlock) throw std::logic_error("the deadlock was not noticed");
+    });
+  }
+}
+
 TEST(ConditionInEveryOrder, ADeadlockIsTornDown) {
   testing::explore(scaled(2000), [](testing::SimulatedExecutor& simulator) {
     Mutex mutex;

@@ -401,6 +401,61 @@ TEST(ForkJoin, WhoWaitsLongSleeps) {
   });
   EXPECT_LT(used, 100ms);
   EXPECT_GT(executor.stats().total.parks, parks);
+  std::chrono::nanoseconds idle{};
+  for (const auto& worker : executor.stats().workers) idle = std::max<std::chrono::nanoseconds>(idle, worker.idle);
+  EXPECT_GT(idle, 200ms);  // sleeping is not being busy, wherever one sleeps
+}
+
+// An offer wakes an idle worker, which then finds a coroutine to run: who waits is woken for the job.
+TEST(ForkJoin, AnIdleWorkerThatTakesSomethingElseWakesOneWhoWaits) {
+  for (int round = 0; round < 20 && !::testing::Test::HasFailure(); ++round) {
+    std::atomic<bool> stolen{false}, begun{false};
+    auto other = [&]() -> Task<> {
+      EXPECT_TRUE(eventually([&] { return begun.load(); }));
+      co_return;
+    };
+    WorkStealingExecutor executor({.threads = 3});
+    on_worker(executor, [&] {
+      fork_join([&] { EXPECT_TRUE(eventually([&] { return stolen.load(); })); },
+                [&] {
+                  stolen = true;
+                  std::this_thread::sleep_for(3ms);  // until the owner sleeps in its bed, and the third worker among the idle
+                  fork_join(
+                      [&] {
+                        spawn(other());
+                        EXPECT_TRUE(eventually([&] { return begun.load(); }));
+                      },
+                      [&] { begun = true; });
+                });
+    });
+  }
+}
+
+// Two sleep in their beds, and there may be one notification for two offers.
+TEST(ForkJoin, WhoIsWokenForAJobPassesItOn) {
+  for (int round = 0; round < 20 && !::testing::Test::HasFailure(); ++round) {
+    WorkStealingExecutor executor({.threads = 4});
+    std::atomic<int> stolen{0}, begun{0};
+    const auto two = [](std::atomic<int>& n) { return eventually([&] { return n == 2; }); };
+    auto pair = [&]() -> Task<> {
+      fork_join([&] { EXPECT_TRUE(two(stolen)); },
+                [&] {
+                  ++stolen;
+                  EXPECT_TRUE(two(stolen));
+                  std::this_thread::sleep_for(3ms);  // until both owners sleep
+                  fork_join([&] { EXPECT_TRUE(two(begun)); },
+                            [&] {
+                              ++begun;
+                              EXPECT_TRUE(two(begun));
+                            });
+                });
+      co_return;
+    };
+    auto a = executor.spawn(pair());
+    auto b = executor.spawn(pair());
+    a.wait();
+    b.wait();
+  }
 }
 
 TEST(ForkJoin, WhatAStolenFunctionSpawnsInheritsTheTaskLocals) {

@@ -297,6 +297,26 @@ TEST_P(ParallelTest, ValuesThatCannotBeCopiedDefaultConstructedOrAssigned) {
   machine.run(body);
 }
 
+// Trivially copyable to the language, although it can only be moved.
+struct Token {
+  explicit Token(int v) : value(v) {}
+  Token(Token&&) = default;
+  Token& operator=(Token&&) = default;
+  Token(const Token&) = delete;
+  Token& operator=(const Token&) = delete;
+  int value;
+};
+static_assert(std::is_trivially_copyable_v<Token>);
+
+TEST_P(ParallelTest, ReducesWhatCanOnlyBeMovedHoweverSimple) {
+  auto body = []() -> Task<> {
+    Token sum = co_await parallel_reduce(
+        0, 100, 7, Token(0), [](int i) { return Token(i); }, [](Token a, Token b) { return Token(a.value + b.value); });
+    EXPECT_EQ(sum.value, 4950);
+  };
+  machine.run(body);
+}
+
 // In the awaiting frame that is the compiler's affair.
 TEST(ParallelPieces, LieWhereTheirValuesMayLie) {
   struct alignas(128) Wide {

@@ -273,6 +273,17 @@ TEST(RetryBudgetTest, NumbersThatMakeNoSense) {
   EXPECT_GE(RetryBudget(1e300, SIZE_MAX).available(), 9'000'000'000u);
 }
 
+TEST_P(RetryPolicyTest, WhatWasWithdrawnIsPutBackIfOnRetryThrows) {
+  RetryBudget budget(0, 1);
+  auto bad = [] { return fail("bad"); };
+  auto on_retry = [](const RetryEvent&) { throw std::runtime_error("enough"); };
+  machine.run([&]() -> Task<> {
+    Result<int> result = co_await as_result(retry(bad, RetryPolicy().budget(budget).on_retry(on_retry)));
+    EXPECT_EQ(what_of(result.error()), "enough");
+    EXPECT_EQ(budget.available(), 1u);
+  });
+}
+
 TEST_P(RetryPolicyTest, BudgetIsSpentThenEarnedByFirstAttempts) {
   RetryBudget budget(0.1, 2);
   int calls = 0;

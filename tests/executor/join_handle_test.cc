@@ -527,6 +527,21 @@ TEST_F(JoinHandleTest, AnErrorWhoseWaitWasRefusedIsReported) {
   EXPECT_EQ(reports()[0].name, "unseen");
 }
 
+TEST_F(JoinHandleTest, AnErrorWhoseCallbackCouldNotBeMadeIsReported) {
+  struct Uncopyable {
+    Uncopyable() = default;
+    Uncopyable(const Uncopyable&) { throw std::bad_alloc(); }
+    void operator()(const Result<int>&) const {}
+  };
+  {
+    auto handle = executor.spawn(fail(), "unheard");
+    Uncopyable callback;
+    EXPECT_THROW(handle.on_done(callback), std::bad_alloc);
+  }
+  ASSERT_TRUE(eventually([&] { return !reports().empty(); }));
+  EXPECT_EQ(reports()[0].name, "unheard");
+}
+
 TEST_F(JoinHandleTest, AnErrorThatSomebodyHasSeenIsNotReported) {
   executor.spawn(fail()).wait();
   {

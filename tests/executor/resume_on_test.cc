@@ -5,6 +5,9 @@
 
 #include <magpie/resume_on.h>
 
+#include <array>
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -13,17 +16,24 @@
 
 #include <gtest/gtest.h>
 
+#include <magpie/as_completed.h>
 #include <magpie/as_result.h>
 #include <magpie/cancellation.h>
+#include <magpie/chain.h>
+#include <magpie/detail/random.h>
 #include <magpie/event.h>
 #include <magpie/gather.h>
+#include <magpie/hedge.h>
+#include <magpie/limited.h>
 #include <magpie/race.h>
 #include <magpie/spawn.h>
 #include <magpie/task_group.h>
 #include <magpie/task_local.h>
 #include <magpie/timeout.h>
 
+#include <support/foreign.h>
 #include <support/machine.h>
+#include <support/scale.h>
 
 namespace magpie {
 namespace {
@@ -221,6 +231,126 @@ TEST_P(ResumeOn, ExecutorIsLetGoOnceItsVisitorsHaveLeft) {
       std::thread([&] { guest.reset(); }).join();
     }
   });
+}
+
+TEST(ResumeOnAcrossThreads, AnExecutorWaitsForTheParentWhoseChildrenHaveGoneElsewhere) {
+  WorkStealingExecutor own({.threads = 1});
+  WorkStealingExecutor third({.threads = 1});
+  std::optional<WorkStealingExecutor> visited(std::in_place, ExecutorOptions{.threads = 1});
+  Event go;
+  std::atomic<int> away{0};
+  auto child = [&]() -> Task<int> {
+    co_await resume_on(third);
+    ++away;
+    co_await go.wait();
+    co_return 1;
+  };
+  std::atomic<bool> home{false}, gone{false};
+  auto body = [&]() -> Task<> {
+    co_await resume_on(*visited);
+    co_await gather(child(), child());
+    EXPECT_FALSE(gone);
+    Executor* const here = co_await where();
+    EXPECT_EQ(here, &*visited);
+    home = true;
+    co_await resume_on(own);
+  };
+  JoinHandle<void> task = own.spawn(body());
+  EXPECT_TRUE(eventually([&] { return away == 2; }));
+  std::thread end([&] {
+    visited.reset();
+    EXPECT_TRUE(home);
+    gone = true;
+  });
+  std::this_thread::sleep_for(20ms);  // for visited's destructor to do what it must not
+  EXPECT_FALSE(gone);
+  go.set();
+  task.wait();
+  end.join();
+}
+
+// Random trees of combinators whose children hop between executors; each executor then ends, and must have nobody left.
+class Hops {
+ public:
+  Task<int> tree(std::uint64_t seed, int depth) {
+    detail::Random random(seed);
+    if (depth <= 0) co_return 1;
+    switch (random.below(7)) {
+      case 0:
+        co_await gather(hop(random(), depth - 1), hop(random(), depth - 1));
+        break;
+      case 1:
+        co_await timeout(hop(random(), depth - 1), 10s);
+        break;
+      case 2: {
+        auto cleanup = [this, to = random.below(3)] { return visit(to); };
+        auto work = hop(random(), depth - 1);
+        co_await finally(std::move(work), cleanup);
+        break;
+      }
+      case 3:
+        co_await gather_limited(2, several(random(), depth - 1));
+        break;
+      case 4: {
+        auto attempt = [this, depth, next = random()] { return hop(next, depth - 1); };
+        co_await hedge(attempt);
+        break;
+      }
+      case 5: {
+        auto then = [this, depth, next = random()](int) { return hop(next, depth - 1); };
+        auto first = hop(random(), depth - 1);
+        co_await chain(std::move(first), then);
+        break;
+      }
+      default: {
+        const std::uint64_t next = random();
+        auto read = [&](CompletionStream<int>& stream) -> Task<> {
+          for (auto one = co_await stream.next(); one; one = co_await stream.next()) co_await visit(one->index);
+          co_await hop(next, depth - 1);
+        };
+        co_await as_completed(several(random(), depth - 1), read);
+        auto spawn_one = [&](TaskGroup& group) -> Task<> {
+          group.spawn(hop(next, depth - 1));
+          co_await hop(next, depth - 1);
+        };
+        co_await task_group(spawn_one);
+        co_await gather(resume_on(at(next)), sleep_for(0ms));
+      }
+    }
+    co_return 1;
+  }
+  WorkStealingExecutor& at(std::uint64_t i) { return *executors[i % 3]; }
+
+  std::array<std::optional<WorkStealingExecutor>, 3> executors;
+
+ private:
+  Task<int> hop(std::uint64_t seed, int depth) {
+    detail::Random random(seed);
+    for (std::uint64_t n = random.below(4); n > 0; --n) {
+      co_await resume_on(at(random()));
+      const bool there_and_back = random.below(3) == 0;
+      if (there_and_back) co_await on(at(random()), tree(random(), depth - 1));
+    }
+    co_await tree(random(), depth - 1);
+    const bool away = random.below(2) == 0;
+    if (away) co_await resume_on(at(random()));
+    co_return 1;
+  }
+  Task<> visit(std::uint64_t i) { co_await resume_on(at(i)); }
+  std::vector<Task<int>> several(std::uint64_t seed, int depth) {
+    std::vector<Task<int>> tasks;
+    for (std::uint64_t i = 0; i < 3; ++i) tasks.push_back(hop(seed + i, depth));
+    return tasks;
+  }
+};
+
+TEST(ResumeOnAcrossThreads, RandomTreesLeaveNobodyBehind) {
+  for (std::uint64_t seed = 1; seed <= scaled(200); ++seed) {
+    Hops hops;
+    for (auto& executor : hops.executors) executor.emplace(ExecutorOptions{.threads = 1});
+    hops.at(seed).run(hops.tree(seed, 4));
+    for (auto& executor : hops.executors) executor.reset();
+  }
 }
 
 TEST(ResumeOnAcrossThreads, TaskThatEndsElsewhereMayEndItsExecutor) {

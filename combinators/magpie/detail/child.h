@@ -351,8 +351,10 @@ class ChildVector {
     for (auto&& element : range) children_.emplace_back(static_cast<typename RangeElement<R>::type>(element));
   }
 
+  ChildVector(ChildVector&& other) noexcept : children_(std::move(other.children_)), moved_(std::exchange(other.moved_, true)) {}
+
   std::size_t size() const noexcept { return children_.size(); }
-  bool spent() const noexcept { return (children_.front().coroutine & kUnstarted) == 0; }
+  bool spent() const noexcept { return moved_ || (!children_.empty() && (children_.front().coroutine & kUnstarted) == 0); }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(children_.data()); }
   std::size_t bytes() const noexcept { return children_.size() * sizeof(Child); }
 
@@ -368,6 +370,7 @@ class ChildVector {
 
  private:
   std::vector<Child> children_;
+  bool moved_ = false;
 };
 
 // --- starting ----------------------------------------------------------------------------------------------------------

@@ -80,9 +80,10 @@ class [[nodiscard("co_await it")]] GatherLimitedVector : public LimitedBase<Lane
     for (auto&& element : range) children_.emplace_back(std::in_place, static_cast<typename RangeElement<R>::type>(element));
   }
   GatherLimitedVector(GatherLimitedVector&& other)
-      : LimitedBase("gather_limited", kLanePolicy<Policy>, other.limit_), children_(std::move(other.children_)) {}
+      : LimitedBase("gather_limited", kLanePolicy<Policy>, other), children_(std::move(other.children_)) {}
 
   bool await_ready() const {
+    require();
     if (limit_ == 0) throw_no_limit("gather_limited");
     return children_.empty();
   }
@@ -132,9 +133,10 @@ class [[nodiscard("co_await it")]] GatherLimitedPack : public LimitedBase<Lane> 
   GatherLimitedPack(std::in_place_t, std::size_t limit, A&&... given)
       : LimitedBase("gather_limited", kLanePolicy<Policy>, limit), children_(LimitedChild<T>(std::in_place, std::forward<A>(given))...) {}
   GatherLimitedPack(GatherLimitedPack&& other)
-      : LimitedBase("gather_limited", kLanePolicy<Policy>, other.limit_), children_(std::move(other.children_)) {}
+      : LimitedBase("gather_limited", kLanePolicy<Policy>, other), children_(std::move(other.children_)) {}
 
   bool await_ready() const {
+    require();
     if (limit_ == 0) throw_no_limit("gather_limited");
     return sizeof...(T) == 0;
   }

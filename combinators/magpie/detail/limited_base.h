@@ -6,6 +6,7 @@
 
 #include <coroutine>
 #include <cstddef>
+#include <utility>
 
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/lanes.h>
@@ -19,6 +20,8 @@ template <class LaneType>
 class LimitedBase : public CombinatorBase, protected LaneJoin {
  protected:
   LimitedBase(const char* what, LanePolicy policy, std::size_t limit) noexcept : LaneJoin(what, policy), limit_(limit) {}
+  LimitedBase(const char* what, LanePolicy policy, LimitedBase& moved) noexcept
+      : LaneJoin(what, policy), limit_(moved.limit_), spent_(std::exchange(moved.spent_, true)) {}
   ~LimitedBase() {
     for (Lane* lane = first_.newer; lane != nullptr;) {
       Lane* const newer = lane->newer;
@@ -27,12 +30,16 @@ class LimitedBase : public CombinatorBase, protected LaneJoin {
     }
   }
 
+  /// It is awaited once, and not after a move.
+  void require() const {
+    if (spent_) [[unlikely]] throw_awaited_twice();
+  }
   template <class P>
   std::coroutine_handle<> suspend(std::coroutine_handle<P> awaiting, std::size_t most) noexcept {
     Scope& outer = *awaiting.promise().scope;
     outer_ = &outer;
     if (outer.cancelled()) [[unlikely]] return transfer(awaiting);
-    started_ = true;
+    started_ = spent_ = true;
     return this->start(awaiting, outer, most < limit_ ? most : limit_, first_);
   }
   /// True: there is a result to give. False: there was nothing to do.
@@ -50,6 +57,7 @@ class LimitedBase : public CombinatorBase, protected LaneJoin {
   LaneType first_;
   Scope* outer_ = nullptr;
   bool started_ = false;
+  bool spent_ = false;  // started, or moved from
 };
 
 }  // namespace magpie::detail

@@ -60,12 +60,17 @@ struct LoopKind {
 class MAGPIE_EXPORT Loop {
  public:
   Loop(const LoopKind& kind, std::size_t grain) noexcept : kind_(&kind), grain_(grain) {}
-  // A moved loop starts afresh: it has not been started.
-  Loop(Loop&& other) noexcept : kind_(other.kind_), grain_(other.grain_) {}
+  // A moved loop starts afresh: it has not been started. What it was moved from cannot be.
+  Loop(Loop&& other) noexcept : kind_(std::exchange(other.kind_, nullptr)), grain_(other.grain_) {}
   Loop& operator=(Loop&&) = delete;
 
  protected:
   ~Loop() = default;
+
+  /// A loop is awaited once.
+  void require() const {
+    if (kind_ == nullptr || scope_ != nullptr) [[unlikely]] throw_awaited_twice();
+  }
 
   /// Works on [0, count), with the whole range as `root`. False: it has ended already. True: the
   /// coroutine is resumed when it has, maybe before this returns.
@@ -136,7 +141,10 @@ class PlainLoop : public CombinatorBase, protected Loop {
   explicit PlainLoop(std::size_t grain) noexcept : Loop(kKind, grain) {}
   PlainLoop(PlainLoop&& other) noexcept : Loop(std::move(other)) {}
 
-  bool await_ready() { return (size_ = static_cast<Derived&>(*this).size()) == 0; }
+  bool await_ready() {
+    require();
+    return (size_ = static_cast<Derived&>(*this).size()) == 0;
+  }
   template <class P>
   bool await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     return start(*awaiting.promise().scope, awaiting, root_, size_);

@@ -20,6 +20,7 @@
 #include <magpie/config.h>
 #include <magpie/detail/child.h>
 #include <magpie/detail/gathered.h>
+#include <magpie/detail/items.h>
 #include <magpie/detail/limited_base.h>
 #include <magpie/detail/slot.h>
 
@@ -61,28 +62,6 @@ class SlotList {
   std::size_t size_ = 0;
 };
 
-/// How map_concurrent gets at the items of a range of type R (an lvalue reference, or moved in), and what it gives to F.
-template <class R, class F>
-struct MapTraits {
-  using Range = std::remove_reference_t<R>;
-  using Function = std::remove_reference_t<F>&;
-  using Reference = std::ranges::range_reference_t<Range>;
-  static constexpr bool kReadAgain = std::ranges::forward_range<Range>;
-  static constexpr bool kInPlace = kReadAgain && std::is_lvalue_reference_v<Reference>;
-  // What is kept beside the task: what was made on the way as it is; of what passes by just once, a value.
-  using Kept = std::conditional_t<kReadAgain, std::remove_cvref_t<Reference>, std::ranges::range_value_t<Range>>;
-  // Whether nobody else has the item. A view's elements are somebody else's.
-  static constexpr bool kOurs = !kInPlace || (!std::is_lvalue_reference_v<R> && !std::ranges::view<std::remove_cv_t<Range>> &&
-                                              !std::is_const_v<std::remove_reference_t<Reference>>);
-  using Item = std::conditional_t<kInPlace, std::remove_reference_t<Reference>, Kept>;
-  using Argument = std::conditional_t<kOurs && std::invocable<Function, Item&&>, Item&&, Item&>;
-};
-
-template <class R, class F>
-concept Mappable = std::ranges::input_range<std::remove_reference_t<R>> &&
-                   std::invocable<typename MapTraits<R, F>::Function, typename MapTraits<R, F>::Argument> &&
-                   Awaitable<std::invoke_result_t<typename MapTraits<R, F>::Function, typename MapTraits<R, F>::Argument>>;
-
 template <class T, class Kept>
 struct MapLane : Lane {
   Slot<T>* slot = nullptr;
@@ -94,7 +73,7 @@ struct MapLane<T, void> : Lane {  // items stay where they are
 };
 
 template <class R, class F>
-using mapped_t = awaited_t<std::invoke_result_t<typename MapTraits<R, F>::Function, typename MapTraits<R, F>::Argument>>;
+using mapped_t = awaited_t<map_call_t<R, F>>;
 template <class R, class F>
 using map_lane_t = MapLane<mapped_t<R, F>, std::conditional_t<MapTraits<R, F>::kInPlace, void, typename MapTraits<R, F>::Kept>>;
 
@@ -112,11 +91,12 @@ class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t
   MapConcurrent(R&& range, std::size_t limit, F&& function)
       : Base("map_concurrent", LanePolicy::fail_fast, limit), range_(std::forward<R>(range)), function_(std::forward<F>(function)) {}
   MapConcurrent(MapConcurrent&& other)
-      : Base("map_concurrent", LanePolicy::fail_fast, other.limit_),
+      : Base("map_concurrent", LanePolicy::fail_fast, other),
         range_(std::forward<R>(other.range_)),
         function_(std::forward<F>(other.function_)) {}
 
   bool await_ready() {
+    this->require();
     if (this->limit_ == 0) LaneJoin::throw_no_limit("map_concurrent");
     if constexpr (std::ranges::sized_range<Range>) {
       return std::ranges::size(range_) == 0;
@@ -171,12 +151,7 @@ class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t
     if constexpr (Traits::kInPlace) {
       return static_cast<typename Traits::Argument>(**at_);
     } else {
-      using Kept = typename Traits::Kept;
-      if constexpr (std::constructible_from<Kept, typename Traits::Reference>) {
-        lane.kept.emplace(**at_);
-      } else {
-        lane.kept.emplace(std::ranges::iter_move(*at_));
-      }
+      lane.kept.emplace(Traits::keep(*at_));
       return static_cast<typename Traits::Argument>(*lane.kept);
     }
   }

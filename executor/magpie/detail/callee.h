@@ -32,7 +32,7 @@ class MAGPIE_EXPORT Awaiting : public EndSink, public Runnable {
   void begin(std::coroutine_handle<> parent, Scope& scope) noexcept {
     parent_ = parent;
     scope_ = &scope;
-    home_ = current_executor();
+    waits_at = home_ = current_executor();
     ended = child_ended;
   }
   std::coroutine_handle<> parent() const noexcept { return parent_; }

@@ -16,6 +16,8 @@ namespace magpie::detail {
 struct EndSink {
   /// The coroutine's frame is gone, its outcome is in its slot. Returns what this thread runs next.
   std::coroutine_handle<> (*ended)(EndSink*, SlotState) noexcept;
+  /// Where a combinator's parent waits for it; null: this is a task's own end.
+  Executor* waits_at = nullptr;
 };
 
 /// Low bits of the word: what it points to, and whether the coroutine has failed. A value that goes to an awaiter or to a child's

@@ -275,6 +275,7 @@ class [[nodiscard("co_await it")]] OutcomeWait
 
   bool start() {
     State& awaited = handle_.require();
+    copied_.reset();  // of an await before this one
     awaited.refuse_self(*this->scope());
     if (this->refused()) return false;
     if constexpr (!Move) this->fill = copy_now;
