@@ -311,6 +311,7 @@ auto shield(A&& task) {
 
 /// Runs the task, then `cleanup() -> Task<void>`, whatever the outcome, where no cancellation from outside is seen; then the task's
 /// outcome goes on. A cleanup that throws replaces a value or a cancellation; if both failed: ExceptionGroup of the two.
+/// A cleanup whose frame gets no memory has thrown std::bad_alloc.
 template <detail::Awaitable A, class F>
   requires std::invocable<std::remove_reference_t<F>&> && detail::Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>
 auto finally(A&& task, F&& cleanup) {

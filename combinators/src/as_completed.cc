@@ -4,6 +4,7 @@
 #include <chrono>
 #include <mutex>
 
+#include <magpie/detail/exception_ptr.h>
 #include <magpie/as_completed.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/wake_list.h>
@@ -120,7 +121,7 @@ void StreamWaiter::dequeue() noexcept {
 }
 
 std::exception_ptr make_stream_timed_out() noexcept {
-  return std::make_exception_ptr(TimeoutError("the timeout passed before all tasks of as_completed had ended"));
+  return make_error<TimeoutError>("the timeout passed before all tasks of as_completed had ended");
 }
 
 }  // namespace magpie::detail

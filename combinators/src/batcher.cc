@@ -78,6 +78,18 @@ BatchMemberLinks* BatcherBase::start(BatchCall& call) noexcept {
   return take(call);
 }
 
+bool BatcherBase::made_task(BatchCall& call) noexcept {
+  std::lock_guard guard(lock_);
+  call.has_task = true;
+  return call.dropped;
+}
+
+bool BatcherBase::dropped_task(BatchCall& call) noexcept {
+  std::lock_guard guard(lock_);
+  call.dropped = true;
+  return call.has_task;
+}
+
 BatchMemberLinks* BatcherBase::die() noexcept {
   std::shared_ptr<BatchCall> open;
   BatchMemberLinks* members = nullptr;

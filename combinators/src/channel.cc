@@ -1,12 +1,13 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <magpie/detail/exception_ptr.h>
 #include <magpie/channel.h>
 
 namespace magpie::detail {
 
 std::exception_ptr make_channel_closed() noexcept {
-  return std::make_exception_ptr(ChannelClosedError());
+  return make_error<ChannelClosedError>();
 }
 
 }  // namespace magpie::detail

@@ -39,7 +39,7 @@ void throw_null_exception() {
 }
 
 std::exception_ptr make_broken_promise() noexcept {
-  return std::make_exception_ptr(BrokenPromiseError());
+  return make_error<BrokenPromiseError>();
 }
 
 ReasonRef reason_in(const std::exception_ptr& error) noexcept {

@@ -3,6 +3,7 @@
 
 #include <mutex>
 
+#include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/timeout.h>
 
@@ -97,7 +98,7 @@ bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
 void throw_timed_out() { throw TimeoutError("the deadline passed before the task had ended"); }
 
 std::exception_ptr make_timed_out() noexcept {
-  return std::make_exception_ptr(TimeoutError("the deadline passed before the task had ended"));
+  return make_error<TimeoutError>("the deadline passed before the task had ended");
 }
 
 }  // namespace magpie::detail

@@ -188,6 +188,7 @@ template <class Over>
 bool SimulatedExecutor::drive(Over over) noexcept {
   for (;;) {
     if (over()) return true;
+    if (between_steps_) between_steps_();
     if (!step() && !wait_for_strands() && !to_next_timer()) return false;
   }
 }

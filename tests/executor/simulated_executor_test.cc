@@ -170,6 +170,32 @@ TEST(SimulatedExecutor, RunFromASecondThreadMeanwhileIsALogicError) {
   EXPECT_TRUE(refused);
 }
 
+TEST(SimulatedExecutor, LetsATestInBetweenStepsAndBeforeTimeMoves) {
+  for (int k = 0;; ++k) {
+    SimulatedExecutor executor(1);
+    CancellationSource source;
+    int moment = 0;
+    bool began = false;
+    executor.between_steps([&] {
+      if (moment++ == k) source.cancel();
+    });
+    const auto task = [](bool& flag) -> Task<void> {
+      flag = true;
+      co_await sleep_for(1h);
+      co_await this_task::yield();
+    };
+    JoinHandle<void> handle = executor.spawn(task(began), SpawnOptions().token(source.token()));
+    executor.run(answer());  // which ends after the sleep has begun, or not
+    if (k == 0) EXPECT_FALSE(began);
+    EXPECT_TRUE(handle.cancelled());
+    executor.between_steps({});
+    const int before = moment;
+    executor.run(answer());
+    EXPECT_EQ(moment, before);
+    if (moment <= k) break;
+  }
+}
+
 TEST(SimulatedExecutor, CanBeRunAgain) {
   SimulatedExecutor executor;
   for (int i = 0; i < 3; ++i) EXPECT_EQ(executor.run(answer()), 42);

@@ -46,6 +46,8 @@ struct BatchCall {
   BatchMemberLinks* last = nullptr;
   std::size_t count = 0;
   bool started = false;
+  bool has_task = false;  // its task was made
+  bool dropped = false;   // and destroyed before it ran
   Event go;  // no need to wait any longer
 };
 
@@ -76,6 +78,11 @@ class MAGPIE_EXPORT BatcherBase {
   /// Nobody joins or leaves any more: the members, from now on the caller's, linked by `next`; none
   /// the second time.
   BatchMemberLinks* start(BatchCall& call) noexcept;
+  /// The call's task has been made; true if it is already gone again, and the caller must settle the members.
+  bool made_task(BatchCall& call) noexcept;
+  /// The call's task is destroyed before it ran; true if it had been made, and the caller must settle the members. Else whoever could
+  /// not make it does, and knows the error.
+  bool dropped_task(BatchCall& call) noexcept;
   /// The Batcher is gone: the members of the open call, from now on the caller's. Calls that are
   /// full and have not started let go of theirs when they come to it.
   BatchMemberLinks* die() noexcept;
@@ -175,9 +182,15 @@ class BatcherCore : public BatcherBase, public std::enable_shared_from_this<Batc
     }
     Member* const member = owned.release();  // the call's, until it has been left
     if (place.opened) {
-      // Whatever becomes of the task, its opening settles the call's members.
-      auto task = make_call(Opening(core, place.call));
-      require_current_executor("Batcher::submit()").spawn(std::move(task), SpawnOptions("batch"));
+      // Once the task has been made its opening settles the call's members, whatever becomes of it.
+      try {
+        auto task = make_call(Opening(core, place.call));
+        require_current_executor("Batcher::submit()").spawn(std::move(task), SpawnOptions("batch"));
+      } catch (...) {
+        Members(core->start(*place.call)).fail(std::current_exception());
+        throw;
+      }
+      if (core->made_task(*place.call)) Members(core->start(*place.call)).fail(cancelled_by_shutdown());
     }
     Result<Out> result = co_await as_result(std::move(future));
     if (result.is_cancelled() && core->leave(*place.call, *member)) owned.reset(member);
@@ -193,7 +206,7 @@ class BatcherCore : public BatcherBase, public std::enable_shared_from_this<Batc
         : core_(std::move(core)), call_(std::move(call)) {}
     Opening(Opening&&) noexcept = default;
     ~Opening() {
-      if (!call_) return;
+      if (!call_ || !core_->dropped_task(*call_)) return;
       Members left(start());
       if (!left.empty()) left.fail(cancelled_by_shutdown());
     }
@@ -211,14 +224,26 @@ class BatcherCore : public BatcherBase, public std::enable_shared_from_this<Batc
   };
 
   static Task<> make_call(Opening opening) {
-    auto wait = try_timeout(opening.call().go.wait(), opening.core().max_delay());
-    Result<Result<void>> waited = co_await as_result(std::move(wait));
-    if (waited.is_cancelled()) co_return;  // by the executor's end: see Opening
+    std::exception_ptr error;  // of a call that cannot be made
+    try {
+      auto wait = try_timeout(opening.call().go.wait(), opening.core().max_delay());
+      Result<Result<void>> waited = co_await as_result(std::move(wait));
+      if (waited.is_cancelled()) co_return;  // by the executor's end: see Opening
+    } catch (...) {
+      error = std::current_exception();
+    }
     Members members(opening.start());
     if (members.empty() || opening.core().dead()) co_return;
-    Result<std::vector<Out>> result = co_await as_result(called(opening.core(), members));
-    opening.close();  // once the last submitter has its answer, nothing of the Batcher is used
-    hand_out(std::move(result), members);
+    if (!error) {
+      try {
+        Result<std::vector<Out>> result = co_await as_result(called(opening.core(), members));
+        opening.close();  // once the last submitter has its answer, nothing of the Batcher is used
+        hand_out(std::move(result), members);
+      } catch (...) {
+        error = std::current_exception();
+      }
+    }
+    if (error) members.fail(error);
   }
 
   static Task<std::vector<Out>> called(BatcherCore& core, Members& members) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <type_traits>
 #include <typeinfo>
+#include <utility>
 
 // Looking into a std::exception_ptr without throwing what is in it: a throw and a catch cost more
 // than a microsecond, and cancellations are sorted from errors at the end of every task that fails.
@@ -43,6 +44,17 @@ template <class E>
     return nullptr;
   }
 #endif
+}
+
+// An E, made of the arguments. Where the memory for it is missing, the std::bad_alloc that says so:
+// whoever tells of a failure must not fail, and is often noexcept.
+template <class E, class... A>
+[[nodiscard]] std::exception_ptr make_error(A&&... arguments) noexcept {
+  try {
+    return std::make_exception_ptr(E(std::forward<A>(arguments)...));
+  } catch (...) {
+    return std::current_exception();
+  }
 }
 
 // One line for people: what() of a std::exception, the reason of a CancelledError, else the name

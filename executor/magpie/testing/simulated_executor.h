@@ -87,6 +87,12 @@ class MAGPIE_EXPORT SimulatedExecutor final : private detail::SimulatedTime, pub
   [[nodiscard]] std::uint64_t steps() const noexcept { return steps_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t seed() const noexcept { return seed_; }
 
+  /// Calls fn, on the simulating thread, before every step and before the clock moves: at each moment at which all tasks are suspended
+  /// or ready. For tests that do something at the k-th such moment, for every k: cancel, set an event, look whether an invariant holds.
+  /// It may do what any thread may, to this executor too; what it makes ready is among what is chosen from next. A throw out of it ends
+  /// the program. An empty function ends it. Not to be called within fn, or with run() in progress on another thread.
+  void between_steps(std::function<void()> fn) { between_steps_ = std::move(fn); }
+
  protected:
   void await_task(magpie::detail::TaskRecord& record) override;
   void block_on(magpie::detail::TaskRecord& record) override;
@@ -122,6 +128,7 @@ class MAGPIE_EXPORT SimulatedExecutor final : private detail::SimulatedTime, pub
   Runnable* waiting_for_room_ = nullptr;  // ready, and not yet in the vector
   Runnable** waiting_end_ = &waiting_for_room_;
   std::vector<Runnable*> ready_;
+  std::function<void()> between_steps_;
   void* doomed_ = nullptr;  // coroutines to destroy, linked through their promises
 };
 
