@@ -6,6 +6,7 @@
 
 #include <support/bench.h>
 #include <support/problems.h>
+#include <support/uts.h>
 
 #include <array>
 #include <cstddef>
@@ -70,6 +71,21 @@ long count_queens(const Board& board, int row, int n) {
   return sum;
 }
 
+std::uint64_t walk(const uts::Tree& tree, const uts::Node& node) {
+  const int n = tree.children_of(node);
+  if (n == 0) return 1;
+  std::vector<std::uint64_t> below(static_cast<std::size_t>(n));
+  for (int i = 0; i < n; ++i) {
+    std::uint64_t* const into = &below[static_cast<std::size_t>(i)];
+#pragma omp task shared(tree, node) firstprivate(i, into)
+    *into = walk(tree, tree.child(node, i));
+  }
+#pragma omp taskwait
+  std::uint64_t nodes = 1;
+  for (const std::uint64_t b : below) nodes += b;
+  return nodes;
+}
+
 std::size_t tasks_of(std::size_t n) {
   std::vector<std::size_t> results(n);
   for (std::size_t& result : results) {
@@ -111,6 +127,10 @@ void register_benchmarks(const Options& options) {
     add_one("skynet", threads, 0, skynet_sum(leaves), [=] { return skynet(0, leaves); });
     add_one("nqueens", threads, 0, kQueensSolutions[static_cast<std::size_t>(board)],
             [=] { return count_queens(Board{}, 0, board); });
+    for (const uts::Workload& workload : uts::workloads(options)) {
+      add_one(workload.name, threads, 0, workload.tree.nodes,
+              [tree = workload.tree] { return walk(tree, tree.root()); });
+    }
     add_one("spawn_and_wait", threads, kSpawnedTasks, kSpawnedTasks,
             [] { return tasks_of(kSpawnedTasks); });
     for (const std::size_t width : {std::size_t{10}, std::size_t{1'000}, std::size_t{100'000}}) {
