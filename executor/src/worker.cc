@@ -31,12 +31,44 @@ constexpr std::uint32_t kHousekeepingEvery = 64;
 // How many injected items an idle worker takes along; the rest can be stolen from it.
 constexpr std::size_t kInboxBatch = 16;
 // How long a worker looks for work before it sleeps: about what a wake-up costs.
-constexpr std::int64_t kSpinNs = 20'000;
+constexpr std::uint64_t kSpinNs = 20'000;
+// Who looks for work looks at the inbox all the time, but takes the lines that busy workers write at each push and pop less and less
+// often while there is nothing to be had.
+constexpr std::uint64_t kFirstLookNs = 250;
+constexpr std::uint64_t kLastLookNs = 2'000;
+// How long the only strand of a busy worker is left to that worker (PARKING.md, P7).
+constexpr std::uint64_t kPatienceNs = 3'000;
+constexpr unsigned kMostLooks = 8;
 // The first sleep is short and needs no heavy fence; a wake-up that slipped through is noticed at its end.
 constexpr std::uint64_t kFirstSleepNs = 200'000;
 // Who waits for a job looks at the clock after so many rounds: the first six are pauses, together some microseconds, the others
 // leave the processor to whoever needs it, maybe the thief.
 constexpr int kRoundsOfSpin = 8;
+
+// What thieves note about a worker whose only strand they have left alone: when, at how many looks in a row, and how many pieces it had
+// run. A hint: what is lost in a race or when a part comes round costs one steal too much, or a short wait.
+class LookNote {
+ public:
+  explicit LookNote(std::uint64_t word) noexcept : word_(word) {}
+  LookNote(std::uint64_t now_ns, unsigned looks, std::uint64_t runs) noexcept
+      : word_(now_ns << kTimeShift | static_cast<std::uint64_t>(looks) << kRunBits | (runs & kRunMask)) {}
+
+  std::uint64_t word() const noexcept { return word_; }
+  unsigned looks() const noexcept { return static_cast<unsigned>(word_ >> kRunBits & kLookMask); }
+  bool same_run(std::uint64_t runs) const noexcept { return ((word_ ^ runs) & kRunMask) == 0; }
+  // Never negative: a note that another thief made since, or long ago, is old.
+  std::uint64_t age(std::uint64_t now_ns) const noexcept {
+    return ((now_ns << kTimeShift) - (word_ >> kTimeShift << kTimeShift)) >> kTimeShift;
+  }
+
+ private:
+  static constexpr int kRunBits = 20;
+  static constexpr int kTimeShift = 24;
+  static constexpr std::uint64_t kRunMask = (std::uint64_t{1} << kRunBits) - 1;
+  static constexpr std::uint64_t kLookMask = (std::uint64_t{1} << (kTimeShift - kRunBits)) - 1;
+
+  std::uint64_t word_;
+};
 
 // A worker that waits for a job runs others' jobs on top of what waits, and these may wait in turn. A quarter of the stack is for
 // that; what is left is for the last of them.
@@ -334,16 +366,37 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
   return reinterpret_cast<std::uintptr_t>(first);
 }
 
+// P7. Whether a thief leaves the only item of `victim` to him: a strand that he has just woken, and will most likely run next, with
+// everything at hand, sooner than somebody else could. Not if he runs the same piece for longer than the patience, and not if he has
+// an item whenever somebody looks: then there is work for two. All thieves share the note, so that it does not matter who comes by.
+bool WorkStealingMachine::leave_alone(Worker& victim) const noexcept {
+  if (victim.deque.size_hint() != 1 || services_.virtual_time() != nullptr) return false;
+  if ((victim.deque.thief().peek() & kTagMask) != 0) return false;  // forks are made to be stolen
+  const std::uint64_t runs = victim.counters.tasks_run.load(std::memory_order_relaxed);
+  const std::uint64_t now = StdEnv::now_ns();
+  const LookNote note(victim.looks.load(std::memory_order_relaxed));
+  if (note.same_run(runs)) return note.age(now) < kPatienceNs;
+  if (note.age(now) < kFirstLookNs) return true;  // with many thieves about, not each of them counts
+  const unsigned looks = note.looks() + 1;
+  victim.looks.store(LookNote(now, looks % kMostLooks, runs).word(), std::memory_order_relaxed);
+  return looks < kMostLooks;
+}
+
 std::uintptr_t WorkStealingMachine::steal(Worker& self) noexcept {
   const std::size_t count = slots_.load(std::memory_order_acquire);  // pairs with start_workers()
   const std::size_t start = static_cast<std::size_t>(self.random.below(count));
+  self.left_some = false;
   bool again = true;
   for (int round = 0; round < 2 && again; ++round) {
     again = false;
     for (std::size_t i = 0; i < count; ++i) {
       Worker* const victim = workers_[(start + i) % count].load(std::memory_order_acquire);
       if (victim == &self || victim == nullptr) continue;
-      if (victim->deque.size_hint() == 0) {
+      const bool empty = victim->deque.size_hint() == 0;
+      if (empty && LookNote(victim->looks.load(std::memory_order_relaxed)).looks() != 0) victim->looks.store(0, std::memory_order_relaxed);
+      const bool left = !empty && leave_alone(*victim);
+      self.left_some |= left;
+      if (empty || left) {
         if (const std::uintptr_t job = steal_job(self, *victim); job != 0) return job;
         continue;
       }
@@ -364,23 +417,29 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   if (const std::uintptr_t item = steal(self); item != 0) return item;
   housekeeping(self);
   if (const std::uintptr_t item = next_item(self); item != 0) return item;
-  // A few workers keep looking for about as long as a wake-up takes; more would only heat the machine.
-  if (services_.virtual_time() == nullptr && spinners_.load(std::memory_order_relaxed) < most_spinners_) {
-    spinners_.fetch_add(1, std::memory_order_relaxed);
-    const auto until = static_cast<std::int64_t>(StdEnv::now_ns()) + kSpinNs;
-    std::uintptr_t item = 0;
-    while (item == 0 && !leaving(self)) {
-      for (int i = 0; i < 32 && !work_in_sight(); ++i) StdEnv::pause();
-      if (work_in_sight()) {
-        item = next_item(self);
-        if (item == 0) item = steal(self);
-      }
-      if (item == 0 && static_cast<std::int64_t>(StdEnv::now_ns()) >= until) break;
-    }
-    spinners_.fetch_sub(1, std::memory_order_relaxed);
-    return item;
-  }
-  return 0;
+  if (services_.virtual_time() != nullptr) return 0;
+  // A few workers keep looking for about as long as a wake-up takes; more would only heat the machine. But whoever has left a strand to
+  // its worker cannot sleep, so he waits until it is gone, or his.
+  const bool spins = spinners_.load(std::memory_order_relaxed) < most_spinners_;
+  if (!spins && !self.left_some) return 0;
+  if (spins) spinners_.fetch_add(1, std::memory_order_relaxed);
+  std::uint64_t now = StdEnv::now_ns();
+  const std::uint64_t until = now + (spins ? kSpinNs : kPatienceNs);
+  std::uint64_t interval = kFirstLookNs;
+  std::uint64_t look = now + interval;
+  std::uintptr_t item = 0;
+  do {
+    do {
+      StdEnv::pause();
+      now = StdEnv::now_ns();
+    } while (now < look && inbox_.empty());
+    item = next_item(self);
+    if (item == 0) item = steal(self);
+    interval = std::min(2 * interval, kLastLookNs);
+    look = now + interval;
+  } while (item == 0 && now < until && !leaving(self));
+  if (spins) spinners_.fetch_sub(1, std::memory_order_relaxed);
+  return item;
 }
 
 // P5. Whoever comes back from the sleepers, notified or not, may hold the one notification that was sent: before it runs what it

@@ -22,6 +22,7 @@
 #include <gtest/gtest.h>
 
 #include <magpie/blocking.h>
+#include <magpie/event.h>
 #include <magpie/gather.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
@@ -161,6 +162,53 @@ TEST(WorkStealingExecutor, WakesSleepersForTheChildrenOfAGather) {
     };
     auto [a, b, c] = executor.run(gather(meet(inside), meet(inside), meet(inside)));
     ASSERT_TRUE(a && b && c);
+  }
+}
+
+// PARKING.md, P7: what a worker has woken is its own at first, but not for long.
+Task<> waits_for(Event& event, std::atomic<int>& ran) {
+  co_await event.wait();
+  ran.fetch_add(1);
+}
+
+// Three workers, each of which has woken one strand and does not let go of its thread before that has run: the fourth runs them all.
+TEST(WorkStealingExecutor, AStrandIsTakenFromAWorkerThatHasWokenItAndGoesOn) {
+  constexpr int kBlockers = 3;
+  WorkStealingExecutor executor({.threads = kBlockers + 1});
+  for (int round = 0; round < static_cast<int>(scaled(100)); ++round) {
+    std::atomic<int> parked{0};
+    std::atomic<int> ran[kBlockers] = {};
+    auto blocker = [&](int i) -> Task<> {
+      Event event;
+      JoinHandle<> woken = spawn(waits_for(event, ran[i]));
+      parked.fetch_add(1);
+      while (parked.load() != kBlockers) co_await this_task::yield();
+      event.set();
+      while (ran[i].load() == 0) std::this_thread::yield();
+      co_await std::move(woken);
+    };
+    auto all = [&]() -> Task<> { co_await gather(blocker(0), blocker(1), blocker(2)); };
+    executor.run(all());
+    for (const auto& count : ran) EXPECT_EQ(count.load(), 1);
+  }
+}
+
+// Two strands that never leave their worker's deque empty: each runs until both have been seen at work on different threads.
+TEST(WorkStealingExecutor, AStrandIsTakenFromAWorkerThatAlwaysHasOne) {
+  WorkStealingExecutor executor({.threads = 2});
+  for (int round = 0; round < static_cast<int>(scaled(100)); ++round) {
+    std::atomic<std::thread::id> at[2] = {};
+    std::atomic<bool> both_at_work{false};
+    auto loop = [&](int me) -> Task<> {
+      while (!both_at_work.load()) {
+        at[me].store(std::this_thread::get_id());
+        const std::thread::id other = at[1 - me].load();
+        if (other != std::thread::id() && other != std::this_thread::get_id()) both_at_work.store(true);
+        co_await this_task::yield();
+      }
+    };
+    auto both = [&]() -> Task<> { co_await gather(loop(0), loop(1)); };
+    executor.run(both());
   }
 }
 

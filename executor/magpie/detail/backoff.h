@@ -20,6 +20,10 @@ namespace magpie::detail {
 template <class Env = StdEnv>
 class Backoff {
  public:
+  Backoff() noexcept = default;
+  // Begins as if it had waited so many rounds.
+  explicit Backoff(unsigned rounds) noexcept : round_(rounds < kRounds ? rounds : kRounds) {}
+
   void wait() noexcept {
     if (round_ < kRounds) {
       for (unsigned i = 0; i < 1U << round_; ++i) Env::pause();

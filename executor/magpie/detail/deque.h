@@ -147,6 +147,7 @@ class Deque {
 
   // Anybody's.
   Stolen steal() noexcept;
+  std::uintptr_t peek_oldest() const noexcept;
   bool revoke(Word top) noexcept;
 
   // Read by all, written by thieves, and by the owner in fenced mode.
@@ -272,6 +273,10 @@ class Deque<Env>::Thief {
   [[nodiscard("the item has left the deque")]] Stolen steal() const noexcept {
     return deque_->steal();
   }
+  // What the slot of the oldest item holds, or held a moment ago: a hint.
+  [[nodiscard("looking changes nothing")]] std::uintptr_t peek() const noexcept {
+    return deque_->peek_oldest();
+  }
   [[nodiscard("looking changes nothing")]] std::size_t size_hint() const noexcept {
     return deque_->size_hint();
   }
@@ -339,6 +344,13 @@ template <class Env>
 inline std::uintptr_t Deque<Env>::peek() const noexcept {
   const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
   return slots_[(bottom - 1) & mask_].load(std::memory_order_relaxed);
+}
+
+template <class Env>
+inline std::uintptr_t Deque<Env>::peek_oldest() const noexcept {
+  const std::uint64_t index = index_of(top_.load(std::memory_order_relaxed));
+  Buffer* const buffer = buffer_.load(std::memory_order_acquire);  // pairs with adopt()
+  return buffer->slots()[index & buffer->mask].load(std::memory_order_relaxed);
 }
 
 // Empty, revoking or fenced.

@@ -57,11 +57,14 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   bool from_inbox = false;     // the last item came from the inbox: the deque's turn
   bool prefer_oldest = false;  // a strand has yielded
   bool woken = false;          // back from the sleepers, has not run anything since
+  bool left_some = false;      // steal() has left a strand to its worker
   Worker* robbed = nullptr;    // whom the last stolen job was taken from
   std::uintptr_t help_limit = 0;    // further down its stack it waits for its jobs without running others
   std::uint32_t careful_takes = 0;  // jobs taken back where a thief has been near
   TimerShard* timers = nullptr;
   std::thread thread;
+  // What thieves note when they leave the worker its only strand (PARKING.md, P7).
+  alignas(kCacheLine) std::atomic<std::uint64_t> looks{0};
   alignas(kCacheLine) WorkerCounters counters;
   alignas(kCacheLine) BasicBed<StdEnv> bed;
 };
@@ -112,6 +115,7 @@ class WorkStealingMachine {
   std::uintptr_t next_item(Worker& self) noexcept;
   std::uintptr_t take_from_inbox(Worker& self) noexcept;
   std::uintptr_t steal(Worker& self) noexcept;
+  bool leave_alone(Worker& victim) const noexcept;
   std::uintptr_t search(Worker& self) noexcept;
   bool work_in_sight() const noexcept;
   void park(Worker& self) noexcept;
