@@ -13,6 +13,10 @@
 //
 // Threads: run, resize and shutdown from any thread that does not run tasks; everything else from any thread. A task that is
 // cancelled by the destructor sees CancelKind::shutdown.
+//
+// fork(): the child has none of the workers, and perhaps locks that they held. It must not use or destroy an executor of its
+// parent's, nor end through exit() where one is static: exec or _exit. Executors that it makes itself, in a parent that had none, are
+// its own.
 
 #include <concepts>
 #include <cstddef>

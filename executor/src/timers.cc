@@ -116,8 +116,8 @@ void Timers::start_monitor() noexcept {
   try {
     thread_ = std::thread([this] { monitor(); });
     monitor_runs_.store(true, std::memory_order_release);  // pairs with armed()
-  } catch (const std::system_error&) {
-    // No thread to be had: the workers serve the timers alone, and the next timer tries again.
+  } catch (...) {
+    // No thread to be had, or no memory for it: the workers serve the timers alone, and the next timer tries again.
   }
 }
 
