@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A semaphore: taken and given back by one task, and ten permits among a thousand tasks, given back
-// at once or held over a yield.
+// at once or held over a yield; and one permit that four tasks hold over a yield, so that each release
+// finds a waiter.
 
 #include <support/bench.h>
 #include <support/problems.h>
@@ -38,12 +39,12 @@ Task<std::size_t> uncontended() {
   co_return co_await acquires(semaphore, kAcquires, false);
 }
 
-Task<std::size_t> shared(bool over_yield) {
-  magpie::Semaphore semaphore(kPermits);
+Task<std::size_t> shared(std::size_t permits, std::size_t tasks, bool over_yield) {
+  magpie::Semaphore semaphore(permits);
   std::vector<Task<std::size_t>> children;
-  children.reserve(kTasks);
-  for (std::size_t i = 0; i < kTasks; ++i)
-    children.push_back(acquires(semaphore, kAcquires / kTasks, over_yield));
+  children.reserve(tasks);
+  for (std::size_t i = 0; i < tasks; ++i)
+    children.push_back(acquires(semaphore, kAcquires / tasks, over_yield));
   const std::vector<std::size_t> results = co_await magpie::gather(std::move(children));
   std::size_t sum = 0;
   for (const std::size_t r : results) sum += r;
@@ -65,8 +66,9 @@ void add_one(const char* workload, std::size_t threads, Task<std::size_t> (*make
 void register_benchmarks(const Options& options) {
   for (const std::size_t threads : options.threads) {
     add_one("semaphore_uncontended", threads, uncontended);
-    add_one("semaphore_shared", threads, [] { return shared(false); });
-    add_one("semaphore_over_yield", threads, [] { return shared(true); });
+    add_one("semaphore_shared", threads, [] { return shared(kPermits, kTasks, false); });
+    add_one("semaphore_over_yield", threads, [] { return shared(kPermits, kTasks, true); });
+    add_one("semaphore_hand_off", threads, [] { return shared(1, 4, true); });
   }
 }
 
