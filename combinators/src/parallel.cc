@@ -75,7 +75,7 @@ bool Loop::work(Piece& piece) noexcept {
     if (scope_->cancelled()) [[unlikely]]
       stopped_.fetch_or(kCancelled, std::memory_order_relaxed);
     if (stopped_.load(std::memory_order_relaxed) != 0) [[unlikely]]
-      return finish(&piece);
+      return finish(piece);
     const std::uint64_t left = piece.last - piece.first;
     if (left > grain_) {
       const bool offer =
@@ -87,10 +87,10 @@ bool Loop::work(Piece& piece) noexcept {
       kind_->run(piece, piece.first, end);
     } catch (...) {
       fail();
-      return finish(&piece);
+      return finish(piece);
     }
     piece.first = end;
-    if (end == piece.last) return finish(&piece);
+    if (end == piece.last) return finish(piece);
     // L3. The inbox, a resize, or others on this worker: the piece waits behind them, as what it
     // is.
     const bool wanted = queue != nullptr && queue->wanted();
@@ -115,45 +115,28 @@ bool Loop::cut(Piece& piece) noexcept {
   right->loop = this;
   right->first = middle;
   right->last = piece.last;
-  right->left = &piece;
-  right->older = piece.youngest;
-  piece.youngest = right;
+  link_right(piece, *right);
   piece.last = middle;
   home_->schedule(*right);
   return true;
 }
 
-// L4 to L6. The caller has a piece whose own stretch is done. Of two neighbours the one that comes
-// later goes on for both.
-bool Loop::finish(Piece* piece) noexcept {
-  for (;;) {
-    while (Piece* const right = piece->youngest) {
-      piece->youngest = right->older;  // first: whoever comes later finds it so
-      // L5. Releases what this side has done, or acquires what the other has: pairs with itself.
-      // Once it said false, the piece belongs to the other side.
-      if (!right->met.exchange(true, std::memory_order_acq_rel)) return false;
-      join(*piece, right);
-    }
-    Piece* const left = piece->left;
-    if (left == nullptr) return true;
-    if (!piece->met.exchange(true, std::memory_order_acq_rel)) return false;  // L5
-    join(*left, piece);  // the left side was here before, and took this piece off its list
-    piece = left;
-  }
+bool Loop::finish(Piece& piece) noexcept {
+  return finish_piece<StdEnv>(&piece, [this](Piece& left, Piece& right) { join(left, right); });
 }
 
 // L6.
-void Loop::join(Piece& left, Piece* right) noexcept {
+void Loop::join(Piece& left, Piece& right) noexcept {
   // A piece that left something out saw the mark, and with it whoever joins it: there are no values
   // then.
   if (kind_->join != nullptr && stopped_.load(std::memory_order_relaxed) == 0) {
     try {
-      kind_->join(left, *right);
+      kind_->join(left, right);
     } catch (...) {
       fail();
     }
   }
-  kind_->destroy(right);
+  kind_->destroy(&right);
 }
 
 // In a catch handler. The first error is kept, and the first CancelledError that a function threw

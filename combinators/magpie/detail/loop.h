@@ -23,6 +23,7 @@
 #include <utility>
 
 #include <magpie/config.h>
+#include <magpie/detail/atomic.h>
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/frame_pool.h>
 #include <magpie/detail/fwd.h>
@@ -35,17 +36,72 @@ namespace magpie::detail {
 
 class Loop;
 
-/// A stretch [first, last) of a loop. One thread at a time has it: whoever runs it, then whoever
-/// joins it.
-struct Piece : Runnable {
+/// Where two pieces meet that one cut has made: the one that comes to its end later goes on for
+/// both.
+template <class Env>
+class BasicMeeting {
+ public:
+  /// L5. True: the other side was here before, and both are the caller's. False: both are the other
+  /// side's from here on. acq_rel: releases what this side has done, or acquires what the other
+  /// has; pairs with itself.
+  bool come() noexcept {
+    if constexpr (Env::mutant(Mutant::loop_plain_meeting)) {
+      const bool there = there_.load(std::memory_order_acquire) != 0;
+      there_.store(1, std::memory_order_release);
+      return there;
+    }
+    constexpr auto kOrder = Env::mutant(Mutant::loop_relaxed_meeting) ? std::memory_order_relaxed
+                                                                      : std::memory_order_acq_rel;
+    return there_.exchange(1, kOrder) != 0;
+  }
+
+ private:
+  typename Env::template Atomic<std::uint32_t> there_{0};
+};
+
+/// The tree of pieces. One thread at a time has a piece: whoever runs it, then whoever joins it.
+template <class Env, class P>
+struct BasicPieceLinks {
+  P* left = nullptr;          // the piece that this one was cut off; null: the first
+  P* youngest = nullptr;      // what was cut off last: the neighbour on the right
+  P* older = nullptr;         // what was cut off the same piece before this one
+  BasicMeeting<Env> meeting;  // with `left`, or with what that has joined
+};
+
+/// L2. `piece`, which the caller has, gets a new neighbour on the right.
+template <class P>
+void link_right(P& piece, P& right) noexcept {
+  right.left = &piece;
+  right.older = piece.youngest;
+  piece.youngest = &right;
+}
+
+/// L4 to L6. The caller has a piece whose own stretch is done; `join(left, right)` makes one of
+/// two, and ends the right one. True: the first piece is the caller's, and nothing of the loop is
+/// left to do. False: nothing of it may be touched any more.
+template <class Env, class P, class Join>
+bool finish_piece(P* piece, Join&& join) noexcept {
+  for (;;) {
+    while (P* const right = piece->youngest) {
+      // First, so that whoever comes later finds the list without it.
+      if constexpr (!Env::mutant(Mutant::loop_late_list)) piece->youngest = right->older;
+      if (!right->meeting.come()) return false;
+      if constexpr (Env::mutant(Mutant::loop_late_list)) piece->youngest = right->older;
+      join(*piece, *right);
+    }
+    P* const left = piece->left;
+    if (left == nullptr) return true;
+    if (!piece->meeting.come()) return false;
+    join(*left, *piece);  // the left side was here before, and took this piece off its list
+    piece = left;
+  }
+}
+
+/// A stretch [first, last) of a loop.
+struct Piece : Runnable, BasicPieceLinks<StdEnv, Piece> {
   Loop* loop = nullptr;
   std::uint64_t first = 0;
   std::uint64_t last = 0;
-  Piece* left = nullptr;      // the piece that this one was cut off; null: the first
-  Piece* youngest = nullptr;  // what was cut off last: the neighbour on the right
-  Piece* older = nullptr;     // what was cut off the same piece before this one
-  // One of the two neighbours on either side of this cut has come to its end; the other goes on.
-  std::atomic<bool> met{false};
 };
 
 /// What is to be done with pieces, by the kind of loop.
@@ -86,9 +142,9 @@ class MAGPIE_EXPORT Loop {
  private:
   static void run_piece(Runnable* node) noexcept;
   bool work(Piece& piece) noexcept;
-  bool finish(Piece* piece) noexcept;
+  bool finish(Piece& piece) noexcept;
   bool cut(Piece& piece) noexcept;
-  void join(Piece& left, Piece* right) noexcept;
+  void join(Piece& left, Piece& right) noexcept;
   MAGPIE_COLD void fail() noexcept;
   [[noreturn]] MAGPIE_COLD void throw_failure() const;
 

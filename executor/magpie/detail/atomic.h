@@ -79,6 +79,9 @@ enum class Mutant : std::uint8_t {
   job_no_look,                 // ... without a look after it was counted in
   job_no_passing_on,           // ... and does not pass on the notification that woke it
   job_no_heavy_passing_on,     // ... or does so without a heavy fence
+  loop_plain_meeting,          // whether the neighbour was there is found by a load and a store
+  loop_relaxed_meeting,        // ... with relaxed orders
+  loop_late_list,              // a neighbour leaves its list after the meeting
   arbiter_plain_win,           // a race is decided by a load and a store
   arbiter_relaxed_win,         // a race is decided with relaxed orders
   arbiter_win_while_held,      // a verdict is won while somebody holds it
