@@ -8,7 +8,6 @@
 // What primitives cost when nobody waits is counted: the processor stops after each instruction, and a
 // signal handler looks whether the next one locks. So is how often the end of a cancelled task throws.
 
-#include <cxxabi.h>
 #include <dlfcn.h>
 #include <signal.h>
 #include <ucontext.h>
@@ -22,7 +21,6 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
-#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -363,27 +361,33 @@ Function* the_runtimes(const char* name) {
 }  // namespace
 }  // namespace hot_path
 
+// By other names: each compiler has declarations of its own for these.
 extern "C" {
 
-void* __cxa_allocate_exception(std::size_t size) noexcept {
+void* counted_make(std::size_t size) noexcept asm("__cxa_allocate_exception");
+void counted_throw(void* object, void* type, void (*destroy)(void*)) asm("__cxa_throw");
+void counted_throw_again() asm("__cxa_rethrow");
+void* counted_catch(void* exception) noexcept asm("__cxa_begin_catch");
+
+void* counted_make(std::size_t size) noexcept {
   static auto* const real = hot_path::the_runtimes<void*(std::size_t)>("__cxa_allocate_exception");
   ++hot_path::counts.made;
   return real(size);
 }
-void __cxa_throw(void* object, std::type_info* type, void (*destroy)(void*)) {
+void counted_throw(void* object, void* type, void (*destroy)(void*)) {
   static auto* const real =
-      hot_path::the_runtimes<void(void*, std::type_info*, void (*)(void*))>("__cxa_throw");
+      hot_path::the_runtimes<void(void*, void*, void (*)(void*))>("__cxa_throw");
   ++hot_path::counts.thrown;
   real(object, type, destroy);
   std::abort();
 }
-void __cxa_rethrow() {
+void counted_throw_again() {
   static auto* const real = hot_path::the_runtimes<void()>("__cxa_rethrow");
   ++hot_path::counts.thrown_again;
   real();
   std::abort();
 }
-void* __cxa_begin_catch(void* exception) noexcept {
+void* counted_catch(void* exception) noexcept {
   static auto* const real = hot_path::the_runtimes<void*(void*)>("__cxa_begin_catch");
   ++hot_path::counts.caught;
   return real(exception);
