@@ -22,7 +22,7 @@ struct ExecutorOptions {
   std::string name = "magpie";
   /// One worker per core, in topology order.
   bool pin_threads = false;
-  /// The cap of to_thread()'s pool, and how long its idle threads stay.
+  /// The cap of to_thread()'s pool (0: std::invalid_argument), and how long its idle threads stay.
   std::size_t max_blocking_threads = 64;
   std::chrono::nanoseconds blocking_keep_alive = std::chrono::seconds(10);
   /// Gets errors that nobody awaited or asked for, with the task's name; on the thread where that became certain. Empty: one

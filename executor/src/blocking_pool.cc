@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 
@@ -13,11 +14,21 @@
 #include <magpie/manual_clock.h>
 
 namespace magpie::detail {
+namespace {
+
+std::size_t checked_limit(std::size_t max_threads) {
+  if (max_threads == 0) {
+    throw std::invalid_argument("an executor with max_blocking_threads = 0 could not run to_thread(): give at least 1");
+  }
+  return max_threads;
+}
+
+}  // namespace
 
 BlockingPool::BlockingPool(std::string name, std::size_t max_threads, std::chrono::nanoseconds keep_alive,
                            VirtualTime* virtual_time)
     : name_(std::move(name)),
-      max_threads_(std::max<std::size_t>(max_threads, 1)),
+      max_threads_(checked_limit(max_threads)),
       // Longer than a century is for ever, and keeps now() + keep_alive from overflowing.
       keep_alive_(std::clamp<std::chrono::nanoseconds>(keep_alive, std::chrono::nanoseconds(0),
                                                        std::chrono::hours(24 * 365 * 100))),

@@ -381,6 +381,8 @@ TEST(ExceptionGroup, NamesTheCountAndTheFirstMessages) {
   EXPECT_STREQ(ExceptionGroup("", std::vector<std::exception_ptr>(5, oops())).what(),
                "5 failures: oops; oops; oops; and 2 more");
   EXPECT_EQ(ExceptionGroup("tasks failed", {oops()}).message(), "tasks failed");
+  const std::vector<std::exception_ptr> two{oops(), error<TimeoutError>("late")};
+  EXPECT_STREQ(ExceptionGroup(two).what(), "2 failures: oops; late");
 }
 
 TEST(ExceptionGroup, KeepsWhatShort) {

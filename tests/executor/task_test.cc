@@ -12,9 +12,13 @@
 
 #include <gtest/gtest.h>
 
+#include <magpie/event.h>
+#include <magpie/gather.h>
+#include <magpie/race.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
 #include <magpie/this_task.h>
+#include <magpie/timeout.h>
 #include <magpie/work_stealing_executor.h>
 
 #include <support/foreign.h>
@@ -393,6 +397,41 @@ TEST(Task, ForeignEventResumesWaitersThroughTheirExecutor) {
   });
   for (auto& handle : handles) EXPECT_TRUE(handle.wait());
   EXPECT_EQ(resumed_inside.load(), 0);
+}
+
+Task<int> give_in_time(int value) { return timeout(give(value), 1s); }
+
+TEST(Task, IsMadeOfAnyAwaitableOfTheLibraryThatGivesItsValue) {
+  static_assert(!std::is_convertible_v<JoinHandle<int>, Task<long>> && !std::is_convertible_v<int, Task<int>>);
+  auto body = []() -> Task<> {
+    Event set;
+    set.set();
+    std::vector<Task<>> waits;
+    waits.push_back(sleep_for(1ns));
+    waits.push_back(set.wait());
+    co_await gather(std::move(waits));
+
+    JoinHandle<int> handle = spawn(give(3));
+    std::vector<Task<int>> tasks;
+    tasks.push_back(give(1));
+    tasks.push_back(with_timeout(give(2), 1s, -1));
+    tasks.push_back(handle);
+    tasks.push_back(give_in_time(4));
+    const std::vector<int> values = co_await gather(std::move(tasks));
+    EXPECT_EQ(values, (std::vector<int>{1, 2, 3, 4}));
+    EXPECT_EQ(handle.result().value(), 3);  // an lvalue handle was copied
+
+    std::vector<TaskFactory<int>> factories;
+    factories.push_back([] { return timeout(give(5), 1s); });
+    const Indexed<int> first = co_await staggered_race(std::move(factories), 1s);
+    EXPECT_EQ(first.value, 5);
+
+    Task<MoveOnly> assigned = timeout(give_move_only(6), 1s);
+    assigned = timeout(give_move_only(7), 1s);
+    const MoveOnly got = co_await std::move(assigned);
+    EXPECT_EQ(got.value(), 7);
+  };
+  run(body());
 }
 
 // What g++ 12 makes of these forms is no matter of ours, but they must go on working where they do.

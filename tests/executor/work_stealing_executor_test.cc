@@ -62,6 +62,7 @@ TEST(WorkStealingExecutor, TakesOneTo4096Threads) {
   EXPECT_EQ(WorkStealingExecutor({.threads = 0}).thread_count(), available_parallelism());
   EXPECT_THROW(WorkStealingExecutor({.threads = 5000}), std::invalid_argument);
   EXPECT_THROW(WorkStealingExecutor({.threads = 4097}), std::invalid_argument);
+  EXPECT_THROW(WorkStealingExecutor({.max_blocking_threads = 0}), std::invalid_argument);
   EXPECT_THROW(run(give(1), {.threads = 5000}), std::invalid_argument);
 }
 

@@ -4,6 +4,7 @@
 
 // The class Task<T> and its awaiter; the page for users is <magpie/task.h>.
 
+#include <concepts>
 #include <coroutine>
 #include <cstdint>
 #include <stdexcept>
@@ -92,6 +93,15 @@ class TaskAwaiter {
   Slot<T> slot_;
 };
 
+/// What becomes a Task<T> by itself: the library's awaitables that give exactly a T, given away; handles may be lvalues.
+template <class A, class T>
+concept ConvertsToTask = !IsTask<A> && Ours<A> && (!std::is_lvalue_reference_v<A> || IsOperationSource<A>) &&
+                         std::same_as<typename std::remove_cvref_t<A>::value_type, T>;
+
+// In foreign.h.
+template <class A>
+auto as_task(A&& awaitable);
+
 }  // namespace detail
 
 /// A lazily started coroutine that gives a T: an object (move-only and not default-constructible too), a reference or void.
@@ -107,6 +117,13 @@ class Task {
   ~Task() = default;
   Task(Task&&) noexcept = default;
   Task& operator=(Task&&) noexcept = default;
+
+  /// A task that awaits another awaitable of the library and gives what that gives: so it can stand in a vector of tasks, in a
+  /// TaskFactory, and be what a function returns (`Task<int> load() { return timeout(fetch(), 2s); }`). An lvalue handle is copied,
+  /// everything else is moved in. It costs a frame; a race sees a task then, no longer an operation that takes nothing if it loses.
+  template <class A>
+    requires detail::ConvertsToTask<A, T>
+  Task(A&& awaitable) : Task(detail::as_task(std::forward<A>(awaitable))) {}
 
   /// Runs the task here and now, as part of the awaiting one.
   detail::TaskAwaiter<T> operator co_await() && noexcept { return detail::TaskAwaiter<T>(std::move(frame_)); }
