@@ -18,12 +18,17 @@ inline std::atomic<std::size_t> allocation_count{0};
 /// How often this program has allocated so far.
 inline std::size_t allocations() noexcept { return allocation_count.load(std::memory_order_relaxed); }
 
+inline std::atomic<std::size_t> allocated_byte_count{0};
+/// How many bytes it has asked for so far.
+inline std::size_t allocated_bytes() noexcept { return allocated_byte_count.load(std::memory_order_relaxed); }
+
 inline std::atomic<std::size_t> failing_allocation{0};
 /// The allocation after so many more fails, by std::bad_alloc; the others succeed.
 inline void fail_allocation_after(std::size_t more) noexcept {
   failing_allocation.store(allocations() + more + 1, std::memory_order_relaxed);
 }
-inline void count_allocation() {
+inline void count_allocation(std::size_t size) {
+  allocated_byte_count.fetch_add(size, std::memory_order_relaxed);
   const std::size_t number = allocation_count.fetch_add(1, std::memory_order_relaxed) + 1;
   if (number == failing_allocation.load(std::memory_order_relaxed)) throw std::bad_alloc();
 }
@@ -33,12 +38,12 @@ inline void count_allocation() {
 
 // Not inlined: g++ 12 would see malloc or free of a pair, and take them for a mismatch.
 MAGPIE_NOINLINE void* operator new(std::size_t size) {
-  magpie::test::count_allocation();
+  magpie::test::count_allocation(size);
   if (void* const memory = std::malloc(size != 0 ? size : 1)) return memory;
   throw std::bad_alloc();
 }
 MAGPIE_NOINLINE void* operator new(std::size_t size, std::align_val_t alignment) {
-  magpie::test::count_allocation();
+  magpie::test::count_allocation(size);
   const auto step = static_cast<std::size_t>(alignment);
   if (void* const memory = std::aligned_alloc(step, (size + step - 1) / step * step)) return memory;
   throw std::bad_alloc();
