@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include <magpie/detail/backoff.h>
 #include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/executor_services.h>
@@ -24,7 +23,8 @@ ExecutorServices::ExecutorServices(const ExecutorOptions& options, Clock& the_cl
       blocking(options.name, options.max_blocking_threads, options.blocking_keep_alive,
                the_clock.as_manual() != nullptr ? &the_clock.as_manual()->virtual_time() : nullptr),
       virtual_time_(the_clock.as_manual() != nullptr ? &the_clock.as_manual()->virtual_time() : nullptr),
-      shards_(new RegistryShard[kShards]) {
+      shards_(new RegistryShard[kShards]),
+      life_(shards_.get(), kShards) {
   if (options.on_unobserved_error) {
     handler_ = std::make_shared<const UnobservedHandler>(options.on_unobserved_error);
   }
@@ -37,39 +37,22 @@ ExecutorServices::~ExecutorServices() {
 
 RegistryShard& ExecutorServices::shard_here() const noexcept { return shards_[thread_index() % kShards]; }
 
-std::uint64_t ExecutorServices::sum(std::atomic<std::uint64_t> RegistryShard::* counter) const noexcept {
-  std::uint64_t total = 0;
-  for (std::size_t i = 0; i < kShards; ++i) total += (shards_[i].*counter).load(std::memory_order_seq_cst);
-  return total;
-}
-
-std::uint64_t ExecutorServices::live() const noexcept {
-  // Both sums only rise, and `ended` is read first: if they are equal, there was a moment in between when nothing was live.
-  const std::uint64_t ended = sum(&RegistryShard::ended);
-  const std::uint64_t started = sum(&RegistryShard::started);
-  return started - ended;
-}
-
 std::uint64_t ExecutorServices::live_tasks() const noexcept {
   const std::uint64_t all = live();
-  const std::uint64_t ended = sum(&RegistryShard::others_ended);
-  const std::uint64_t others = sum(&RegistryShard::others_started) - ended;
+  const std::uint64_t ended = life_.sum(&RegistryShard::others_ended);
+  const std::uint64_t others = life_.sum(&RegistryShard::others_started) - ended;
   return all > others ? all - others : 0;
 }
 
-// After `started` was raised: shutdown() either sees that, or is seen here.
-bool ExecutorServices::refuse(Executor& executor) noexcept {
-  const Phase phase = phase_.load(std::memory_order_seq_cst);
-  if (phase == Phase::open) return false;
-  return phase == Phase::closed || current_executor() != &executor;
-}
+namespace {
+
+bool from_inside(const Executor& executor) noexcept { return current_executor() == &executor; }
+
+}  // namespace
 
 void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
   RegistryShard& shard = shard_here();
-  shard.started.fetch_add(1, std::memory_order_seq_cst);
-  if (refuse(executor)) {
-    shard.ended.fetch_add(1, std::memory_order_seq_cst);
-    poke();
+  if (!life_.admit(shard, from_inside(executor))) {
     throw ExecutorShutdownError("this executor has been shut down and takes no more work: spawn before shutdown(), or on another executor");
   }
   {
@@ -81,7 +64,7 @@ void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
     shard.head = &record;
   }
   // The sweep of cancel_all() finds the record in its shard, or this finds the phase that was set before.
-  if (phase_.load(std::memory_order_seq_cst) == Phase::cancelling) {
+  if (life_.phase() == Phase::cancelling) {
     record.cancel(ReasonRef::of_kind(CancelKind::shutdown));
   }
   executor.schedule(record);
@@ -97,72 +80,46 @@ void ExecutorServices::retire(TaskRecord& record, SlotState outcome) noexcept {
   }
   RegistryShard& here = shard_here();
   (outcome == SlotState::cancelled ? here.cancelled : here.completed).fetch_add(1, std::memory_order_relaxed);
-  here.ended.fetch_add(1, std::memory_order_seq_cst);
-  poke();
+  life_.end(here);
 }
 
 void ExecutorServices::admit_post(Executor& executor) {
   RegistryShard& shard = shard_here();
-  shard.started.fetch_add(1, std::memory_order_seq_cst);
-  if (!refuse(executor)) {
-    shard.others_started.fetch_add(1, std::memory_order_relaxed);
-    return;
+  if (!life_.admit(shard, from_inside(executor))) {
+    throw ExecutorShutdownError("this executor has been shut down and takes no more work: post before shutdown(), or to another executor");
   }
-  shard.ended.fetch_add(1, std::memory_order_seq_cst);
-  poke();
-  throw ExecutorShutdownError("this executor has been shut down and takes no more work: post before shutdown(), or to another executor");
+  shard.others_started.fetch_add(1, std::memory_order_relaxed);
 }
 
 void ExecutorServices::retire_post() noexcept {
-  shard_here().others_ended.fetch_add(1, std::memory_order_relaxed);
-  shard_here().ended.fetch_add(1, std::memory_order_seq_cst);
-  poke();
-}
-
-void ExecutorServices::count_in() noexcept {
-  shard_here().others_started.fetch_add(1, std::memory_order_relaxed);
-  shard_here().started.fetch_add(1, std::memory_order_seq_cst);
-}
-
-// seq_cst: pairs with wait_idle(): the watcher sees the raised count, or this sees the watcher.
-void ExecutorServices::poke() noexcept {
-  if (watchers_.load(std::memory_order_seq_cst) == 0) [[likely]] return;
-  std::lock_guard guard(idle_mutex_);
-  idle_.notify_all();
+  RegistryShard& here = shard_here();
+  here.others_ended.fetch_add(1, std::memory_order_relaxed);
+  life_.end(here);
 }
 
 bool ExecutorServices::wait_idle(const std::atomic<bool>* stop_waiting, bool dump_when_slow) {
-  watchers_.fetch_add(1, std::memory_order_seq_cst);
-  const auto idle = [&]() noexcept {
-    return live() == 0 || (stop_waiting != nullptr && stop_waiting->load(std::memory_order_acquire));
-  };
+  const auto over = [&]() noexcept { return stop_waiting != nullptr && stop_waiting->load(std::memory_order_acquire); };
+  const auto idle = [&]() noexcept { return live() == 0 || over(); };
   struct Thread : BlockedThread {
     decltype(idle)* condition;
   } thread;
   thread.condition = &idle;
   thread.over = [](const BlockedThread& base) noexcept { return (*static_cast<const Thread&>(base).condition)(); };
   if (virtual_time_ != nullptr) virtual_time_->waiter_begins(thread);
-  std::unique_lock lock(idle_mutex_);
-  bool dumped = !dump_when_slow;
-  while (!idle()) {
-    if (dumped) {
-      idle_.wait(lock);
-    } else if (idle_.wait_for(lock, std::chrono::seconds(10)) == std::cv_status::timeout && !idle()) {
-      dumped = true;
-      lock.unlock();
-      std::cerr << "magpie: an executor's destructor has been waiting for 10 s for tasks that do not end:\n";
-      dump(std::cerr);
-      lock.lock();
-    }
+  constexpr std::uint64_t kSlowNs = 10'000'000'000;
+  if (!dump_when_slow) {
+    life_.wait_idle(over, std::nullopt);
+  } else if (!life_.wait_idle(over, StdEnv::now_ns() + kSlowNs)) {
+    std::cerr << "magpie: an executor's destructor has been waiting for 10 s for tasks that do not end:\n";
+    dump(std::cerr);
+    life_.wait_idle(over, std::nullopt);
   }
-  lock.unlock();
   if (virtual_time_ != nullptr) virtual_time_->waiter_ends(thread);
-  watchers_.fetch_sub(1, std::memory_order_seq_cst);
   return live() == 0;
 }
 
 void ExecutorServices::cancel_all(const ReasonRef& reason) noexcept {
-  phase_.store(Phase::cancelling, std::memory_order_seq_cst);
+  life_.set_phase(Phase::cancelling);
   for (std::size_t i = 0; i < kShards; ++i) {
     RegistryShard& shard = shards_[i];
     TaskRecord* chain = nullptr;
@@ -205,10 +162,10 @@ struct DrainTimer : Timer {
 
 ShutdownReport ExecutorServices::shutdown(Duration drain, bool destructor) {
   std::lock_guard only_one(shutdown_mutex_);
-  if (phase_.load(std::memory_order_seq_cst) == Phase::closed) return {};
-  const std::uint64_t completed = sum(&RegistryShard::completed);
-  const std::uint64_t cancelled = sum(&RegistryShard::cancelled);
-  phase_.store(Phase::draining, std::memory_order_seq_cst);
+  if (life_.phase() == Phase::closed) return {};
+  const std::uint64_t completed = life_.sum(&RegistryShard::completed);
+  const std::uint64_t cancelled = life_.sum(&RegistryShard::cancelled);
+  life_.set_phase(Phase::draining);
   if (virtual_time_ != nullptr) virtual_time_->set_auto_advance(true);  // or cleanups that sleep would never end
   if (drain.is_never()) {
     wait_idle(nullptr, destructor);
@@ -232,28 +189,9 @@ ShutdownReport ExecutorServices::shutdown(Duration drain, bool destructor) {
     cancel_all(ReasonRef::of_kind(CancelKind::shutdown));
     wait_idle(nullptr, destructor);
   }
-  phase_.store(Phase::closed, std::memory_order_seq_cst);
-  // Work that slipped in between the last look and the closed door was admitted, so it is waited for.
-  if (live() != 0) wait_idle(nullptr, destructor);
-  return {static_cast<std::size_t>(sum(&RegistryShard::completed) - completed),
-          static_cast<std::size_t>(sum(&RegistryShard::cancelled) - cancelled)};
-}
-
-void ExecutorServices::enter() noexcept {
-  shard_here().entered.fetch_add(1, std::memory_order_seq_cst);  // pairs with wait_for_entrants()
-}
-
-void ExecutorServices::leave() noexcept {
-  shard_here().left.fetch_add(1, std::memory_order_seq_cst);  // the last touch; pairs with wait_for_entrants()
-}
-
-void ExecutorServices::wait_for_entrants() noexcept {
-  Backoff<StdEnv> backoff;
-  for (;;) {
-    const std::uint64_t left = sum(&RegistryShard::left);
-    if (left == sum(&RegistryShard::entered)) return;
-    backoff.wait();
-  }
+  life_.set_phase(Phase::closed);  // nothing can have come since: not from inside, where nothing is live, and outsiders are refused
+  return {static_cast<std::size_t>(life_.sum(&RegistryShard::completed) - completed),
+          static_cast<std::size_t>(life_.sum(&RegistryShard::cancelled) - cancelled)};
 }
 
 namespace {
@@ -427,7 +365,6 @@ void ExecutorAccess::retire_post(Executor& executor) noexcept {
   services.retire_post();
   services.leave();
 }
-void ExecutorAccess::count_in(Executor& executor) noexcept { executor.services_->count_in(); }
 void ExecutorAccess::unobserved(Executor& executor, std::string_view name, std::exception_ptr error) noexcept {
   executor.services_->unobserved(name, std::move(error));
 }

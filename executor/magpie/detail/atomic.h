@@ -82,6 +82,9 @@ enum class Mutant : std::uint8_t {
   loop_plain_meeting,          // whether the neighbour was there is found by a load and a store
   loop_relaxed_meeting,        // ... with relaxed orders
   loop_late_list,              // a neighbour leaves its list after the meeting
+  lifecycle_late_count,        // work from outside is counted after the look at the phase
+  lifecycle_started_first,     // what started is summed before what ended
+  lifecycle_no_heavy_fence,    // whoever waits for the end looks without a heavy fence
   arbiter_plain_win,           // a race is decided by a load and a store
   arbiter_relaxed_win,         // a race is decided with relaxed orders
   arbiter_win_while_held,      // a verdict is won while somebody holds it

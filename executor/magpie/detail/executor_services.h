@@ -6,7 +6,6 @@
 // and the phases of its end. Page: executor/SHUTDOWN.md.
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -19,6 +18,7 @@
 #include <magpie/clock.h>
 #include <magpie/config.h>
 #include <magpie/detail/blocking_pool.h>
+#include <magpie/detail/lifecycle.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/detail/timers.h>
@@ -28,16 +28,11 @@
 
 namespace magpie::detail {
 
-struct alignas(kCacheLine) RegistryShard {
+struct alignas(kCacheLine) RegistryShard : BasicLifeShard<StdEnv> {
   SpinLock<StdEnv> lock;
   TaskRecord* head = nullptr;  // live tasks
-  // Only ever rise, so that a sum over shards can be trusted: see ExecutorServices::live().
-  std::atomic<std::uint64_t> started{0};
-  std::atomic<std::uint64_t> ended{0};
   std::atomic<std::uint64_t> completed{0};  // of the spawned tasks that ended, those with a value or an error
   std::atomic<std::uint64_t> cancelled{0};
-  std::atomic<std::uint64_t> entered{0};  // visits of threads that are not the executor's own
-  std::atomic<std::uint64_t> left{0};
   std::atomic<std::uint64_t> others_started{0};  // of what started: posted functions, and strands of other executors
   std::atomic<std::uint64_t> others_ended{0};
 };
@@ -47,17 +42,14 @@ class MAGPIE_EXPORT ExecutorServices {
   ExecutorServices(const ExecutorOptions& options, Clock& clock);
   ~ExecutorServices();
 
-  enum class Phase : std::uint32_t { open, draining, cancelling, closed };
-
   // --- tasks ------------------------------------------------------------------------------------------------------------
   void admit(Executor& executor, TaskRecord& record);
   void retire(TaskRecord& record, SlotState outcome) noexcept;
   void admit_post(Executor& executor);
   void retire_post() noexcept;
-  void count_in() noexcept;
   void dump(std::ostream& out) const;
   std::uint64_t live_tasks() const noexcept;  // for stats(): the numbers are not from one instant
-  std::uint64_t live() const noexcept;  // tasks and posted functions that have not ended
+  std::uint64_t live() const noexcept { return life_.live(); }  // tasks and posted functions that have not ended
   void unobserved(std::string_view name, std::exception_ptr error) noexcept;
   const std::shared_ptr<const UnobservedHandler>& handler() const noexcept { return handler_; }
 
@@ -65,7 +57,7 @@ class MAGPIE_EXPORT ExecutorServices {
   ShutdownReport shutdown(Duration drain, bool destructor);
   void cancel_all(const ReasonRef& reason) noexcept;
   /// For an executor that cancels what a run() has left over, and goes on: undoes the closing of cancel_all().
-  void reopen() noexcept { phase_.store(Phase::open, std::memory_order_seq_cst); }
+  void reopen() noexcept { life_.set_phase(Phase::open); }
   /// Calls fn(TaskRecord&) for every live task, under a lock.
   template <class F>
   void for_each_task(F&& fn) const {
@@ -76,11 +68,12 @@ class MAGPIE_EXPORT ExecutorServices {
   }
   /// Waits until nothing is live; false if `stop_waiting` rose before. A dump goes to stderr after ten seconds if asked.
   bool wait_idle(const std::atomic<bool>* stop_waiting, bool dump_when_slow);
-  void poke() noexcept;
-  void wait_for_entrants() noexcept;
+  void poke() noexcept { life_.poke(); }
 
-  void enter() noexcept;
-  void leave() noexcept;
+  // Around each visit of a thread that is not the executor's own, which may bring the work that ends it.
+  void enter() noexcept { life_.enter(shard_here()); }
+  void leave() noexcept { life_.leave(shard_here()); }
+  void wait_for_entrants() noexcept { life_.wait_for_entrants(); }
 
   VirtualTime* virtual_time() const noexcept { return virtual_time_; }
 
@@ -91,16 +84,11 @@ class MAGPIE_EXPORT ExecutorServices {
  private:
   static constexpr std::size_t kShards = 32;
   RegistryShard& shard_here() const noexcept;
-  bool refuse(Executor& executor) noexcept;
-  std::uint64_t sum(std::atomic<std::uint64_t> RegistryShard::* counter) const noexcept;
 
   VirtualTime* const virtual_time_;
   std::shared_ptr<const UnobservedHandler> handler_;
   std::unique_ptr<RegistryShard[]> shards_;
-  std::atomic<Phase> phase_{Phase::open};
-  std::atomic<std::uint32_t> watchers_{0};  // threads in wait_idle()
-  std::mutex idle_mutex_;
-  std::condition_variable idle_;
+  BasicLifecycle<StdEnv, RegistryShard> life_;
   std::mutex shutdown_mutex_;
 };
 
