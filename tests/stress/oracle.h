@@ -100,9 +100,11 @@ inline bool is_definite(const Node& node, const Node* parent = nullptr) {
                      [&](const Node& child) { return is_definite(child, &node); });
 }
 
+/// Makes programs out of choices: those of a generator, or of a fuzzer.
+template <class Choices>
 class Author {
  public:
-  explicit Author(std::uint64_t seed) : random_(seed) {}
+  explicit Author(Choices choices) : random_(choices) {}
   Node node(int depth) {
     Node made = any_node(depth);
     if (!answers_at_once(made.kind)) return made;
@@ -143,7 +145,7 @@ class Author {
     return made;
   }
 
-  Random random_;
+  Choices random_;
   int ids_ = 0;
 };
 
