@@ -79,6 +79,16 @@ constexpr std::int64_t ceil_nanoseconds(I count) noexcept {
   }
 }
 
+// Not a member of Duration: clang instantiates those that the class itself uses too late for constants.
+template <class Period, class Rep>
+constexpr std::int64_t count_of(const Rep& count) noexcept(std::integral<Rep>) {
+  if constexpr (std::integral<Rep> || std::floating_point<Rep>) {
+    return ceil_nanoseconds<Period>(count);
+  } else {
+    return ceil_nanoseconds<Period>(static_cast<long double>(count));
+  }
+}
+
 }  // namespace detail
 
 /// A length of time in nanoseconds, never negative. Every std::chrono::duration converts to it,
@@ -95,7 +105,7 @@ class Duration {
   template <class Rep, class Period>
   constexpr Duration(const std::chrono::duration<Rep, Period>& duration) noexcept(
       std::integral<Rep>)
-      : nanoseconds_(convert<Period>(duration.count())) {}
+      : nanoseconds_(detail::count_of<Period>(duration.count())) {}
 
   /// Longer than any time that can be waited for.
   [[nodiscard]] static constexpr Duration never() noexcept {
@@ -115,17 +125,39 @@ class Duration {
   friend constexpr std::strong_ordering operator<=>(Duration, Duration) noexcept = default;
 
  private:
-  template <class Period, class Rep>
-  static constexpr std::int64_t convert(const Rep& count) noexcept(std::integral<Rep>) {
-    if constexpr (std::integral<Rep> || std::floating_point<Rep>) {
-      return detail::ceil_nanoseconds<Period>(count);
-    } else {
-      return detail::ceil_nanoseconds<Period>(static_cast<long double>(count));
-    }
-  }
-
   std::int64_t nanoseconds_ = 0;
 };
+
+// Calculating with durations. What does not fit is never(), what would be below zero is zero; never() less something, or a part of
+// it, is never().
+[[nodiscard]] constexpr Duration operator+(Duration one, Duration other) noexcept {
+  std::int64_t sum = 0;
+  if (__builtin_add_overflow(one.count(), other.count(), &sum)) return Duration::never();
+  return std::chrono::nanoseconds(sum);
+}
+[[nodiscard]] constexpr Duration operator-(Duration from, Duration part) noexcept {
+  if (from.is_never()) return from;
+  return std::chrono::nanoseconds(from.count() - part.count());
+}
+/// std::invalid_argument for a NaN.
+template <class Factor>
+  requires(std::integral<Factor> && !std::same_as<Factor, bool>) || std::floating_point<Factor>
+[[nodiscard]] constexpr Duration operator*(Duration duration, Factor factor) noexcept(std::integral<Factor>) {
+  if constexpr (std::floating_point<Factor>) {
+    if (duration.is_never() && factor > Factor(0)) return duration;
+    return std::chrono::duration<Factor, std::nano>(static_cast<Factor>(duration.count()) * factor);
+  } else {
+    if (factor <= Factor(0)) return {};
+    std::int64_t product = 0;
+    if (duration.is_never() || __builtin_mul_overflow(duration.count(), factor, &product)) return Duration::never();
+    return std::chrono::nanoseconds(product);
+  }
+}
+template <class Factor>
+  requires(std::integral<Factor> && !std::same_as<Factor, bool>) || std::floating_point<Factor>
+[[nodiscard]] constexpr Duration operator*(Factor factor, Duration duration) noexcept(std::integral<Factor>) {
+  return duration * factor;
+}
 
 /// now + duration, but never past Deadline::max(), which stands for "never".
 [[nodiscard]] constexpr Deadline deadline_after(Deadline now, Duration duration) noexcept {
@@ -135,6 +167,11 @@ class Duration {
     return Deadline::max();
   }
   return Deadline(std::chrono::nanoseconds(end));
+}
+
+/// As deadline_after().
+[[nodiscard]] constexpr Deadline operator+(Deadline now, Duration duration) noexcept {
+  return deadline_after(now, duration);
 }
 
 /// How long it is from `now` to the deadline: zero when it has passed, never() for Deadline::max().

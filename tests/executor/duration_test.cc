@@ -109,6 +109,8 @@ TEST(Duration, ConvertsWhereItIsOptional) {
 
 TEST(Duration, ComparesWithChronoAndConvertsBackExplicitly) {
   constexpr Duration duration = 5ms;
+  constexpr Duration never = Duration::never();
+  static_assert(never > duration && Duration(5ns).count() == 5);
   static_assert(duration == 5000us && duration < 6ms && 1s > duration);
   static_assert(duration.to_chrono() == 5ms);
   static_assert(static_cast<std::chrono::nanoseconds>(duration).count() == 5'000'000);
@@ -130,6 +132,23 @@ TEST(Deadline, IsNeverPastTheEndOfTime) {
   EXPECT_EQ(deadline_after(Deadline::max(), 1ns), Deadline::max());
   // Before the epoch there is room for more than the longest duration: it is never all the same.
   EXPECT_EQ(deadline_after(Deadline(-10ns), Duration::never()), Deadline::max());
+}
+
+TEST(Duration, IsCalculatedWithAndDoesNotOverflow) {
+  static_assert(Duration(5ms) + 1ms == 6ms && 1ms + Duration(5ms) == 6ms && Duration(5ms) - 1ms == 4ms);
+  static_assert(Duration(5ms) * 2 == 10ms && 2U * Duration(5ms) == 10ms && Duration(1s) * 0.25 == 250ms);
+  EXPECT_EQ(Duration(1ms) - 2ms, 0ms);
+  EXPECT_EQ(Duration(1ms) * -1, 0ms);
+  EXPECT_EQ(Duration(1ms) * -0.5, 0ms);
+  EXPECT_THROW(static_cast<void>(Duration(1ms) * std::nan("")), std::invalid_argument);
+  EXPECT_TRUE((Duration::never() + 1ns).is_never());
+  EXPECT_TRUE((Duration::never() - Duration::never()).is_never());
+  EXPECT_TRUE((Duration::never() * 0.5).is_never());
+  EXPECT_TRUE((Duration(std::chrono::hours(24 * 365 * 200)) * 2).is_never());
+  EXPECT_TRUE((Duration(1s) * std::numeric_limits<std::uint64_t>::max()).is_never());
+  EXPECT_EQ(Duration::never() * 0, 0ms);
+  EXPECT_EQ(Deadline(1s) + Duration(5ms), Deadline(1'005ms));
+  EXPECT_EQ(Deadline(1s) + Duration::never(), Deadline::max());
 }
 
 TEST(Deadline, HasATimeUntilItThatIsNeverNegative) {
