@@ -1,16 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-optimised-only
 
 // A fork that nobody steals costs no locked instruction: reads this program's own disassembly and
 // looks at the code that gather of two tasks, and fork_join of two functions, run for every fork.
 // Cold parts, which lie in functions of their own, may lock.
 //
-// What primitives cost when nobody waits is counted: the processor stops after each instruction, and a
-// signal handler looks whether the next one locks. So is how often the end of a cancelled task throws.
+// How often the end of a cancelled task throws is counted. What the other paths execute:
+// cost_test.cc.
 
 #include <dlfcn.h>
-#include <signal.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include <array>
@@ -19,7 +18,6 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,13 +25,9 @@
 #include <gtest/gtest.h>
 #include <magpie/as_result.h>
 #include <magpie/cancellation.h>
-#include <magpie/channel.h>
 #include <magpie/config.h>
-#include <magpie/event.h>
 #include <magpie/gather.h>
-#include <magpie/mutex.h>
 #include <magpie/parallel.h>
-#include <magpie/semaphore.h>
 #include <magpie/sleep.h>
 #include <magpie/task.h>
 #include <magpie/this_task.h>
@@ -170,125 +164,19 @@ TEST_F(HotPath, AForkOfFunctionsThatNobodyStealsRunsNoLockedInstruction) {
   EXPECT_GE(found, 1);
 }
 
-
 // ---- counted ------------------------------------------------------------------------------------
 
-#if defined(__x86_64__) && defined(__linux__)
-
-std::atomic<int> steps{0};
-std::atomic<int> locks_taken{0};
-
-// A lock prefix, or an exchange with memory.
-bool locks(const unsigned char* instruction) {
-  for (;; ++instruction) {
-    switch (*instruction) {
-      case 0xf0:
-        return true;
-      case 0x66: case 0xf2: case 0xf3: case 0x2e: case 0x36: case 0x3e: case 0x26: case 0x64: case 0x65:
-        continue;
-      default:
-        break;
-    }
-    if ((*instruction & 0xf0) == 0x40) ++instruction;  // REX
-    return (*instruction == 0x86 || *instruction == 0x87) && instruction[1] >> 6 != 3;
-  }
-}
-
-void after_an_instruction(int, siginfo_t*, void* context) {
-  const auto next = static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP];
-  steps.fetch_add(1, std::memory_order_relaxed);
-  if (locks(reinterpret_cast<const unsigned char*>(next)))
-    locks_taken.fetch_add(1, std::memory_order_relaxed);
-}
-
-// The trap flag; the stack pointer is moved past what a leaf function keeps below it.
-MAGPIE_NOINLINE void stop_after_each_instruction() {
-  asm volatile(
-      "leaq -128(%%rsp), %%rsp; pushfq; orq $0x100, (%%rsp); popfq; leaq 128(%%rsp), %%rsp" ::
-          : "memory", "cc");
-}
-MAGPIE_NOINLINE void stop_no_more() {
-  asm volatile(
-      "leaq -128(%%rsp), %%rsp; pushfq; andq $~0x100, (%%rsp); popfq; leaq 128(%%rsp), %%rsp" ::
-          : "memory", "cc");
-}
-
-// How many locked instructions the operation takes, once everything is warm. It must not suspend.
-template <class Operation>
-int locks_of(Operation operation) {
-  struct sigaction action {};
-  action.sa_sigaction = after_an_instruction;
-  action.sa_flags = SA_SIGINFO;
-  struct sigaction before {};
-  sigaction(SIGTRAP, &action, &before);
-  auto program = [&]() -> Task<> {
-    for (int i = 0; i < 3; ++i) co_await operation();
-    steps = 0;
-    locks_taken = 0;
-    auto last = operation();
-    stop_after_each_instruction();
-    co_await std::move(last);
-    stop_no_more();
-  };
-  magpie::WorkStealingExecutor({.threads = 1}).run(program());
-  sigaction(SIGTRAP, &before, nullptr);
-  EXPECT_GT(steps.load(), 20);  // it did stop
-  return locks_taken.load();
-}
-
-class CountedLocks : public testing::Test {
- protected:
-  void SetUp() override {
-#if !defined(__OPTIMIZE__) || !defined(NDEBUG) || defined(MAGPIE_TSAN) || defined(MAGPIE_ASAN)
-    GTEST_SKIP() << "says something about optimised code only";
-#endif
-  }
-};
-
-TEST_F(CountedLocks, TheCountFindsALockedInstruction) {
-  std::atomic<int> counter{0};
-  auto twice = [&]() -> Task<> {
-    locked(counter);
-    locked(counter);
-    co_return;
-  };
-  EXPECT_EQ(locks_of(twice), 2);
-}
-
-TEST_F(CountedLocks, ASemaphoreTakesTwoForAPermitAndItsReturn) {
-  magpie::Semaphore semaphore(1);
-  auto once = [&]() -> Task<> { const magpie::Permit permit = co_await semaphore.acquire(); };
-  EXPECT_EQ(locks_of(once), 2);
-}
-
-TEST_F(CountedLocks, AMutexTakesTwoForALockAndItsRelease) {
-  magpie::Mutex mutex;
-  auto once = [&]() -> Task<> { const magpie::Mutex::Lock lock = co_await mutex.lock(); };
-  EXPECT_EQ(locks_of(once), 2);
-}
-
-TEST_F(CountedLocks, AChannelTakesTwoForAValueSentAndReceived) {
-  magpie::Channel<int> channel(4);
-  int received = 0;
-  auto once = [&]() -> Task<> {
-    co_await channel.send(1);
-    const std::optional<int> value = co_await channel.receive();
-    received += value.value_or(0);
-  };
-  EXPECT_EQ(locks_of(once), 2);
-  EXPECT_EQ(received, 4);
-}
-
-#endif
-
-
-// What an exception costs is its throw and its catch: a cancelled task has one of each for each frame
-// of the user's, and a wait that was given to gather directly has none.
+// What an exception costs is its throw and its catch: a cancelled task has one of each for each
+// frame of the user's, and a wait that was given to gather directly has none.
 
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
 
-Task<> sleeper() { co_await magpie::sleep_for(std::chrono::hours(1)); }
-Task<> sleeper_below() { co_await sleeper(); }
+Task<> sleeper() {
+  co_await magpie::sleep_for(std::chrono::hours(1));
+}
+Task<> sleeper_below() {
+  co_await sleeper();
+}
 
 struct Counts {
   int made = 0;
@@ -338,8 +226,12 @@ void expect_for_each(int exceptions, Make make) {
   EXPECT_EQ(more.caught, 100 * exceptions);
 }
 
-TEST(CountedThrows, ACancelledTaskThrowsAndCatchesOnce) { expect_for_each(1, sleeper); }
-TEST(CountedThrows, AndOnceForEachFrameAboveIt) { expect_for_each(2, sleeper_below); }
+TEST(CountedThrows, ACancelledTaskThrowsAndCatchesOnce) {
+  expect_for_each(1, sleeper);
+}
+TEST(CountedThrows, AndOnceForEachFrameAboveIt) {
+  expect_for_each(2, sleeper_below);
+}
 TEST(CountedThrows, AWaitThatWasGivenToGatherThrowsNothing) {
   expect_for_each(0, [] { return magpie::sleep_for(std::chrono::hours(1)); });
 }
