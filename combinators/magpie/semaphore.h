@@ -81,6 +81,9 @@ class [[nodiscard("co_await it")]] AcquireOperation : public Operation<AcquireOp
 
 class MAGPIE_EXPORT Semaphore {
  public:
+  /// As Mutex::Lock is named.
+  using Permit = magpie::Permit;
+
   /// std::invalid_argument above PTRDIFF_MAX.
   explicit Semaphore(std::size_t permits);
   Semaphore(const Semaphore&) = delete;
@@ -101,7 +104,7 @@ class MAGPIE_EXPORT Semaphore {
   Semaphore(std::size_t permits, std::size_t most);
 
  private:
-  friend class Permit;
+  friend class magpie::Permit;
   friend class detail::AcquireOperation;
   void give_back(std::size_t n) noexcept;
   void serve(detail::WakeList& woken) noexcept;

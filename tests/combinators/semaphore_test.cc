@@ -58,7 +58,7 @@ TEST_P(SemaphoreTest, PermitsComeAndGo) {
     one.release();  // holds nothing
     EXPECT_EQ(semaphore.available(), 2u);
     {
-      Permit inner = std::move(moved);
+      Semaphore::Permit inner = std::move(moved);
       EXPECT_EQ(inner.count(), 1u);
     }
     EXPECT_EQ(semaphore.available(), 3u);
