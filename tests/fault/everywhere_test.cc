@@ -58,6 +58,7 @@ enum class How {
   before_body,    // the scenario begins in a cancelled task
   before_start,   // the task is cancelled before it has begun
   refused_memory,
+  no_more_memory,  // all allocations from then on until it has ended
   point_throws,
   move_throws,
 };
@@ -67,9 +68,9 @@ constexpr How kCancelling[] = {How::between_steps, How::by_a_task,     How::by_a
                                How::inline_,       How::before_body,   How::before_start};
 
 constexpr const char* kHowNames[] = {
-    "nothing done",       "between steps",  "by a task",    "by a thread",     "beside it",
-    "by a callback",      "twice",          "inline",       "before the body", "before the start",
-    "allocation refused", "a point throws", "a move throws"};
+    "nothing done",       "between steps",  "by a task",      "by a thread",     "beside it",
+    "by a callback",      "twice",          "inline",         "before the body", "before the start",
+    "allocation refused", "no more memory", "a point throws", "a move throws"};
 
 struct Trial {
   How how = How::nothing;
@@ -129,11 +130,22 @@ class Helper {
 
 Task<> root(World& world, const Scenario& scenario, const Trial& trial, bool& reached, Tracked) {
   if (trial.how == How::before_body) world.points.act();
-  if (trial.how != How::refused_memory) co_return co_await scenario.run(world);
-  fail_allocation_after(static_cast<std::size_t>(trial.at));
-  Result<void> ended = co_await as_result(scenario.run(world));
-  reached = allocations() >= failing_allocation.exchange(0);
-  std::move(ended).value();
+  if (trial.how == How::refused_memory) {
+    fail_allocation_after(static_cast<std::size_t>(trial.at));
+  } else if (trial.how == How::no_more_memory) {
+    fail_allocations_after(static_cast<std::size_t>(trial.at));
+  } else {
+    co_return co_await scenario.run(world);
+  }
+  std::exception_ptr error;
+  try {
+    co_await scenario.run(world);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  reached =
+      allocations() >= failing_allocation.exchange(0) && allocations() >= failing_from.exchange(0);
+  if (error) std::rethrow_exception(error);
 }
 
 Task<> watch(JoinHandle<>& handle) {
@@ -241,7 +253,9 @@ Seen run_trial(const Scenario& scenario, const Trial& trial, Helper& helper) {
     EXPECT_EQ(executor.stats().live_tasks, 0u);
     EXPECT_EQ(executor.stats().pending_timers, 0u);
     world.points.at = world.moves.at = -1;
-    world.settle(trial.how != How::move_throws, trial.how == How::refused_memory);
+    world.settle(trial.how != How::move_throws, trial.how == How::refused_memory   ? 1
+                                                : trial.how == How::no_more_memory ? 99
+                                                                                   : 0);
   }
   EXPECT_EQ(world.ledger.alive(), 0) << "a frame or a value was lost";
   return seen;
@@ -300,6 +314,7 @@ class Everywhere : public ::testing::TestWithParam<Scenario> {
         break;
       // Whoever swallows errors, or does without one that fails, may end as ever, or with a value.
       case How::refused_memory:
+      case How::no_more_memory:
         EXPECT_TRUE(own || absorbed || seen.outcome == Outcome::value ||
                     holds<std::bad_alloc>(seen.error))
             << what_of(seen.error);
@@ -355,8 +370,10 @@ TEST_P(Everywhere, MayRunOutOfMemoryAtEveryAllocation) {
 #if defined(MAGPIE_TSAN)
   GTEST_SKIP() << "operator new is the sanitizer's own";
 #else
-  for (std::uint64_t seed = kSeed; seed < kSeed + kSeeds && !HasFailure(); ++seed)
+  for (std::uint64_t seed = kSeed; seed < kSeed + kSeeds && !HasFailure(); ++seed) {
     sweep(How::refused_memory, seed);
+    sweep(How::no_more_memory, seed);
+  }
 #endif
 }
 

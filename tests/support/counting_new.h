@@ -27,10 +27,17 @@ inline std::atomic<std::size_t> failing_allocation{0};
 inline void fail_allocation_after(std::size_t more) noexcept {
   failing_allocation.store(allocations() + more + 1, std::memory_order_relaxed);
 }
+inline std::atomic<std::size_t> failing_from{0};
+/// All allocations after so many more fail, until failing_from is 0 again.
+inline void fail_allocations_after(std::size_t more) noexcept {
+  failing_from.store(allocations() + more + 1, std::memory_order_relaxed);
+}
 inline void count_allocation(std::size_t size) {
   allocated_byte_count.fetch_add(size, std::memory_order_relaxed);
   const std::size_t number = allocation_count.fetch_add(1, std::memory_order_relaxed) + 1;
   if (number == failing_allocation.load(std::memory_order_relaxed)) throw std::bad_alloc();
+  const std::size_t from = failing_from.load(std::memory_order_relaxed);
+  if (from != 0 && number >= from) throw std::bad_alloc();
 }
 }  // namespace magpie::test
 
