@@ -252,8 +252,9 @@ TEST(Machine, WorkersMayStandStillForAWhile) {
   WorkStealingExecutor executor({.threads = 3, .name = "stopped"});
   std::atomic<bool> stop{false};
   std::thread stopper([&] {
+    // A worker has its name once it runs.
+    EXPECT_TRUE(eventually([] { return threads_named("stopped-").size() >= 3; }));
     const std::vector<pid_t> workers = threads_named("stopped-");
-    EXPECT_GE(workers.size(), 3u);
     for (int round = 0; round < 3 && !stop; ++round) {
       for (const pid_t worker : workers) {
         syscall(SYS_tgkill, getpid(), worker, SIGUSR1);
