@@ -13,7 +13,8 @@ and our times of that repetition are divided by it. Then, for each benchmark of 
 - the bootstrap interval of the ratio of the medians (B. Efron, Ann. Statist. 7, 1979; percentiles, 98 %) lies wholly above
   1 + the threshold: what is certain is also worth the name.
 
-With fewer than 5 repetitions on a side no order of them is as rare as that: such benchmarks are counted as undecided.
+With fewer than 5 repetitions on a side no order of them is as rare as that, and where other processes used the machine during
+most repetitions it is theirs that would be compared: such benchmarks are counted as undecided.
 
 compare.py --self-test checks all this against made-up runs of which the truth is known.
 """
@@ -97,12 +98,12 @@ class Finding:
     verdict: str  # slower, faster, same, undecided
 
 
-def judge(name, before, after, threshold):
+def judge(name, before, after, disturbed, threshold):
     p = mann_whitney(before, after)
     # By the name: the same reports give the same answer.
     low, high = bootstrap(before, after, random.Random(name))
     verdict = "same"
-    if 2 / math.comb(len(before) + len(after), len(before)) > P_VALUE:
+    if disturbed or 2 / math.comb(len(before) + len(after), len(before)) > P_VALUE:
         verdict = "undecided"
     elif p <= P_VALUE and low > 1 + threshold:
         verdict = "slower"
@@ -124,8 +125,9 @@ def load(path):
             if run.get("run_type") != "iteration" or run.get("error_occurred") or match is None:
                 continue
             rate = run.get("items_per_second")
-            costs = {"": 1e9 / rate if rate else run["real_time"] * SCALE[run["time_unit"]]}
-            costs |= {f" {p}": run[f"lat_{p}_us"] for p in ("p50", "p99") if f"lat_{p}_us" in run}
+            costs = {f" {p}": run[f"lat_{p}_us"] for p in ("p50", "p99") if f"lat_{p}_us" in run}
+            if rate or not costs:  # else most of the time are the pauses between the operations
+                costs[""] = 1e9 / rate if rate else run["real_time"] * SCALE[run["time_unit"]]
             for what, cost in costs.items():
                 of_name = runs.setdefault(match[0] + what, {})
                 of_name[run.get("repetition_index", len(of_name))] = (cost, run.get("others_cores", 0.0))
@@ -162,12 +164,13 @@ def compare(before, after, threshold):
     for name in before:
         if not is_ours(name) or name not in after:
             continue
-        samples = []
+        samples, disturbed = [], False
         for runs, slow in zip((before, after), slowness):
             repetitions = sorted(runs[name])
-            counting, _ = undisturbed([runs[name][r][1] for r in repetitions])
+            counting, too_few = undisturbed([runs[name][r][1] for r in repetitions])
+            disturbed = disturbed or too_few
             samples.append([runs[name][repetitions[i]][0] / slow.get(repetitions[i], 1.0) for i in counting])
-        findings.append(judge(name, *samples, threshold))
+        findings.append(judge(name, *samples, disturbed, threshold))
     return findings, bool(slowness[0])
 
 
@@ -205,7 +208,8 @@ def main(arguments):
         return 2
     print_findings(findings, measured_by_peers, (context_before, context_after), options.all)
     if all(f.verdict == "undecided" for f in findings):
-        print("bench/compare.py: too few repetitions to tell anything: at least 5 on each side are needed", file=sys.stderr)
+        print("bench/compare.py: nothing can be told: at least 5 repetitions on each side are needed, and a machine that is "
+              "not busy with other things", file=sys.stderr)  # fmt: skip
         return 2
     return 1 if any(f.verdict == "slower" for f in findings) else 0
 
@@ -295,6 +299,13 @@ def self_test():
         n: {r: (2 * c, 0.5) if r < 12 and is_ours(n) else (c, 0.0) for r, (c, _) in of_name.items()} for n, of_name in long.items()
     }
     expect("disturbed repetitions are left out", exit_code(long, disturbed) == 0)
+    busy = {n: {r: (2 * c if is_ours(n) else c, 0.5) for r, (c, _) in of_name.items()} for n, of_name in long.items()}
+    expect("exit code 2: others used the machine all the time", exit_code(long, busy) == 2)
+    slept = {"lat_p50_us": 9.0, "real_time": 5e9, "time_unit": "ns", "run_type": "iteration", "name": "wake/magpie/threads:1"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "slept.json"
+        path.write_text(json.dumps({"benchmarks": [slept]}))
+        expect("of latencies only they are compared", list(load(path)[0]) == ["wake/magpie/threads:1 p50"])
     print(f"{checks} checks, {failures} failures")
     return 1 if failures else 0
 
