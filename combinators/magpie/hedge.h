@@ -162,6 +162,7 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
   template <class F>
   auto on_discard(F&& fn) && {
     static_assert(kTakesDiscarded<F, T>, "on_discard takes a function fn(attempt, T&&), T being what the attempts give; fn(attempt) where it is void");
+    if (std::exchange(spent_, true)) [[unlikely]] throw_awaited_twice();
     return Attempts<Source, F>(std::move(source_), delay_, std::forward<F>(fn));
   }
 

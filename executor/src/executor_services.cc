@@ -25,6 +25,7 @@ ExecutorServices::ExecutorServices(const ExecutorOptions& options, Clock& the_cl
       virtual_time_(the_clock.as_manual() != nullptr ? &the_clock.as_manual()->virtual_time() : nullptr),
       shards_(new RegistryShard[kShards]),
       life_(shards_.get(), kShards) {
+  StdEnv::prepare();  // before anybody makes one of the fences: they are of one kind from then on
   if (options.on_unobserved_error) {
     handler_ = std::make_shared<const UnobservedHandler>(options.on_unobserved_error);
   }
@@ -169,6 +170,9 @@ ShutdownReport ExecutorServices::shutdown(Duration drain, bool destructor) {
   if (virtual_time_ != nullptr) virtual_time_->set_auto_advance(true);  // or cleanups that sleep would never end
   if (drain.is_never()) {
     wait_idle(nullptr, destructor);
+  } else if (drain.count() > 0 && virtual_time_ == nullptr && &clock == &system_steady_clock()) {
+    // Who waits keeps the time itself: without memory for the monitor's thread nobody serves a timer of this thread.
+    life_.wait_idle([]() noexcept { return false; }, to_ns(deadline_after(clock.now(), drain)));
   } else if (drain.count() > 0) {
     DrainTimer timer(*this);
     timer.deadline_ns = to_ns(deadline_after(clock.now(), drain));
@@ -185,11 +189,15 @@ ShutdownReport ExecutorServices::shutdown(Duration drain, bool destructor) {
     }
     timer.word.disarm();
   }
-  if (live() != 0) {
-    cancel_all(ReasonRef::of_kind(CancelKind::shutdown));
-    wait_idle(nullptr, destructor);
-  }
-  life_.set_phase(Phase::closed);  // nothing can have come since: not from inside, where nothing is live, and outsiders are refused
+  // A value may be destroyed, on its task's worker, after the task was counted out: what its destructor brought before the door was
+  // closed has been admitted. So it is closed until nothing is live behind it.
+  do {
+    if (live() != 0) {
+      cancel_all(ReasonRef::of_kind(CancelKind::shutdown));
+      wait_idle(nullptr, destructor);
+    }
+    life_.set_phase(Phase::closed);
+  } while (live() != 0);
   return {static_cast<std::size_t>(life_.sum(&RegistryShard::completed) - completed),
           static_cast<std::size_t>(life_.sum(&RegistryShard::cancelled) - cancelled)};
 }

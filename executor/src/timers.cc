@@ -117,7 +117,7 @@ void Timers::start_monitor() noexcept {
     thread_ = std::thread([this] { monitor(); });
     monitor_runs_.store(true, std::memory_order_release);  // pairs with armed()
   } catch (...) {
-    // No thread to be had, or no memory for it: the workers serve the timers alone, and the next timer tries again.
+    // No thread to be had, or no memory for it: each worker serves the timers that were armed on it, and the next timer tries again.
   }
 }
 

@@ -141,6 +141,19 @@ TEST_P(AwaitedTwice, StreamsAttemptsAndChainsAreRefused) {
   refuses_what_was_moved_from([&] { return staggered_race(attempts(), 1ms); });
 }
 
+TEST_P(AwaitedTwice, AHedgeThatHasGivenItsAttemptsAwayIsRefused) {
+  auto body = []() -> Task<> {
+    auto first = [] { return give(1); };
+    auto discard = [](std::size_t, int) {};
+    auto hedged = hedge(first);
+    auto other = std::move(hedged).on_discard(discard);
+    EXPECT_THROW((void)co_await std::move(hedged), std::logic_error);
+    const int value = co_await std::move(other);
+    EXPECT_EQ(value, 1);
+  };
+  executor.run(body());
+}
+
 TEST_P(AwaitedTwice, FanOutsWithALimitAreRefused) {
   RateLimiter limiter(1e6, 10);
   auto work = [](int n) { return give(n); };

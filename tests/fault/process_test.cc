@@ -143,6 +143,18 @@ TEST(Threads, RefusedToAGrowingExecutorLeaveItAsItWas) {
   EXPECT_EQ(executor.run(errand()), 17);
 }
 
+TEST(Threads, RefusedToTheTimersADrainEndsAllTheSame) {
+  Event never;
+  WorkStealingExecutor executor({.threads = 2});
+  auto body = [&]() -> Task<> { co_await never.wait(); };
+  JoinHandle<void> waits = executor.spawn(body());
+  threads_until_refusal = 0;
+  const ShutdownReport report = executor.shutdown(20ms);
+  threads_until_refusal = -1;
+  EXPECT_EQ(report.cancelled, 1u);
+  EXPECT_TRUE(waits.cancelled());
+}
+
 // The k-th allocation on any thread, workers included: an executor comes about or it does not, and
 // what it runs ends.
 TEST(Memory, MayBeRefusedToTheExecutorAtEveryAllocation) {
