@@ -15,6 +15,7 @@
 #include <magpie/detail/job.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/locals.h>
+#include <magpie/detail/look_note.h>
 #include <magpie/detail/thread_name.h>
 #include <magpie/detail/thread_state.h>
 #include <magpie/detail/worker.h>
@@ -34,41 +35,13 @@ constexpr std::size_t kInboxBatch = 16;
 constexpr std::uint64_t kSpinNs = 20'000;
 // Who looks for work looks at the inbox all the time, but takes the lines that busy workers write at each push and pop less and less
 // often while there is nothing to be had.
-constexpr std::uint64_t kFirstLookNs = 250;
+constexpr std::uint64_t kFirstLookNs = LookNote::kIntervalNs;
 constexpr std::uint64_t kLastLookNs = 2'000;
-// How long the only strand of a busy worker is left to that worker (PARKING.md, P7).
-constexpr std::uint64_t kPatienceNs = 3'000;
-constexpr unsigned kMostLooks = 8;
 // The first sleep is short and needs no heavy fence; a wake-up that slipped through is noticed at its end.
 constexpr std::uint64_t kFirstSleepNs = 200'000;
 // Who waits for a job looks at the clock after so many rounds: the first six are pauses, together some microseconds, the others
 // leave the processor to whoever needs it, maybe the thief.
 constexpr int kRoundsOfSpin = 8;
-
-// What thieves note about a worker whose only strand they have left alone: when, at how many looks in a row, and how many pieces it had
-// run. A hint: what is lost in a race or when a part comes round costs one steal too much, or a short wait.
-class LookNote {
- public:
-  explicit LookNote(std::uint64_t word) noexcept : word_(word) {}
-  LookNote(std::uint64_t now_ns, unsigned looks, std::uint64_t runs) noexcept
-      : word_(now_ns << kTimeShift | static_cast<std::uint64_t>(looks) << kRunBits | (runs & kRunMask)) {}
-
-  std::uint64_t word() const noexcept { return word_; }
-  unsigned looks() const noexcept { return static_cast<unsigned>(word_ >> kRunBits & kLookMask); }
-  bool same_run(std::uint64_t runs) const noexcept { return ((word_ ^ runs) & kRunMask) == 0; }
-  // Never negative: a note that another thief made since, or long ago, is old.
-  std::uint64_t age(std::uint64_t now_ns) const noexcept {
-    return ((now_ns << kTimeShift) - (word_ >> kTimeShift << kTimeShift)) >> kTimeShift;
-  }
-
- private:
-  static constexpr int kRunBits = 20;
-  static constexpr int kTimeShift = 24;
-  static constexpr std::uint64_t kRunMask = (std::uint64_t{1} << kRunBits) - 1;
-  static constexpr std::uint64_t kLookMask = (std::uint64_t{1} << (kTimeShift - kRunBits)) - 1;
-
-  std::uint64_t word_;
-};
 
 // A worker that waits for a job runs others' jobs on top of what waits, and these may wait in turn. A quarter of the stack is for
 // that; what is left is for the last of them.
@@ -372,14 +345,10 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
 bool WorkStealingMachine::leave_alone(Worker& victim) const noexcept {
   if (victim.deque.size_hint() != 1 || services_.virtual_time() != nullptr) return false;
   if ((victim.deque.thief().peek() & kTagMask) != 0) return false;  // forks are made to be stolen
-  const std::uint64_t runs = victim.counters.tasks_run.load(std::memory_order_relaxed);
-  const std::uint64_t now = StdEnv::now_ns();
   const LookNote note(victim.looks.load(std::memory_order_relaxed));
-  if (note.same_run(runs)) return note.age(now) < kPatienceNs;
-  if (note.age(now) < kFirstLookNs) return true;  // with many thieves about, not each of them counts
-  const unsigned looks = note.looks() + 1;
-  victim.looks.store(LookNote(now, looks % kMostLooks, runs).word(), std::memory_order_relaxed);
-  return looks < kMostLooks;
+  const LookNote::Verdict verdict = note.judge(victim.counters.tasks_run.load(std::memory_order_relaxed), StdEnv::now_ns());
+  if (verdict.next != note.word()) victim.looks.store(verdict.next, std::memory_order_relaxed);
+  return verdict.leave;
 }
 
 std::uintptr_t WorkStealingMachine::steal(Worker& self) noexcept {
@@ -424,7 +393,7 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   if (!spins && !self.left_some) return 0;
   if (spins) spinners_.fetch_add(1, std::memory_order_relaxed);
   std::uint64_t now = StdEnv::now_ns();
-  const std::uint64_t until = now + (spins ? kSpinNs : kPatienceNs);
+  const std::uint64_t until = now + (spins ? kSpinNs : LookNote::kPatienceNs);
   std::uint64_t interval = kFirstLookNs;
   std::uint64_t look = now + interval;
   std::uintptr_t item = 0;
