@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "scenarios_fan.h"
+#include "scenarios_leaver.h"
 #include "world.h"
 
 namespace magpie::test {
@@ -559,6 +560,13 @@ inline constexpr Scenario kScenarios[] = {
     {"elsewhere", "resume_on.h", Ends::value, elsewhere},
     {"deep_calls", "task.h", Ends::value, deep_calls},
     {"checkpoints", "this_task.h", Ends::value, checkpoints},
+    {"permits_past_a_leaver", "semaphore.h timeout.h", Ends::value, permits_past_a_leaver},
+    {"lock_past_a_leaver", "mutex.h", Ends::value, lock_past_a_leaver},
+    {"notification_past_a_leaver", "condition.h", Ends::value, notification_past_a_leaver},
+    {"item_past_a_leaver", "channel.h", Ends::value, item_past_a_leaver},
+    {"room_past_a_leaver", "channel.h", Ends::value, room_past_a_leaver},
+    {"phase_past_a_leaver", "barrier.h", Ends::value, phase_past_a_leaver},
+    {"tokens_past_a_leaver", "rate_limiter.h", Ends::value, tokens_past_a_leaver},
 };
 
 }  // namespace magpie::test
