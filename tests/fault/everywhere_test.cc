@@ -333,7 +333,7 @@ class Everywhere : public ::testing::TestWithParam<Scenario> {
 };
 
 const std::uint64_t kSeed = seed_or(1);
-constexpr std::uint64_t kSeeds = kScale == 1 ? 20 : 3;
+constexpr std::uint64_t kSeeds = kScale == 1 ? 20 : 2;
 
 class Totals : public ::testing::Environment {
  public:

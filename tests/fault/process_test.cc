@@ -109,7 +109,7 @@ Task<long> errand() {
 // ----------------------------------------------------------------------------------------------------
 
 TEST(Threads, MayBeRefusedAtEveryOne) {
-  const std::size_t before = threads_of_this_process();
+  const std::size_t before = threads_of_this_process();  // or more, if some are about to end
   bool refused = true;
   std::size_t failures = 0;
   for (long k = 0; refused; ++k) {
@@ -123,7 +123,7 @@ TEST(Threads, MayBeRefusedAtEveryOne) {
       ++failures;
     }
     refused = threads_until_refusal.exchange(-1) < 0;
-    EXPECT_TRUE(eventually([&] { return threads_of_this_process() == before; })) << k;
+    EXPECT_TRUE(eventually([&] { return threads_of_this_process() <= before; })) << k;
   }
   EXPECT_GE(failures,
             4u);  // without a worker there is no executor; without the timers' thread there is
@@ -404,7 +404,7 @@ TEST(FreshProcessDeathTest, AStaticExecutorEndsAtExitWithWorkInProgress) {
 // ------------------------------------------------------------------------------------------------------------------
 
 TEST(Lives, ThousandsOfStartLoadResizeStop) {
-  const std::size_t before = threads_of_this_process();
+  const std::size_t before = threads_of_this_process();  // or more, if some are about to end
   const std::size_t cycles = scaled(2000);
   for (std::size_t i = 0; i < cycles; ++i) {
     WorkStealingExecutor executor({.threads = 1 + i % 4});
@@ -421,7 +421,7 @@ TEST(Lives, ThousandsOfStartLoadResizeStop) {
     }
     if (i % 5 == 0) executor.shutdown(Duration());
   }
-  EXPECT_TRUE(eventually([&] { return threads_of_this_process() == before; }));
+  EXPECT_TRUE(eventually([&] { return threads_of_this_process() <= before; }));
   std::cout << cycles << " cycles\n";
 }
 
