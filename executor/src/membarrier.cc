@@ -132,6 +132,13 @@ void Kernel::yield() noexcept {
   sched_yield();
 }
 
+void Kernel::doze() noexcept {
+  const timespec moment{0, 200'000};
+  const int saved = errno;
+  nanosleep(&moment, nullptr);
+  errno = saved;
+}
+
 std::uint64_t Kernel::now_ns() noexcept {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);

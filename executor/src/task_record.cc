@@ -110,9 +110,7 @@ void TaskRecord::finish(SlotState outcome) noexcept {
 }
 
 void TaskRecord::report_if_unobserved() noexcept {
-  if (outcome_ != SlotState::error || owner_ != nullptr) return;  // a group reports its children's errors itself
-  if (observed()) return;
-  if (reported_.exchange(true, std::memory_order_acq_rel)) return;
+  if (owner_ != nullptr || !claim_report(reported_)) return;  // a group reports its children's errors itself
   std::string label;
   try {
     label = name();

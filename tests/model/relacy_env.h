@@ -268,6 +268,11 @@ struct RelacyEnv {
     context.atomic_thread_fence_seq_cst();
     word.relacy().wake(context, count, RL_INFO);
   }
+  // What sleeps in a model of Relacy's goes round in a loop instead.
+  static void futex_wait(Atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+    if (word.load(std::memory_order_relaxed) == expected) yield_thread();
+  }
+  static void futex_wake(Atomic<std::uint32_t>&) noexcept {}
 };
 
 template <class Test, int kThreads>

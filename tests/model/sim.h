@@ -269,13 +269,15 @@ class Sim {
     leave_current(true);
   }
 
-  // True: woken, or the word differed; false: timed out.
-  bool sleep(Cell& cell, std::uint32_t expected, std::optional<std::uint64_t> deadline) {
+  // While the half of the word that `shift` makes the low one is `expected`. True: woken, or it
+  // differed; false: timed out.
+  bool sleep(Cell& cell, std::uint32_t expected, std::optional<std::uint64_t> deadline,
+             unsigned shift = 32) {
     step();
     inspect(cell);
     flush(self());
     let_stores_arrive(cell);
-    if (static_cast<std::uint32_t>(cell.value >> 32) != expected) return true;
+    if (static_cast<std::uint32_t>(cell.value >> shift) != expected) return true;
     note("sleeps on", cell, cell.value);
     Thread& thread = self();
     thread.state = State::asleep;
@@ -800,6 +802,12 @@ struct SimEnv {
   }
   static void futex_wake(Atomic<std::uint64_t>& word, int count) noexcept {
     Sim::current().wake(word.cell(), count);
+  }
+  static void futex_wait(Atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+    Sim::current().sleep(word.cell(), expected, std::nullopt, 0);
+  }
+  static void futex_wake(Atomic<std::uint32_t>& word) noexcept {
+    Sim::current().wake(word.cell(), static_cast<int>(Sim::kMostThreads));
   }
 };
 

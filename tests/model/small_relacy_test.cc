@@ -7,13 +7,14 @@
 
 #include <magpie/detail/event_count.h>
 #include <magpie/detail/injection_queue.h>
+#include <magpie/detail/outcome.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/timer_queue.h>
 
 #include <array>
 #include <mutex>
 
-// SpinLock, TimerWord, InjectionQueue and EventCount under the C++ memory model.
+// SpinLock, TimerWord, InjectionQueue, EventCount and the end of a task under the C++ memory model.
 
 namespace magpie::model {
 namespace {
@@ -187,6 +188,114 @@ TEST(EventCountRelacy, BothSleepersAreWokenAndSeeWhy) {
 TEST(EventCountRelacyMutant, ANotificationMustMoveTheEpoch) {
   MAGPIE_SKIP_RELACY();
   expect_killed<SleepAndWake<Mutant::event_count_no_epoch>>(3);
+}
+
+// One reads a value, and one moves it out.
+template <Mutant kMutant>
+struct ReadAndTake : RelacyTest<ReadAndTake<kMutant>, 2> {
+  detail::BasicTaking<RelacyEnv<kMutant>> taking;
+  RelacyData<int> value{7};
+
+  void thread(unsigned index) {
+    if (index == 0) {
+      if (taking.begin_reading()) relacy_check(value.read() == 7);
+      taking.end_reading();
+    } else {
+      relacy_check(taking.take());
+      value.write(0);
+    }
+  }
+};
+
+TEST(OutcomeRelacy, AMoverComesAfterThoseWhoRead) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<ReadAndTake<Mutant::none>>(4);
+}
+
+TEST(OutcomeRelacyMutant, ReadersAndMoversMustAgreeOnAnOrder) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<ReadAndTake<Mutant::outcome_weak_taking>>(3);
+}
+
+TEST(OutcomeRelacyMutant, ARelaxedEndOfAReadingTellsNothing) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<ReadAndTake<Mutant::outcome_relaxed_reader>>(3);
+}
+
+// The end of a task against its only handle; the last of the two frees the record.
+template <class Env>
+struct RelacyWait : detail::BasicWaiter<Env> {
+  void (*fill)(RelacyWait*) noexcept = nullptr;
+  bool moves() const noexcept { return true; }
+  bool park_in_scope() noexcept { return true; }
+  bool try_complete(bool*) noexcept { return this->state.try_complete(); }
+  void hand_over() noexcept {}
+};
+
+template <Mutant kMutant, bool kFails>
+struct EndAndDrop : RelacyTest<EndAndDrop<kMutant, kFails>, 2> {
+  using Env = RelacyEnv<kMutant>;
+  struct Record final : detail::BasicOutcomeCore<Env, RelacyWait<Env>> {
+    explicit Record(EndAndDrop& its_test) : test(its_test) {}
+    EndAndDrop& test;
+    std::exception_ptr error() const noexcept override { return nullptr; }
+    void block_until_done() override {}
+    void report() {
+      if (this->claim_report(test.reported)) ++test.reports;
+    }
+    void nobody_can_ask() noexcept override { report(); }
+    void finish(detail::SlotState outcome) {
+      this->publish(outcome);
+      if (outcome == detail::SlotState::error && this->without_handles()) report();
+    }
+    static void operator delete(Record* record, std::destroying_delete_t) {
+      for (auto& trace : record->test.traces) trace.write(2);
+      record->test.freed = true;
+    }
+  };
+
+  Record record{*this};
+  typename Env::template Atomic<bool> reported{false};
+  RelacyData<int> payload{0};
+  std::array<RelacyData<int>, 2> traces;
+  int reports = 0;
+  bool freed = false;
+
+  void before() { record.add_handle(); }
+  void thread(unsigned index) {
+    if (index == 0) {
+      payload.write(7);
+      record.finish(kFails ? detail::SlotState::error : detail::SlotState::value);
+      traces[0].write(1);
+      record.release();
+    } else {
+      if (!kFails && record.done()) relacy_check(payload.read() == 7);
+      traces[1].write(1);
+      record.drop_handle();
+    }
+  }
+  void after() { relacy_check(freed && reports == (kFails ? 1 : 0)); }
+};
+
+TEST(OutcomeRelacy, TheLastOneFreesTheRecordAndAnErrorIsReportedOnce) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<EndAndDrop<Mutant::none, false>>(3);
+  expect_clean<EndAndDrop<Mutant::none, true>>(3);
+}
+
+TEST(OutcomeRelacyMutant, ARelaxedEndOfATaskTellsNothing) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<EndAndDrop<Mutant::outcome_relaxed_done, false>>(3);
+}
+
+TEST(OutcomeRelacyMutant, WhoFreesMustSeeWhatOthersDid) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<EndAndDrop<Mutant::outcome_relaxed_release, false>>(3);
+}
+
+TEST(OutcomeRelacyMutant, TheLastHandleAndTheEndMustAgreeOnAnOrder) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<EndAndDrop<Mutant::outcome_weak_error, true>>(3);
 }
 
 }  // namespace

@@ -85,6 +85,18 @@ enum class Mutant : std::uint8_t {
   lifecycle_late_count,        // work from outside is counted after the look at the phase
   lifecycle_started_first,     // what started is summed before what ended
   lifecycle_no_heavy_fence,    // whoever waits for the end looks without a heavy fence
+  outcome_done_after_lock,     // an outcome is done when its waiters were claimed, after the lock
+  outcome_movers_at_once,      // movers go on while callbacks look at the value
+  outcome_late_mover,          // a mover that comes while others still look does not wait
+  outcome_block_unlocked,      // a thread that will sleep says so without the lock
+  outcome_weak_error,          // an error is published with a release store
+  outcome_relaxed_done,        // ... a value with a relaxed one
+  outcome_early_release,       // a handle's reference is dropped before its last look
+  outcome_relaxed_release,     // references are dropped with relaxed orders
+  outcome_weak_taking,         // readers and movers of a value without sequential consistency
+  outcome_relaxed_reader,      // the end of a reading is noted with a relaxed subtraction
+  outcome_plain_take,          // a value is taken by a load and a store
+  outcome_take_at_once,        // ... while others read it
   arbiter_plain_win,           // a race is decided by a load and a store
   arbiter_relaxed_win,         // a race is decided with relaxed orders
   arbiter_win_while_held,      // a verdict is won while somebody holds it
@@ -102,6 +114,7 @@ struct [[gnu::visibility("default")]] Kernel {
                          std::optional<std::uint64_t> deadline_ns) noexcept;
   static void futex_wake(const void* word, int count) noexcept;
   static void yield() noexcept;
+  static void doze() noexcept;
   static std::uint64_t now_ns() noexcept;
 
   static inline std::atomic<bool> membarrier_in_use{false};
@@ -218,6 +231,20 @@ struct StdEnv {
   // Wakes up to `count` sleepers. `word` may be gone by now: only its address is used.
   static void futex_wake(Atomic<std::uint64_t>& word, int count) noexcept {
     Kernel::futex_wake(high_half(word), count);
+  }
+
+  // The same for a word of 32 bits, without a deadline; wakes everybody.
+  static void futex_wait(Atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+#if MAGPIE_DETAIL_TSAN
+    // ThreadSanitizer keeps signals back from a thread until it makes a call that it knows: in a
+    // futex the main thread would never hear of one.
+    if (word.load(std::memory_order_relaxed) == expected) Kernel::doze();
+#else
+    Kernel::futex_wait(&word, expected, std::nullopt);
+#endif
+  }
+  static void futex_wake(Atomic<std::uint32_t>& word) noexcept {
+    Kernel::futex_wake(&word, 0x7fffffff);
   }
 
  private:

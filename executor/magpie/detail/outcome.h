@@ -7,13 +7,15 @@
 // copy the value or move it out, callbacks look at it.
 //
 //   OutcomeCore          who waits, who is called; publishing
+//   BasicTaking          who may look at the value, and who has moved it out
 //   OutcomeState<T, C>   the typed place, on top of C, which derives from OutcomeCore: how it is
-//   copied, shown and moved out OutcomeHandle<S>     a counted reference that counts as a handle
+//                        copied, shown and moved out
+//   OutcomeHandle<S>     a counted reference that counts as a handle
 //   OutcomeWait<S, M>    the operation that awaits it
 //
 // Those who wait when it is published, and callbacks, come first; movers, also those who come only
-// then, wait until that is over
-// ("settling"): executor/SHUTDOWN.md, "The end of a task".
+// then, wait until that is over ("settling"): executor/SHUTDOWN.md, "The end of a task", where the
+// steps O1 to O8 are.
 
 #include <atomic>
 #include <cstdint>
@@ -23,6 +25,7 @@
 #include <utility>
 
 #include <magpie/config.h>
+#include <magpie/detail/atomic.h>
 #include <magpie/detail/backoff.h>
 #include <magpie/detail/operation.h>
 #include <magpie/detail/reason.h>
@@ -34,37 +37,46 @@
 
 namespace magpie::detail {
 
-class OutcomeCore;
-
 /// What waits for an outcome. Those who copy the value get their copies before anybody is woken, so
 /// that a mover comes after them.
-struct JoinWaiter : OperationBase {
+struct MAGPIE_EXPORT JoinWaiter : OperationBase {
   JoinWaiter() = default;
   JoinWaiter(JoinWaiter&&) noexcept = default;
   void (*fill)(JoinWaiter*) noexcept = nullptr;  // copies the outcome; null for movers
   bool moves() const noexcept { return fill == nullptr; }
   bool park_in_scope() noexcept { return park(); }
+  void hand_over() noexcept;  // to its executor; the last touch of it
 
  protected:
   ~JoinWaiter() = default;
 };
 
 /// A function to call with the outcome.
-struct DoneCallback {
-  DoneCallback* next = nullptr;
-  void (*call)(DoneCallback*, OutcomeCore&) noexcept = nullptr;  // runs it and frees it
-  void (*drop)(DoneCallback*) noexcept = nullptr;                // frees it
+template <class Core>
+struct BasicDoneCallback {
+  BasicDoneCallback* next = nullptr;
+  void (*call)(BasicDoneCallback*, Core&) noexcept = nullptr;  // runs it and frees it
+  void (*drop)(BasicDoneCallback*) noexcept = nullptr;         // frees it
 };
 
-class MAGPIE_EXPORT OutcomeCore {
+/// `Join` derives from BasicWaiter<Env> and is a JoinWaiter, or looks like one.
+template <class Env, class Join>
+class MAGPIE_EXPORT BasicOutcomeCore {
  public:
-  OutcomeCore(const OutcomeCore&) = delete;
-  OutcomeCore& operator=(const OutcomeCore&) = delete;
+  using Environment = Env;
+  using Callback = BasicDoneCallback<BasicOutcomeCore>;
+
+  BasicOutcomeCore(const BasicOutcomeCore&) = delete;
+  BasicOutcomeCore& operator=(const BasicOutcomeCore&) = delete;
 
   void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
+  /// O8.
   void release() noexcept {
     // acq_rel: whoever frees it sees what the others did with it.
-    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+    constexpr auto kOrder = Env::mutant(Mutant::outcome_relaxed_release)
+                                ? std::memory_order_relaxed
+                                : std::memory_order_acq_rel;
+    if (refs_.fetch_sub(1, kOrder) == 1) delete this;
   }
   void add_handle() noexcept {
     add_ref();
@@ -80,67 +92,254 @@ class MAGPIE_EXPORT OutcomeCore {
   virtual std::exception_ptr error() const noexcept = 0;  // once done: what it failed with, or null
   void mark_observed() noexcept { observed_.store(true, std::memory_order_relaxed); }
 
+  /// Blocks the calling thread, whatever it is.
   void wait_done() noexcept;
   /// Blocks the calling thread until it is done. std::logic_error on a worker thread.
   virtual void block_until_done() = 0;
 
   /// Adds a callback; if it is done, calls it here.
-  void on_done(DoneCallback* callback) noexcept;
+  void on_done(Callback* callback) noexcept;
 
-  /// For waits: parks `op`, or returns false if it is done (the caller then completes at once) or
-  /// `op` was refused.
+  /// O1. For waits: parks `op`, or returns false if it is done (the caller then completes at once)
+  /// or `op` was refused.
   enum class Parked { yes, done, refused };
-  Parked park_waiter(JoinWaiter& op) noexcept {
+  Parked park_waiter(Join& op) noexcept {
     std::lock_guard guard(lock_);
-    if (done_.load(std::memory_order_relaxed) != 0 && !(settling_ && op.moves()))
+    if (done_.load(std::memory_order_relaxed) != 0 &&
+        (!(settling_ && op.moves()) || Env::mutant(Mutant::outcome_late_mover)))
       return Parked::done;
     if (!op.park_in_scope()) return Parked::refused;
     waiters_.push_back(op);
     return Parked::yes;
   }
-  void forget_waiter(Waiter& waiter) noexcept {
+  void forget_waiter(BasicWaiter<Env>& waiter) noexcept {
     std::lock_guard guard(lock_);
     waiters_.forget(waiter);
   }
 
  protected:
-  OutcomeCore() noexcept = default;
-  virtual ~OutcomeCore() = default;
+  BasicOutcomeCore() noexcept = default;
+  virtual ~BasicOutcomeCore() = default;
 
-  /// The outcome lies in its place: everybody learns of it. Once.
+  /// The outcome lies in its place: everybody learns of it. Once, by somebody who holds a
+  /// reference.
   void publish(SlotState outcome) noexcept;
   bool without_handles() const noexcept {
     return handles_.load(std::memory_order_seq_cst) == 0;
   }  // pairs with drop_handle()
   bool observed() const noexcept { return observed_.load(std::memory_order_relaxed); }
+  /// O7. Once done, by whoever finds that nobody can ask any more: whether this is an error that
+  /// nobody has seen, and the caller the first to find it. observed() is ordered by `handles_`:
+  /// whoever saw the error did so before he dropped his handle.
+  bool claim_report(typename Env::template Atomic<bool>& reported) noexcept {
+    // acq_rel: one of two; nothing else hangs on it.
+    return outcome_ == SlotState::error && !observed() &&
+           !reported.exchange(true, std::memory_order_acq_rel);
+  }
   /// The last handle is gone, and it was done before.
   virtual void nobody_can_ask() noexcept {}
-  [[noreturn]] MAGPIE_COLD static void throw_taken();
 
-  mutable SpinLock<StdEnv> lock_;
+  mutable SpinLock<Env> lock_;
 
  private:
-  Waiter* claim_waiters() noexcept;  // under lock_: those who may go on, movers not while callbacks
-                                     // look at the value
-  static void wake_all(Waiter* ready) noexcept;
+  // Under lock_: those who may go on, movers not while somebody looks at the value.
+  BasicWaiter<Env>* claim_waiters() noexcept;
+  static void wake_all(BasicWaiter<Env>* ready) noexcept;
 
-  bool settling_ = false;  // under lock_: done, but those who were there first still look at the
-                           // value; movers wait
+  // Both under lock_. Done, but those who were there first still look at the value; movers wait.
+  bool settling_ : 1 = false;
+  bool blocked_ : 1 = false;  // a thread sleeps in wait_done(), or is about to
 
  protected:
   SlotState outcome_ = SlotState::empty;
 
  private:
-  std::atomic<bool> observed_{false};
-  std::atomic<std::uint32_t> refs_{1};
-  std::atomic<std::uint32_t> handles_{0};
-  std::atomic<std::uint32_t> done_{0};
-  BasicWaitQueue<StdEnv> waiters_;  // under lock_
-  DoneCallback* callbacks_ = nullptr;
+  typename Env::template Atomic<bool> observed_{false};
+  typename Env::template Atomic<std::uint32_t> refs_{1};
+  typename Env::template Atomic<std::uint32_t> handles_{0};
+  typename Env::template Atomic<std::uint32_t> done_{0};  // rises under lock_
+  BasicWaitQueue<Env> waiters_;                           // under lock_
+  Callback* callbacks_ = nullptr;                         // under lock_
 };
+
+template <class Env, class Join>
+BasicWaiter<Env>* BasicOutcomeCore<Env, Join>::claim_waiters() noexcept {
+  BasicWaiter<Env>* ready = nullptr;
+  BasicWaiter<Env>** tail = &ready;
+  BasicWaiter<Env>* after = nullptr;
+  for (BasicWaiter<Env>* w = waiters_.front(); w != nullptr; w = after) {
+    after = w->queue_next;
+    auto* const op = static_cast<Join*>(w);
+    if (settling_ && op->moves() && !Env::mutant(Mutant::outcome_movers_at_once)) continue;
+    waiters_.remove(*w);
+    bool wake_anyway = false;
+    if (!op->try_complete(&wake_anyway)) {
+      if (!wake_anyway) continue;
+      op->fill = nullptr;
+    }
+    w->queue_next = nullptr;
+    *tail = w;
+    tail = &w->queue_next;
+  }
+  return ready;
+}
+
+template <class Env, class Join>
+void BasicOutcomeCore<Env, Join>::wake_all(BasicWaiter<Env>* ready) noexcept {
+  while (ready != nullptr) {
+    BasicWaiter<Env>* const after =
+        ready->queue_next;  // read first: a scheduled waiter may be gone
+    static_cast<Join*>(ready)->hand_over();
+    ready = after;
+  }
+}
+
+template <class Env, class Join>
+void BasicOutcomeCore<Env, Join>::publish(SlotState outcome) noexcept {
+  BasicWaiter<Env>* ready;
+  Callback* callbacks;
+  bool settling;
+  bool blocked;
+  // seq_cst pairs with drop_handle(): only errors need it. Release pairs with done().
+  constexpr auto kValueOrder = Env::mutant(Mutant::outcome_relaxed_done)
+                                   ? std::memory_order_relaxed
+                                   : std::memory_order_release;
+  constexpr auto kErrorOrder = Env::mutant(Mutant::outcome_weak_error) ? std::memory_order_release
+                                                                       : std::memory_order_seq_cst;
+  const auto order = outcome == SlotState::error ? kErrorOrder : kValueOrder;
+  {
+    std::lock_guard guard(lock_);  // O2
+    outcome_ = outcome;
+    callbacks = std::exchange(callbacks_, nullptr);
+    settling_ = callbacks != nullptr || waiters_.front() != nullptr;
+    settling = settling_;
+    blocked = blocked_;
+    if constexpr (!Env::mutant(Mutant::outcome_done_after_lock)) done_.store(1, order);
+    ready = claim_waiters();
+  }
+  if constexpr (Env::mutant(Mutant::outcome_done_after_lock)) done_.store(1, order);
+  if (blocked) [[unlikely]]
+    Env::futex_wake(done_);  // O3
+
+  // O4. Those who were there first get their copies, and callbacks look at the value itself;
+  // movers, also those who come only now, wait until that is over.
+  for (BasicWaiter<Env>* w = ready; w != nullptr; w = w->queue_next) {
+    auto* const op = static_cast<Join*>(w);
+    if (op->fill != nullptr) op->fill(op);
+  }
+  wake_all(ready);
+  while (callbacks != nullptr) {
+    Callback* const after = callbacks->next;
+    callbacks->call(callbacks, *this);
+    callbacks = after;
+  }
+  if (settling) {
+    {
+      std::lock_guard guard(lock_);  // O5
+      settling_ = false;
+      ready = claim_waiters();
+    }
+    wake_all(ready);
+  }
+}
+
+template <class Env, class Join>
+void BasicOutcomeCore<Env, Join>::drop_handle() noexcept {
+  if constexpr (Env::mutant(Mutant::outcome_early_release)) release();
+  // O6. seq_cst on both sides: the last handle sees the end, or the end sees that no handle is
+  // left.
+  if (handles_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
+      done_.load(std::memory_order_seq_cst) != 0)
+    nobody_can_ask();
+  if constexpr (!Env::mutant(Mutant::outcome_early_release)) release();
+}
+
+template <class Env, class Join>
+void BasicOutcomeCore<Env, Join>::wait_done() noexcept {
+  // A task that ends in a moment need not make a system call to wake this thread.
+  constexpr int kLooks = Env::kModel ? 0 : 10;
+  Backoff<Env> backoff;
+  for (int i = 0; i < kLooks; ++i) {
+    if (done()) return;
+    backoff.wait();
+  }
+  if constexpr (Env::mutant(Mutant::outcome_block_unlocked)) {
+    blocked_ = true;
+  } else {
+    // Under the lock: publish() comes before, and is seen here, or after, and sees this.
+    std::lock_guard guard(lock_);
+    if (done_.load(std::memory_order_relaxed) != 0) return;
+    blocked_ = true;
+  }
+  while (!done()) Env::futex_wait(done_, 0);
+}
+
+template <class Env, class Join>
+void BasicOutcomeCore<Env, Join>::on_done(Callback* callback) noexcept {
+  {
+    std::lock_guard guard(lock_);
+    if (done_.load(std::memory_order_relaxed) == 0) {
+      Callback** tail = &callbacks_;
+      while (*tail != nullptr) tail = &(*tail)->next;
+      callback->next = nullptr;
+      *tail = callback;
+      return;
+    }
+  }
+  callback->call(callback, *this);
+}
+
+extern template class MAGPIE_EXPORT BasicOutcomeCore<StdEnv, JoinWaiter>;  // outcome.cc
+using OutcomeCore = BasicOutcomeCore<StdEnv, JoinWaiter>;
+using DoneCallback = OutcomeCore::Callback;
+
+/// Who looks at the value just now, and whether somebody has moved it out. Of a reader and a mover
+/// that come together, the reader sees that it is taken, or the mover sees the reader and waits.
+template <class Env>
+class BasicTaking {
+ public:
+  /// False: it is taken. In both cases end_reading() comes afterwards.
+  bool begin_reading() noexcept {
+    // seq_cst: pairs with take().
+    readers_.fetch_add(1, kWeak ? std::memory_order_acq_rel : std::memory_order_seq_cst);
+    return !taken_.load(kWeak ? std::memory_order_acquire : std::memory_order_seq_cst);
+  }
+  void end_reading() noexcept {
+    // Release: pairs with the wait in take().
+    readers_.fetch_sub(1, Env::mutant(Mutant::outcome_relaxed_reader) ? std::memory_order_relaxed
+                                                                      : std::memory_order_release);
+  }
+  /// The caller may move it out, after those who look at it just now. False: somebody has.
+  bool take() noexcept {
+    if constexpr (Env::mutant(Mutant::outcome_plain_take)) {
+      if (taken()) return false;
+      taken_.store(true, std::memory_order_seq_cst);
+    } else {
+      if (taken_.exchange(true, kWeak ? std::memory_order_acq_rel : std::memory_order_seq_cst))
+        return false;
+    }
+    if constexpr (!Env::mutant(Mutant::outcome_take_at_once)) {
+      Backoff<Env> backoff;
+      while (readers_.load(kWeak ? std::memory_order_acquire : std::memory_order_seq_cst) != 0)
+        backoff.wait();
+    }
+    return true;
+  }
+  bool taken() const noexcept { return taken_.load(std::memory_order_acquire); }
+
+ private:
+  static constexpr bool kWeak = Env::mutant(Mutant::outcome_weak_taking);
+
+  typename Env::template Atomic<std::uint32_t> readers_{0};
+  typename Env::template Atomic<bool> taken_{false};
+};
+
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_taken();
 
 template <class T, class Core>
 class OutcomeState : public Core {
+  using Taking = BasicTaking<typename Core::Environment>;
+
  public:
   using value_type = T;
 
@@ -152,19 +351,16 @@ class OutcomeState : public Core {
   void copy_to(Slot<T>& target) {
     this->mark_observed();
     if constexpr (std::is_copy_constructible_v<Slot<T>>) {
-      // seq_cst: pairs with move_to(): the mover sees this reader, or this reader sees that it is
-      // taken.
-      readers_.fetch_add(1, std::memory_order_seq_cst);
-      const bool taken = taken_.load(std::memory_order_seq_cst);
-      if (!taken) {
+      const bool readable = taking_.begin_reading();
+      if (readable) {
         try {
           target = slot();
         } catch (...) {
           target.capture_current_exception();
         }
       }
-      readers_.fetch_sub(1, std::memory_order_release);  // pairs with the wait in move_to()
-      if (taken) this->throw_taken();
+      taking_.end_reading();
+      if (!readable) throw_taken();
     }
   }
 
@@ -172,33 +368,24 @@ class OutcomeState : public Core {
   template <class F>
   void show_to(F&& f) {
     struct Reader {
-      std::atomic<std::uint32_t>& readers;
-      explicit Reader(std::atomic<std::uint32_t>& count) noexcept : readers(count) {
-        readers.fetch_add(1, std::memory_order_seq_cst);  // pairs with move_to(), as in copy_to()
-      }
-      ~Reader() {
-        readers.fetch_sub(1, std::memory_order_release);
-      }  // pairs with the wait in move_to()
-    } reader(readers_);
-    if (taken_.load(std::memory_order_seq_cst)) this->throw_taken();
+      Taking& taking;
+      ~Reader() { taking.end_reading(); }
+    };
+    const bool readable = taking_.begin_reading();
+    Reader reader{taking_};
+    if (!readable) throw_taken();
     std::forward<F>(f)(std::as_const(result));
   }
 
   /// Moves the outcome out, after those who are looking at it just now.
   void move_to(Slot<T>& target) {
     this->mark_observed();
-    if (slot().state() != SlotState::value) {
-      target = std::move(slot());  // failures are copied
-      return;
-    }
-    if (taken_.exchange(true, std::memory_order_seq_cst)) this->throw_taken();
-    Backoff<StdEnv> backoff;
-    while (readers_.load(std::memory_order_seq_cst) != 0) backoff.wait();
-    target = std::move(slot());
+    if (slot().state() == SlotState::value && !taking_.take()) throw_taken();
+    target = std::move(slot());  // failures are copied
   }
 
   const Result<T>& shown() const {
-    if (taken_.load(std::memory_order_acquire)) this->throw_taken();
+    if (taking_.taken()) throw_taken();
     return result;
   }
 
@@ -211,8 +398,7 @@ class OutcomeState : public Core {
   ~OutcomeState() override = default;
 
  private:
-  std::atomic<std::uint32_t> readers_{0};
-  std::atomic<bool> taken_{false};
+  Taking taking_;
 };
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_empty_handle();
@@ -257,7 +443,7 @@ class [[nodiscard("co_await it")]] OutcomeWait
   explicit OutcomeWait(OutcomeHandle<State> handle) : handle_(std::move(handle)) {
     this->what = State::kWhat;
   }
-  OutcomeWait(OutcomeWait&& other) noexcept : Base(), handle_(std::move(other.handle_)) {
+  OutcomeWait(OutcomeWait && other) noexcept : Base(), handle_(std::move(other.handle_)) {
     this->what = State::kWhat;
   }
 
@@ -292,7 +478,7 @@ class [[nodiscard("co_await it")]] OutcomeWait
   void unqueue() noexcept {
     handle_.get()->forget_waiter(*this);
   }
-  void deposit(Slot<T>& slot) {
+  void deposit(Slot<T> & slot) {
     if (!copied_.empty()) {
       slot = std::move(copied_);
     } else if constexpr (Move) {
