@@ -19,9 +19,12 @@ magpie::Task<void> program() {
                                            magpie::with_timeout(fetch(3, 10s), 50ms, -1));
   std::printf("users %d %d %d\n", a, b, c);
 
-  auto first = co_await magpie::race(fetch(4, 10s), fetch(5, 10ms));  // the loser is cancelled, and waited for
+  auto first = co_await magpie::race(fetch(4, 10s),
+                                     fetch(5, 10ms));  // the loser is cancelled, and waited for
   std::printf("server %zu answered %d\n", first.index, first.value);
 }
 
-int main() { magpie::run(program()); }
+int main() {
+  magpie::run(program());
+}
 // [readme]

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A semaphore: taken and given back by one task, and ten permits among a thousand tasks, given back
-// at once or held over a yield; and one permit that four tasks hold over a yield, so that each release
-// finds a waiter.
+// at once or held over a yield; and one permit that four tasks hold over a yield, so that each
+// release finds a waiter.
 
 #include <support/bench.h>
 #include <support/problems.h>

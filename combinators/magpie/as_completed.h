@@ -4,23 +4,27 @@
 
 // as_completed: the results of several tasks one by one, in the order in which they come.
 //
-//     co_await as_completed(std::move(tasks), 3s, [&](CompletionStream<Page>& pages) -> Task<void> {
+//     co_await as_completed(std::move(tasks), 3s, [&](CompletionStream<Page>& pages) -> Task<void>
+//     {
 //       for (auto next = co_await pages.next(); next; next = co_await pages.next()) {
 //         show(next->index, next->value);   // which of the tasks, and its Result<Page>
 //       }
 //     });
 //
-// All tasks are started; the body runs beside them and gives as_completed its result. The tasks belong to the block: when the body has
-// ended, however, those that still run are cancelled and waited for, and what was not asked for is dropped. (A handle's task goes
-// on; only the wait for it ends.) A task that fails or ends cancelled is a Result like any other, and stops nothing.
+// All tasks are started; the body runs beside them and gives as_completed its result. The tasks
+// belong to the block: when the body has ended, however, those that still run are cancelled and
+// waited for, and what was not asked for is dropped. (A handle's task goes on; only the wait for it
+// ends.) A task that fails or ends cancelled is a Result like any other, and stops nothing.
 //
-// The timeout is the stream's, not the tasks': once it is over, next() gives what has finished and was not given out, then throws
-// TimeoutError as long as something still runs, and gives nullopt when nothing does. It starts with the block; of nothing: it is
-// over at once. A timeout that is not needed any more is forgotten when the last task has ended.
+// The timeout is the stream's, not the tasks': once it is over, next() gives what has finished and
+// was not given out, then throws TimeoutError as long as something still runs, and gives nullopt
+// when nothing does. It starts with the block; of nothing: it is over at once. A timeout that is
+// not needed any more is forgotten when the last task has ended.
 //
-// Nothing to do: the body runs, and next() gives nullopt. Cancellation point on entry, unless there is nothing to do. If the
-// caller is cancelled, tasks and body both are. Starts when awaited; resumes where it was awaited. The body is moved in (or
-// referenced, if an lvalue) and lives until the block has ended; so a capturing lambda is safe there.
+// Nothing to do: the body runs, and next() gives nullopt. Cancellation point on entry, unless there
+// is nothing to do. If the caller is cancelled, tasks and body both are. Starts when awaited;
+// resumes where it was awaited. The body is moved in (or referenced, if an lvalue) and lives until
+// the block has ended; so a capturing lambda is safe there.
 
 #include <concepts>
 #include <coroutine>
@@ -51,7 +55,8 @@ namespace detail {
 
 struct StreamWaiter;
 
-/// What has finished, who waits for it, and until when. The page: combinators/DESIGN.md, "Streams of completions".
+/// What has finished, who waits for it, and until when. The page: combinators/DESIGN.md, "Streams
+/// of completions".
 class MAGPIE_EXPORT StreamCore : private Timer {
  public:
   StreamCore() = default;
@@ -88,7 +93,8 @@ struct MAGPIE_EXPORT StreamWaiter : OperationBase {
 
  protected:
   StreamWaiter() { what = "the next of several tasks"; }
-  StreamWaiter(StreamWaiter&& other) noexcept : OperationBase(std::move(other)), core_(other.core_) {}
+  StreamWaiter(StreamWaiter&& other) noexcept
+      : OperationBase(std::move(other)), core_(other.core_) {}
   ~StreamWaiter() = default;
   bool enqueue() noexcept;
   void dequeue() noexcept;
@@ -104,17 +110,24 @@ struct MAGPIE_EXPORT StreamWaiter : OperationBase {
 MAGPIE_EXPORT std::exception_ptr make_stream_timed_out() noexcept;
 
 template <class T>
-class [[nodiscard("co_await it")]] NextOperation : public Operation<NextOperation<T>, std::optional<Indexed<Result<T>>>, StreamWaiter> {
+class [[nodiscard("co_await it")]] NextOperation
+    : public Operation<NextOperation<T>, std::optional<Indexed<Result<T>>>, StreamWaiter> {
   using Base = Operation<NextOperation<T>, std::optional<Indexed<Result<T>>>, StreamWaiter>;
 
  public:
   using Slots = Slot<T>& (*)(Rec&) noexcept;
-  NextOperation(StreamCore& core, Slots slots) noexcept : slots_(slots) { this->core_ = &core; }
-  NextOperation(NextOperation&& other) noexcept : Base(std::move(other)), slots_(other.slots_) {}
+  NextOperation(StreamCore & core, Slots slots) noexcept : slots_(slots) {
+    this->core_ = &core;
+  }
+  NextOperation(NextOperation && other) noexcept : Base(std::move(other)), slots_(other.slots_) {}
 
-  bool start() noexcept { return this->enqueue(); }
-  void unqueue() noexcept { this->dequeue(); }
-  void deposit(Slot<std::optional<Indexed<Result<T>>>>& slot) {
+  bool start() noexcept {
+    return this->enqueue();
+  }
+  void unqueue() noexcept {
+    this->dequeue();
+  }
+  void deposit(Slot<std::optional<Indexed<Result<T>>>> & slot) {
     if (this->too_late_) return slot.set_error(make_stream_timed_out());
     if (this->item_ == nullptr) return slot.emplace(std::nullopt);
     Slot<T>& outcome = slots_(*this->item_);
@@ -130,19 +143,22 @@ class [[nodiscard("co_await it")]] NextOperation : public Operation<NextOperatio
 
 }  // namespace detail
 
-/// The body's view of its tasks: valid until the block ends. next() may be awaited by several coroutines at once, on any threads.
+/// The body's view of its tasks: valid until the block ends. next() may be awaited by several
+/// coroutines at once, on any threads.
 template <class T>
 class CompletionStream {
  public:
   CompletionStream(const CompletionStream&) = delete;
   CompletionStream& operator=(const CompletionStream&) = delete;
 
-  /// The next task to have ended, its number and its Result; nullopt once all have been given out. First come, first served; each
-  /// is given out once. Cancellation point; in a race it takes one only if it wins. TimeoutError: see the head of the file.
+  /// The next task to have ended, its number and its Result; nullopt once all have been given out.
+  /// First come, first served; each is given out once. Cancellation point; in a race it takes one
+  /// only if it wins. TimeoutError: see the head of the file.
   detail::NextOperation<T> next() noexcept { return detail::NextOperation<T>(core_, slots_); }
 
   /// For the library.
-  explicit CompletionStream(typename detail::NextOperation<T>::Slots slots) noexcept : slots_(slots) {}
+  explicit CompletionStream(typename detail::NextOperation<T>::Slots slots) noexcept
+      : slots_(slots) {}
   detail::StreamCore& core() noexcept { return core_; }
 
  private:
@@ -153,7 +169,9 @@ class CompletionStream {
 namespace detail {
 
 template <class Child, class F>
-class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase, private Join, private EndSink {
+class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase,
+                                                 private Join,
+                                                 private EndSink {
   using T = typename Child::value_type;
   using Children = ChildVector<Child>;
 
@@ -161,15 +179,24 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase, private 
   using value_type = typename Body<F, CompletionStream<T>>::value_type;
 
   template <class R>
-  AsCompleted(R&& range, std::optional<Duration> limit, F&& body)
-      : children_(std::in_place, std::forward<R>(range)), limit_(limit), body_(std::forward<F>(body)), stream_(slot_of) {}
-  AsCompleted(AsCompleted&& other)
-      : children_(std::move(other.children_)), limit_(other.limit_), body_(std::move(other.body_)), stream_(slot_of) {}
-  ~AsCompleted() { destroy_scope(); }
+  AsCompleted(R && range, std::optional<Duration> limit, F && body)
+      : children_(std::in_place, std::forward<R>(range)),
+        limit_(limit),
+        body_(std::forward<F>(body)),
+        stream_(slot_of) {}
+  AsCompleted(AsCompleted && other)
+      : children_(std::move(other.children_)),
+        limit_(other.limit_),
+        body_(std::move(other.body_)),
+        stream_(slot_of) {}
+  ~AsCompleted() {
+    destroy_scope();
+  }
 
   bool await_ready() const {
     body_.require();
-    if (children_.spent()) [[unlikely]] throw_awaited_twice();
+    if (children_.spent()) [[unlikely]]
+      throw_awaited_twice();
     return false;
   }
 
@@ -184,7 +211,8 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase, private 
     // The body first: if there is none, because the callable threw, nothing is started.
     this->ended = body_ended;
     this->waits_at = current_executor();
-    const std::coroutine_handle<> body = body_.start(stream_, outer, Continuation::to(static_cast<EndSink*>(this)));
+    const std::coroutine_handle<> body =
+        body_.start(stream_, outer, Continuation::to(static_cast<EndSink*>(this)));
     if (!body) return transfer(awaiting);
     phase_ = Phase::started;
     scope.enter(&outer, outer.task());
@@ -207,7 +235,8 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase, private 
  private:
   enum class Phase : std::uint8_t { unstarted, refused, started };
 
-  // One unit for each child and one for the body, which also bears those of children that end at once.
+  // One unit for each child and one for the body, which also bears those of children that end at
+  // once.
   void start_children() noexcept {
     ThreadState* const thread = thread_state();
     const auto count = static_cast<std::uint32_t>(children_.size());
@@ -232,14 +261,20 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase, private 
     }
   }
 
-  static std::coroutine_handle<> body_ended(EndSink* sink, SlotState) noexcept {
+  static std::coroutine_handle<> body_ended(EndSink * sink, SlotState) noexcept {
     auto* const self = static_cast<AsCompleted*>(sink);
-    if (self->stream_.core().busy()) cancel_scope_now(self->scope, ReasonRef::of_kind(CancelKind::group_cancelled));
-    return detail::advance(self, self->body_units_);  // not std::advance, which T may bring into view
+    if (self->stream_.core().busy())
+      cancel_scope_now(self->scope, ReasonRef::of_kind(CancelKind::group_cancelled));
+    return detail::advance(self,
+                           self->body_units_);  // not std::advance, which T may bring into view
   }
 
-  static void settle(Join* join, Rec* rec, SlotState) noexcept { static_cast<AsCompleted*>(join)->stream_.core().finished(*rec); }
-  static Slot<T>& slot_of(Rec& rec) noexcept { return static_cast<Child&>(rec).slot; }
+  static void settle(Join * join, Rec * rec, SlotState) noexcept {
+    static_cast<AsCompleted*>(join)->stream_.core().finished(*rec);
+  }
+  static Slot<T>& slot_of(Rec & rec) noexcept {
+    return static_cast<Child&>(rec).slot;
+  }
   static constexpr JoinKind kKind{&AsCompleted::settle, nullptr};
 
   Children children_;
@@ -256,18 +291,21 @@ using stream_of_t = CompletionStream<typename RangeChild<R>::type::value_type>;
 
 }  // namespace detail
 
-/// Runs body(CompletionStream<T>&) -> Task<R> beside the tasks and gives its R; see the head of the file.
+/// Runs body(CompletionStream<T>&) -> Task<R> beside the tasks and gives its R; see the head of the
+/// file.
 template <class R, class F>
-  requires(detail::ChildRange<R> && detail::BodyOf<F, detail::stream_of_t<R>>)
-auto as_completed(R&& tasks, F&& body) {
-  return detail::AsCompleted<typename detail::RangeChild<R>::type, F>(std::forward<R>(tasks), std::nullopt, std::forward<F>(body));
+requires(detail::ChildRange<R>&& detail::BodyOf<F, detail::stream_of_t<R>>) auto as_completed(
+    R&& tasks, F&& body) {
+  return detail::AsCompleted<typename detail::RangeChild<R>::type, F>(
+      std::forward<R>(tasks), std::nullopt, std::forward<F>(body));
 }
 
 /// The same with a timeout for the stream.
 template <class R, class F>
-  requires(detail::ChildRange<R> && detail::BodyOf<F, detail::stream_of_t<R>>)
-auto as_completed(R&& tasks, std::optional<Duration> timeout, F&& body) {
-  return detail::AsCompleted<typename detail::RangeChild<R>::type, F>(std::forward<R>(tasks), timeout, std::forward<F>(body));
+requires(detail::ChildRange<R>&& detail::BodyOf<F, detail::stream_of_t<R>>) auto as_completed(
+    R&& tasks, std::optional<Duration> timeout, F&& body) {
+  return detail::AsCompleted<typename detail::RangeChild<R>::type, F>(
+      std::forward<R>(tasks), timeout, std::forward<F>(body));
 }
 
 }  // namespace magpie

@@ -38,14 +38,14 @@ class WakeList;
 class [[nodiscard("co_await it")]] BarrierWait : public Operation<BarrierWait, bool> {
  public:
   static constexpr bool kTakes = true;
-  explicit BarrierWait(Barrier& barrier) noexcept : barrier_(&barrier) {
+  explicit BarrierWait(Barrier & barrier) noexcept : barrier_(&barrier) {
     what = "a barrier";
   }
-  BarrierWait(BarrierWait&& other) noexcept
+  BarrierWait(BarrierWait && other) noexcept
       : Operation<BarrierWait, bool>(std::move(other)), barrier_(other.barrier_) {}
   MAGPIE_EXPORT bool start() noexcept;
   MAGPIE_EXPORT bool unqueue() noexcept;
-  void deposit(Slot<bool>& slot) noexcept {
+  void deposit(Slot<bool> & slot) noexcept {
     slot.emplace(last_);
   }
 

@@ -131,7 +131,7 @@ Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, Batc
 
 /// fn(item) -> Task<R> for each item, `size` of them at a time; see the head of the file.
 template <class R, class F>
-  requires detail::Mappable<R, F>
+requires detail::Mappable<R, F>
 auto batch(R&& items, std::size_t size, F&& fn, BatchOptions options = BatchOptions()) {
   return detail::batch_task<R, F>(std::forward<R>(items), size, std::forward<F>(fn), options);
 }

@@ -2,17 +2,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Cancellation within the task tree: who can cancel a piece of work, and what cancellation must not reach.
+// Cancellation within the task tree: who can cancel a piece of work, and what cancellation must not
+// reach.
 //
 //   with_token(token, task)    the token cancels the task too
-//   uncancellable(task)        cancellation from outside is not seen inside, and is seen again after
-//   shield(task)               the wait can be cancelled, the task goes on, owned by the executor
-//   finally(task, cleanup)     cleanup() runs in any case, masked; then the task's outcome goes on
-//   cancel_scope(body)         a block that can be cancelled by itself: Result<T>
+//   uncancellable(task)        cancellation from outside is not seen inside, and is seen again
+//   after shield(task)               the wait can be cancelled, the task goes on, owned by the
+//   executor finally(task, cleanup)     cleanup() runs in any case, masked; then the task's outcome
+//   goes on cancel_scope(body)         a block that can be cancelled by itself: Result<T>
 //
-// Sources, tokens and callbacks are in <magpie/cancellation_token.h>, which this header includes. Each of these starts when awaited
-// and resumes its awaiter on the executor where it awaited. In a cancelled scope with_token, shield and cancel_scope start nothing and throw
-// CancelledError; entering uncancellable and finally is no cancellation point.
+// Sources, tokens and callbacks are in <magpie/cancellation_token.h>, which this header includes.
+// Each of these starts when awaited and resumes its awaiter on the executor where it awaited. In a
+// cancelled scope with_token, shield and cancel_scope start nothing and throw CancelledError;
+// entering uncancellable and finally is no cancellation point.
 
 #include <concepts>
 #include <coroutine>
@@ -61,8 +63,10 @@ template <class Callee>
 class [[nodiscard("co_await it")]] WithToken : public CombinatorBase {
  public:
   using value_type = typename Callee::value_type;
-  WithToken(CancellationToken token, Callee&& callee) : token_(std::move(token)), callee_(std::move(callee)) {}
-  WithToken(WithToken&& other) : token_(std::move(other.token_)), callee_(std::move(other.callee_)) {}
+  WithToken(CancellationToken token, Callee && callee)
+      : token_(std::move(token)), callee_(std::move(callee)) {}
+  WithToken(WithToken && other)
+      : token_(std::move(other.token_)), callee_(std::move(other.callee_)) {}
 
   bool await_ready() const {
     callee_.require();
@@ -102,8 +106,8 @@ template <class Callee>
 class [[nodiscard("co_await it")]] Uncancellable : public CombinatorBase {
  public:
   using value_type = typename Callee::value_type;
-  explicit Uncancellable(Callee&& callee) : callee_(std::move(callee)) {}
-  Uncancellable(Uncancellable&& other) : callee_(std::move(other.callee_)) {}
+  explicit Uncancellable(Callee && callee) : callee_(std::move(callee)) {}
+  Uncancellable(Uncancellable && other) : callee_(std::move(other.callee_)) {}
 
   bool await_ready() const {
     callee_.require();
@@ -132,10 +136,12 @@ template <class T>
 class [[nodiscard("co_await it")]] Shield : public CombinatorBase {
  public:
   using value_type = T;
-  explicit Shield(Task<T>&& task) : task_(std::move(task)) {}
-  Shield(Shield&& other) noexcept : task_(std::move(other.task_)) {}
+  explicit Shield(Task<T> && task) : task_(std::move(task)) {}
+  Shield(Shield && other) noexcept : task_(std::move(other.task_)) {}
 
-  bool await_ready() const noexcept { return false; }
+  bool await_ready() const noexcept {
+    return false;
+  }
   template <class P>
   bool await_suspend(std::coroutine_handle<P> awaiting) {
     Scope& outer = *awaiting.promise().scope;
@@ -143,7 +149,8 @@ class [[nodiscard("co_await it")]] Shield : public CombinatorBase {
       refused_ = outer.reason();
       return false;
     }
-    JoinHandle<T> handle = require_current_executor("shield()").spawn(std::move(task_), SpawnOptions("shield"));
+    JoinHandle<T> handle =
+        require_current_executor("shield()").spawn(std::move(task_), SpawnOptions("shield"));
     wait_.emplace(std::move(handle).operation());
     return wait_->await_suspend(awaiting);
   }
@@ -159,14 +166,17 @@ class [[nodiscard("co_await it")]] Shield : public CombinatorBase {
 };
 
 /// Throws what is left of two failures.
-[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_both(std::exception_ptr task, std::exception_ptr cleanup);
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_both(std::exception_ptr task,
+                                                       std::exception_ptr cleanup);
 
 template <class T, class F>
 class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndSink {
  public:
   using value_type = T;
-  Finally(Task<T>&& task, F&& cleanup) : frame_(std::move(task).take_frame()), cleanup_(std::forward<F>(cleanup)) {}
-  Finally(Finally&& other) : frame_(std::move(other.frame_)), cleanup_(std::forward<F>(other.cleanup_)) {}
+  Finally(Task<T> && task, F && cleanup)
+      : frame_(std::move(task).take_frame()), cleanup_(std::forward<F>(cleanup)) {}
+  Finally(Finally && other)
+      : frame_(std::move(other.frame_)), cleanup_(std::forward<F>(other.cleanup_)) {}
 
   bool await_ready() const {
     frame_.require();
@@ -182,7 +192,8 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
   }
   T await_resume() {
     leave_scope(mask_);
-    if (cleaned_.state() == SlotState::value) [[likely]] return slot_.take();
+    if (cleaned_.state() == SlotState::value) [[likely]]
+      return slot_.take();
     if (slot_.state() == SlotState::error) {
       if (cleaned_.state() == SlotState::error) throw_both(slot_.error(), cleaned_.error());
       return slot_.take();
@@ -192,7 +203,7 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
   }
 
  private:
-  static std::coroutine_handle<> task_ended(EndSink* sink, SlotState) noexcept {
+  static std::coroutine_handle<> task_ended(EndSink * sink, SlotState) noexcept {
     auto* const self = static_cast<Finally*>(sink);
     self->mask_.enter(self->outer_, self->outer_->task(), ScopeKind::masked);
     try {
@@ -216,7 +227,8 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
 
 }  // namespace detail
 
-/// The block's own handle in cancel_scope: valid until the block ends; from any thread that knows that it has not.
+/// The block's own handle in cancel_scope: valid until the block ends; from any thread that knows
+/// that it has not.
 class CancelScope {
  public:
   CancelScope(const CancelScope&) = delete;
@@ -224,7 +236,8 @@ class CancelScope {
 
   /// Ends just this block. True for the first call.
   bool cancel(std::string reason = {}) {
-    return detail::cancel_scope_now(scope_, detail::ReasonRef::make(CancelKind::requested, std::move(reason)));
+    return detail::cancel_scope_now(
+        scope_, detail::ReasonRef::make(CancelKind::requested, std::move(reason)));
   }
   /// Whether the block's own cancellation was requested.
   [[nodiscard]] bool cancelled() const noexcept { return scope_.cancelled_itself(); }
@@ -245,8 +258,8 @@ class [[nodiscard("co_await it")]] CancelScopeBlock : public CombinatorBase {
 
  public:
   using value_type = Result<T>;
-  explicit CancelScopeBlock(F&& body) : body_(std::forward<F>(body)) {}
-  CancelScopeBlock(CancelScopeBlock&& other) : body_(std::move(other.body_)) {}
+  explicit CancelScopeBlock(F && body) : body_(std::forward<F>(body)) {}
+  CancelScopeBlock(CancelScopeBlock && other) : body_(std::move(other.body_)) {}
 
   bool await_ready() const {
     body_.require();
@@ -284,21 +297,25 @@ class [[nodiscard("co_await it")]] CancelScopeBlock : public CombinatorBase {
 
 }  // namespace detail
 
-/// Runs the task in a scope that the token cancels too. If the token is cancelled already, the task is not started.
+/// Runs the task in a scope that the token cancels too. If the token is cancelled already, the task
+/// is not started.
 template <detail::Awaitable A>
 auto with_token(CancellationToken token, A&& task) {
-  return detail::WithToken<detail::callee_t<A>>(std::move(token), detail::make_callee(std::forward<A>(task)));
+  return detail::WithToken<detail::callee_t<A>>(std::move(token),
+                                                detail::make_callee(std::forward<A>(task)));
 }
 
-/// Runs the task where cancellation from outside, deadlines included, is not seen; its own scopes work as ever. Afterwards a
-/// cancellation that came meanwhile is seen at the next cancellation point.
+/// Runs the task where cancellation from outside, deadlines included, is not seen; its own scopes
+/// work as ever. Afterwards a cancellation that came meanwhile is seen at the next cancellation
+/// point.
 template <detail::Awaitable A>
 auto uncancellable(A&& task) {
   return detail::Uncancellable<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)));
 }
 
-/// As asyncio.shield: cancelling the waiter ends the wait at once, while the task goes on as a root task of the executor. If
-/// nobody waits any more when it fails, its error goes to on_unobserved_error. A handle given to it is just waited for.
+/// As asyncio.shield: cancelling the waiter ends the wait at once, while the task goes on as a root
+/// task of the executor. If nobody waits any more when it fails, its error goes to
+/// on_unobserved_error. A handle given to it is just waited for.
 template <detail::Awaitable A>
 auto shield(A&& task) {
   if constexpr (detail::IsOperationSource<A>) {
@@ -309,21 +326,25 @@ auto shield(A&& task) {
   }
 }
 
-/// Runs the task, then `cleanup() -> Task<void>`, whatever the outcome, where no cancellation from outside is seen; then the task's
-/// outcome goes on. A cleanup that throws replaces a value or a cancellation; if both failed: ExceptionGroup of the two.
-/// A cleanup whose frame gets no memory has thrown std::bad_alloc.
+/// Runs the task, then `cleanup() -> Task<void>`, whatever the outcome, where no cancellation from
+/// outside is seen; then the task's outcome goes on. A cleanup that throws replaces a value or a
+/// cancellation; if both failed: ExceptionGroup of the two. A cleanup whose frame gets no memory
+/// has thrown std::bad_alloc.
 template <detail::Awaitable A, class F>
-  requires std::invocable<std::remove_reference_t<F>&> && detail::Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>
-auto finally(A&& task, F&& cleanup) {
+requires std::invocable < std::remove_reference_t<F>
+& > &&detail::Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>> auto finally(
+        A&& task, F&& cleanup) {
   auto owned = detail::as_task(std::forward<A>(task));
-  return detail::Finally<typename decltype(owned)::value_type, F>(std::move(owned), std::forward<F>(cleanup));
+  return detail::Finally<typename decltype(owned)::value_type, F>(std::move(owned),
+                                                                  std::forward<F>(cleanup));
 }
 
-/// Runs body(CancelScope&) -> Task<T>; gives Result<T>. scope.cancel() ends just this block (is_cancelled()); the block's errors
-/// are in the result. Cancellation of the outer scope is thrown, also when both are cancelled. After the body has returned, its
-/// value wins over a cancel().
+/// Runs body(CancelScope&) -> Task<T>; gives Result<T>. scope.cancel() ends just this block
+/// (is_cancelled()); the block's errors are in the result. Cancellation of the outer scope is
+/// thrown, also when both are cancelled. After the body has returned, its value wins over a
+/// cancel().
 template <class F>
-  requires detail::BodyOf<F, CancelScope>
+requires detail::BodyOf<F, CancelScope>
 auto cancel_scope(F&& body) {
   return detail::CancelScopeBlock<F>(std::forward<F>(body));
 }

@@ -48,7 +48,7 @@ namespace detail {
 template <class F, class T>
 inline constexpr bool kTakesStep = std::invocable<std::remove_reference_t<F>&, T>;
 template <class F, class T>
-  requires std::is_void_v<T>
+requires std::is_void_v<T>
 inline constexpr bool kTakesStep<F, T> = std::invocable<std::remove_reference_t<F>&>;
 
 /// What the call gives.
@@ -60,7 +60,7 @@ struct StepCall {
   using type = std::invoke_result_t<std::remove_reference_t<F>&, T>;
 };
 template <class F, class T>
-  requires std::is_void_v<T>
+requires std::is_void_v<T>
 struct StepCall<F, T> {
   static_assert(kTakesStep<F, T>,
                 "chain: after a step without a value the next one is called without arguments");
@@ -105,9 +105,9 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
  public:
   using value_type = typename Values::template At<kSteps>;
 
-  explicit Chain(Task<T>&& task, F&&... steps)
+  explicit Chain(Task<T> && task, F && ... steps)
       : first_(std::move(task).take_frame()), steps_(std::forward<F>(steps)...) {}
-  Chain(Chain&& other) : first_(std::move(other.first_)), steps_(std::move(other.steps_)) {}
+  Chain(Chain && other) : first_(std::move(other.first_)), steps_(std::move(other.steps_)) {}
 
   bool await_ready() const {
     first_.require();
@@ -127,14 +127,16 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
         first_.bind(*scope_, Continuation::to(static_cast<EndSink*>(this)), std::get<0>(slots_)));
   }
   value_type await_resume() {
-    if (refused_) [[unlikely]] throw CancelledError(scope_->reason());
-    if (reached_ != kSteps) [[unlikely]] throw_failure(std::make_index_sequence<kSteps>());
+    if (refused_) [[unlikely]]
+      throw CancelledError(scope_->reason());
+    if (reached_ != kSteps) [[unlikely]]
+      throw_failure(std::make_index_sequence<kSteps>());
     return std::get<kSteps>(slots_).take();
   }
 
  private:
   template <std::size_t I>
-  static std::coroutine_handle<> step_ended(EndSink* sink, SlotState) noexcept {
+  static std::coroutine_handle<> step_ended(EndSink * sink, SlotState) noexcept {
     return static_cast<Chain*>(sink)->template go_on_after<I>();
   }
 
@@ -146,7 +148,8 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
     if constexpr (I == kSteps) {
       return awaiting_.go_on();
     } else {
-      if (!std::get<I>(slots_).has_value()) [[unlikely]] return awaiting_.go_on();
+      if (!std::get<I>(slots_).has_value()) [[unlikely]]
+        return awaiting_.go_on();
       auto& result = std::get<I + 1>(slots_);
       try {
         using R = decltype(call<I>());

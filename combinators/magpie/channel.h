@@ -29,10 +29,10 @@
 //
 // Items need only be movable. Those that move without throwing (and are not large) are moved under
 // the channel's lock, so their moves must not use the channel; others lie in memory of their own
-// and are moved outside of it; but by try_send(), which to a waiting receiver moves them under it, so that these moves, too, must
-// use neither the channel nor what wakes tasks. What a move throws reaches whoever sends or receives just then; the
-// channel stays as it was, except that an item is lost whose move to its receiver throws.
-// std::bad_alloc from sends.
+// and are moved outside of it; but by try_send(), which to a waiting receiver moves them under it,
+// so that these moves, too, must use neither the channel nor what wakes tasks. What a move throws
+// reaches whoever sends or receives just then; the channel stays as it was, except that an item is
+// lost whose move to its receiver throws. std::bad_alloc from sends.
 //
 // Threads: all members from any thread; the channel must outlive its waiters.
 
@@ -101,11 +101,11 @@ class [[nodiscard("co_await it")]] SendOperation : public Operation<SendOperatio
 
  public:
   static constexpr bool kTakes = true;
-  SendOperation(Channel<T>& channel, T&& value)
+  SendOperation(Channel<T> & channel, T && value)
       : channel_(&channel), item_(typename Item::Maker().make(value)) {
     this->what = "room in a channel";
   }
-  SendOperation(SendOperation&& other) noexcept
+  SendOperation(SendOperation && other) noexcept
       : Base(std::move(other)),
         channel_(other.state.phase() == WaitPhase::idle ? std::exchange(other.channel_, nullptr)
                                                         : nullptr),
@@ -120,7 +120,7 @@ class [[nodiscard("co_await it")]] SendOperation : public Operation<SendOperatio
   void unqueue() noexcept {
     channel_->forget(*this);
   }
-  void deposit(Slot<void>& slot) noexcept {
+  void deposit(Slot<void> & slot) noexcept {
     closed_ ? slot.set_error(make_channel_closed()) : slot.emplace();
   }
 
@@ -139,10 +139,10 @@ class [[nodiscard("co_await it")]] ReceiveOperation
 
  public:
   static constexpr bool kTakes = true;
-  explicit ReceiveOperation(Channel<T>& channel) noexcept : channel_(&channel) {
+  explicit ReceiveOperation(Channel<T> & channel) noexcept : channel_(&channel) {
     this->what = "an item of a channel";
   }
-  ReceiveOperation(ReceiveOperation&& other) noexcept
+  ReceiveOperation(ReceiveOperation && other) noexcept
       : Base(std::move(other)), channel_(other.channel_) {}
 
   bool start() {
@@ -154,7 +154,7 @@ class [[nodiscard("co_await it")]] ReceiveOperation
     channel_->forget(*this);
     return item_.has_value();
   }
-  void deposit(Slot<std::optional<T>>& slot) {
+  void deposit(Slot<std::optional<T>> & slot) {
     item_ ? slot.emplace(std::in_place, Item::open(*item_)) : slot.emplace();
   }
 

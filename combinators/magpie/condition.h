@@ -7,8 +7,8 @@
 //
 //     Mutex::Lock lock = co_await mutex.lock();
 //     co_await condition.wait(lock, [&] { return !queue.empty(); });
-//     // Holds the lock again, and the queue is not empty. Elsewhere, with the mutex held or without:
-//     condition.notify_one();
+//     // Holds the lock again, and the queue is not empty. Elsewhere, with the mutex held or
+//     without: condition.notify_one();
 //
 // First in, first out: notify_one wakes the task that has waited longest. What is notified queues
 // for the mutex there and then, so that nobody overtakes it on its way. There are no wake-ups
@@ -93,12 +93,12 @@ class [[nodiscard("co_await it")]] ConditionWait
     : public Operation<ConditionWait, void, ConditionWaiter> {
  public:
   static constexpr bool kTakes = true;
-  ConditionWait(Condition& condition, Mutex::Lock& lock) noexcept {
+  ConditionWait(Condition & condition, Mutex::Lock & lock) noexcept {
     condition_ = &condition;
     lock_ = &lock;
   }
   ConditionWait(ConditionWait &&) noexcept = default;
-  void deposit(Slot<void>& slot) noexcept {
+  void deposit(Slot<void> & slot) noexcept {
     outcome_.empty() ? slot.emplace() : void(slot = std::move(outcome_));
   }
 };
@@ -109,12 +109,12 @@ class [[nodiscard("co_await it")]] PredicateWait
  public:
   // Being notified decides no race: the predicate may be false.
   static constexpr bool kTakesAtItsEnd = true;
-  PredicateWait(Condition& condition, Mutex::Lock& lock, F&& predicate)
+  PredicateWait(Condition & condition, Mutex::Lock & lock, F && predicate)
       : predicate_(std::forward<F>(predicate)) {
     this->condition_ = &condition;
     this->lock_ = &lock;
   }
-  PredicateWait(PredicateWait&& other)
+  PredicateWait(PredicateWait && other)
       : Operation<PredicateWait, void, ConditionWaiter>(std::move(other)),
         predicate_(std::forward<F>(other.predicate_)) {}
 
@@ -128,7 +128,7 @@ class [[nodiscard("co_await it")]] PredicateWait
     };
     return ConditionWaiter::start();
   }
-  void deposit(Slot<void>& slot) noexcept;
+  void deposit(Slot<void> & slot) noexcept;
 
  private:
   F predicate_;

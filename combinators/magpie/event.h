@@ -2,10 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Event: a flag that tasks can wait for. set() wakes everybody who waits, also if it is cleared at once.
+// Event: a flag that tasks can wait for. set() wakes everybody who waits, also if it is cleared at
+// once.
 //
-// Threads: all members from any thread; the event must outlive its waiters. wait() is a cancellation point, takes nothing, and
-// allocates nothing.
+// Threads: all members from any thread; the event must outlive its waiters. wait() is a
+// cancellation point, takes nothing, and allocates nothing.
 
 #include <cstddef>
 
@@ -21,11 +22,16 @@ namespace detail {
 
 class [[nodiscard("co_await it")]] EventWait : public Operation<EventWait, void> {
  public:
-  explicit EventWait(Event& event) noexcept : event_(&event) { what = "an event"; }
-  EventWait(EventWait&& other) noexcept : Operation<EventWait, void>(std::move(other)), event_(other.event_) {}
+  explicit EventWait(Event & event) noexcept : event_(&event) {
+    what = "an event";
+  }
+  EventWait(EventWait && other) noexcept
+      : Operation<EventWait, void>(std::move(other)), event_(other.event_) {}
   MAGPIE_EXPORT bool start() noexcept;
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
+  void deposit(Slot<void> & slot) noexcept {
+    slot.emplace();
+  }
 
  private:
   Event* event_;

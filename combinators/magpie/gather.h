@@ -6,19 +6,22 @@
 //
 //     auto [a, b] = co_await gather(fetch(1), fetch(2));
 //     std::vector<int> all = co_await gather(std::move(tasks));
-//     auto results = co_await gather(return_exceptions, fetch(1), fetch(2));   // a Result<T> for each
+//     auto results = co_await gather(return_exceptions, fetch(1), fetch(2));   // a Result<T> for
+//     each
 //
-// What it takes: tasks, any other awaitable, and callables that are run as children (one that returns a task has it awaited).
-// When it returns or throws, every child has ended: it is not a way to start something in the background.
+// What it takes: tasks, any other awaitable, and callables that are run as children (one that
+// returns a task has it awaited). When it returns or throws, every child has ended: it is not a way
+// to start something in the background.
 //
-//   gather(...)                     the first failure cancels the siblings; they are waited for; it is rethrown
-//   gather(keep_going, ...)         siblings run on; then the first failure is thrown
+//   gather(...)                     the first failure cancels the siblings; they are waited for; it
+//   is rethrown gather(keep_going, ...)         siblings run on; then the first failure is thrown
 //   gather(return_exceptions, ...)  nothing is thrown once it is entered: a Result<T> for each
 //
-// A child that ended cancelled on its own counts as a failure; a real error goes before a cancellation. If the caller is cancelled,
-// so are the children; if they all return values nevertheless, these are returned. Cancellation point on entry, unless empty.
-// No order between children is promised. Starts when awaited; resumes on the executor where it was awaited. A fork that no other
-// worker takes costs no atomic read-modify-write (executor/JOIN.md).
+// A child that ended cancelled on its own counts as a failure; a real error goes before a
+// cancellation. If the caller is cancelled, so are the children; if they all return values
+// nevertheless, these are returned. Cancellation point on entry, unless empty. No order between
+// children is promised. Starts when awaited; resumes on the executor where it was awaited. A fork
+// that no other worker takes costs no atomic read-modify-write (executor/JOIN.md).
 
 #include <atomic>
 #include <coroutine>
@@ -46,15 +49,17 @@ namespace detail {
 
 /// The join of a gather: who failed first.
 struct GatherJoin : Join {
-  // 0 while every child that has ended gave a value. Else kAny, and the numbers (from 1) of the first child that failed and of
-  // the first that ended cancelled on its own.
+  // 0 while every child that has ended gave a value. Else kAny, and the numbers (from 1) of the
+  // first child that failed and of the first that ended cancelled on its own.
   std::atomic<std::uint64_t> failures{0};
   static constexpr std::uint64_t kAny = std::uint64_t{1} << 63;
   static constexpr int kCancelledShift = 32;
   static constexpr std::uint64_t kNumber = 0x7fffffff;
   static constexpr std::uint64_t kRefused = ~std::uint64_t{0};  // cancelled before it began
 
-  static std::uint32_t first_error(std::uint64_t failures) noexcept { return static_cast<std::uint32_t>(failures & 0xffffffff); }
+  static std::uint32_t first_error(std::uint64_t failures) noexcept {
+    return static_cast<std::uint32_t>(failures & 0xffffffff);
+  }
   static std::uint32_t first_cancelled(std::uint64_t failures) noexcept {
     return static_cast<std::uint32_t>((failures >> kCancelledShift) & kNumber);
   }
@@ -64,23 +69,29 @@ struct GatherJoin : Join {
   MAGPIE_EXPORT static void settle_nothing(Join* join, Rec* rec, SlotState outcome) noexcept;
 };
 
-/// Throws what a combinator throws that was cancelled: the reason from outside, else `own`, else `fallback`.
-[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_join_cancelled(const Scope& scope, const ReasonRef& own, const ReasonRef& fallback);
+/// Throws what a combinator throws that was cancelled: the reason from outside, else `own`, else
+/// `fallback`.
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_join_cancelled(const Scope& scope,
+                                                                 const ReasonRef& own,
+                                                                 const ReasonRef& fallback);
 
 template <class Policy, class Children>
 class GatherBase : public CombinatorBase, protected GatherJoin {
  public:
   template <class... A>
-  MAGPIE_FLAT explicit GatherBase(std::in_place_t, A&&... given) : children_(std::in_place, std::forward<A>(given)...) {}
+  MAGPIE_FLAT explicit GatherBase(std::in_place_t, A&&... given)
+      : children_(std::in_place, std::forward<A>(given)...) {}
   MAGPIE_FLAT ~GatherBase() {
-    if (spent_) [[likely]] return;
+    if (spent_) [[likely]]
+      return;
     std::destroy_at(&children_);
     destroy_scope();
   }
   GatherBase(GatherBase&& other) : children_(std::move(other.children_)) {}
 
   MAGPIE_FLAT bool await_ready() {
-    if (children_.spent()) [[unlikely]] throw_awaited_twice();
+    if (children_.spent()) [[unlikely]]
+      throw_awaited_twice();
     return children_.size() == 0;
   }
 
@@ -102,7 +113,8 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   MAGPIE_ALWAYS_INLINE void conclude() {
     if constexpr (std::same_as<Policy, ReturnExceptions>) {
       if (children_.size() == 0) return;
-      if (failures.load(std::memory_order_relaxed) == kRefused) throw CancelledError(scope.parent()->reason());
+      if (failures.load(std::memory_order_relaxed) == kRefused)
+        throw CancelledError(scope.parent()->reason());
       leave_scope(scope);
       children_.for_each([&](auto& child) {
         if (child.slot.empty()) child.slot.set_cancelled(scope.outside_reason());
@@ -110,7 +122,8 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
     } else {
       if (children_.size() == 0) return;
       // Relaxed: ordered by the join.
-      if (!scope.leave_if_untouched() || failures.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+      if (!scope.leave_if_untouched() || failures.load(std::memory_order_relaxed) != 0)
+          [[unlikely]] {
         conclude_slowly();
       } else if constexpr (Children::kNothingLeft) {
         spent_ = true;
@@ -124,7 +137,8 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
 
  private:
   MAGPIE_COLD void conclude_slowly() {
-    if (failures.load(std::memory_order_relaxed) == kRefused) throw CancelledError(scope.parent()->reason());
+    if (failures.load(std::memory_order_relaxed) == kRefused)
+      throw CancelledError(scope.parent()->reason());
     ReasonRef own;
     if (scope.cancelled_itself()) own = scope.own_reason();
     leave_scope(scope);
@@ -133,7 +147,8 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
     ReasonRef childs;
     children_.for_each([&](auto& child) {
       if (child.index + 1 == first_error(failed)) child.slot.require_value();
-      if (child.index + 1 == first_cancelled(failed) && child.slot.state() == SlotState::cancelled) childs = child.slot.reason();
+      if (child.index + 1 == first_cancelled(failed) && child.slot.state() == SlotState::cancelled)
+        childs = child.slot.reason();
     });
     throw_join_cancelled(scope, childs, own);
   }
@@ -166,7 +181,7 @@ class [[nodiscard("co_await it")]] GatherPack : public GatherBase<Policy, ChildP
   using value_type = std::conditional_t<kResults, std::tuple<Result<typename Child::value_type>...>,
                                         std::tuple<regular_t<typename Child::value_type>...>>;
   template <class... A>
-  MAGPIE_FLAT explicit GatherPack(std::in_place_t, A&&... given)
+  MAGPIE_FLAT explicit GatherPack(std::in_place_t, A && ... given)
       : GatherBase<Policy, ChildPack<Child...>>(std::in_place, std::forward<A>(given)...) {}
 
   MAGPIE_FLAT value_type await_resume() {
@@ -208,12 +223,14 @@ class [[nodiscard("co_await it")]] GatherVector : public GatherBase<Policy, Chil
 };
 
 template <class A>
-concept GatherPolicy = std::same_as<std::remove_cvref_t<A>, KeepGoing> || std::same_as<std::remove_cvref_t<A>, ReturnExceptions>;
+concept GatherPolicy = std::same_as<std::remove_cvref_t<A>, KeepGoing> ||
+    std::same_as<std::remove_cvref_t<A>, ReturnExceptions>;
 
 template <class Policy, class... A>
 MAGPIE_FLAT inline auto gather_as(A&&... given) {
   if constexpr (sizeof...(A) == 1 && (ChildRange<A> && ...)) {
-    return GatherVector<Policy, typename detail::RangeChild<A...>::type>(std::in_place, std::forward<A>(given)...);
+    return GatherVector<Policy, typename detail::RangeChild<A...>::type>(std::in_place,
+                                                                         std::forward<A>(given)...);
   } else {
     return GatherPack<Policy, child_t<A>...>(std::in_place, std::forward<A>(given)...);
   }
@@ -221,25 +238,29 @@ MAGPIE_FLAT inline auto gather_as(A&&... given) {
 
 }  // namespace detail
 
-/// Fails fast: see the head of the file. A tuple of the results, void as std::monostate; of a range a vector in input order,
-/// nothing for tasks without a value, reference_wrappers for references.
+/// Fails fast: see the head of the file. A tuple of the results, void as std::monostate; of a range
+/// a vector in input order, nothing for tasks without a value, reference_wrappers for references.
 template <class... A>
-  requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-MAGPIE_FLAT inline auto gather(A&&... tasks) {
+requires((detail::ChildLike<A> && ...) ||
+         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) MAGPIE_FLAT
+    inline auto gather(A&&... tasks) {
   return detail::gather_as<detail::FailFast>(std::forward<A>(tasks)...);
 }
 
 /// Lets the siblings of a failed child run on, then throws the first failure.
 template <class... A>
-  requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-MAGPIE_FLAT inline auto gather(KeepGoing, A&&... tasks) {
+requires((detail::ChildLike<A> && ...) ||
+         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) MAGPIE_FLAT
+    inline auto gather(KeepGoing, A&&... tasks) {
   return detail::gather_as<KeepGoing>(std::forward<A>(tasks)...);
 }
 
-/// A Result<T> for each, in input order. In a scope that is cancelled on entry it throws, and starts nothing.
+/// A Result<T> for each, in input order. In a scope that is cancelled on entry it throws, and
+/// starts nothing.
 template <class... A>
-  requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-MAGPIE_FLAT inline auto gather(ReturnExceptions, A&&... tasks) {
+requires((detail::ChildLike<A> && ...) ||
+         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) MAGPIE_FLAT
+    inline auto gather(ReturnExceptions, A&&... tasks) {
   return detail::gather_as<ReturnExceptions>(std::forward<A>(tasks)...);
 }
 

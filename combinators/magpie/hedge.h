@@ -4,26 +4,32 @@
 
 // staggered_race and hedge: attempts that start one after the other, until one succeeds.
 //
-//     std::vector<TaskFactory<Socket>> ways;                            // different ones: addresses of a host, say
-//     Indexed<Socket> first = co_await staggered_race(std::move(ways), 250ms);
+//     std::vector<TaskFactory<Socket>> ways;                            // different ones:
+//     addresses of a host, say Indexed<Socket> first = co_await staggered_race(std::move(ways),
+//     250ms);
 //
-//     Page page = co_await hedge([&] { return fetch(url); }, HedgeOptions().delay(50ms).max_attempts(3));   // the same one again
+//     Page page = co_await hedge([&] { return fetch(url); },
+//     HedgeOptions().delay(50ms).max_attempts(3));   // the same one again
 //
-// The next attempt starts when one has failed, or when `delay` has passed since the latest start, whichever comes first; of nothing: at
-// once; never(): only after failures. The first to succeed wins. The others are cancelled and waited for; the value of one that
-// succeeded all the same is destroyed, or handed to the function given to on_discard, as for race:
-// `co_await hedge(f, o).on_discard([](std::size_t attempt, Page&& page) {...})`.
+// The next attempt starts when one has failed, or when `delay` has passed since the latest start,
+// whichever comes first; of nothing: at once; never(): only after failures. The first to succeed
+// wins. The others are cancelled and waited for; the value of one that succeeded all the same is
+// destroyed, or handed to the function given to on_discard, as for race: `co_await hedge(f,
+// o).on_discard([](std::size_t attempt, Page&& page) {...})`.
 //
-// If none succeeds: an ExceptionGroup of the failures in the order of the attempts, also when there was just one attempt; CancelledError
-// when all ended cancelled. A factory that throws is a failed attempt. If the caller is cancelled, the attempts are, and no more are
-// started: a value or failures that are there all the same go before CancelledError.
+// If none succeeds: an ExceptionGroup of the failures in the order of the attempts, also when there
+// was just one attempt; CancelledError when all ended cancelled. A factory that throws is a failed
+// attempt. If the caller is cancelled, the attempts are, and no more are started: a value or
+// failures that are there all the same go before CancelledError.
 //
-// Factories are called one after the other, never two at a time, on the executor where it was awaited; each just when its attempt
-// starts. They live until the last attempt has ended, so a capturing lambda that returns a task is safe. hedge's is moved in, or
-// referenced if an lvalue. No factories, or max_attempts(0): std::invalid_argument. Cancellation point on entry. Starts when awaited;
-// resumes where it was awaited; time is the executor's.
+// Factories are called one after the other, never two at a time, on the executor where it was
+// awaited; each just when its attempt starts. They live until the last attempt has ended, so a
+// capturing lambda that returns a task is safe. hedge's is moved in, or referenced if an lvalue. No
+// factories, or max_attempts(0): std::invalid_argument. Cancellation point on entry. Starts when
+// awaited; resumes where it was awaited; time is the executor's.
 //
-// After "happy eyeballs" (RFC 8305) and hedged requests (Dean and Barroso, "The tail at scale", 2013).
+// After "happy eyeballs" (RFC 8305) and hedged requests (Dean and Barroso, "The tail at scale",
+// 2013).
 
 #include <concepts>
 #include <coroutine>
@@ -53,7 +59,8 @@ using TaskFactory = std::function<Task<T>()>;
 class HedgeOptions {
  public:
   HedgeOptions() noexcept {}
-  /// After how long without a result the next attempt starts, counted from the latest start. 100 ms unless set.
+  /// After how long without a result the next attempt starts, counted from the latest start. 100 ms
+  /// unless set.
   HedgeOptions& delay(Duration delay) noexcept {
     delay_ = delay;
     return *this;
@@ -107,9 +114,12 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
  public:
   using value_type = std::conditional_t<Source::kIndexed, Indexed<T>, T>;
 
-  Attempts(Source&& source, Duration delay, Discard&& discard)
-      : AttemptsJoin(delay.count()), source_(std::move(source)), delay_(delay), discard_(std::forward<Discard>(discard)) {}
-  Attempts(Attempts&& other)
+  Attempts(Source && source, Duration delay, Discard && discard)
+      : AttemptsJoin(delay.count()),
+        source_(std::move(source)),
+        delay_(delay),
+        discard_(std::forward<Discard>(discard)) {}
+  Attempts(Attempts && other)
       : AttemptsJoin(other.delay_.count()),
         source_(std::move(other.source_)),
         delay_(other.delay_),
@@ -124,7 +134,8 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
   }
 
   bool await_ready() const {
-    if (spent_) [[unlikely]] throw_awaited_twice();
+    if (spent_) [[unlikely]]
+      throw_awaited_twice();
     if (source_.size() == 0) {
       if constexpr (Source::kIndexed) throw_empty_race("staggered_race()");
       throw_no_attempts();
@@ -144,7 +155,8 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
   }
 
   value_type await_resume() {
-    if (refused_ != nullptr) [[unlikely]] throw CancelledError(refused_->reason());
+    if (refused_ != nullptr) [[unlikely]]
+      throw CancelledError(refused_->reason());
     this->conclude();
     if constexpr (!std::same_as<Discard, NoDiscard>) hand_on_losers();
     auto* const won = static_cast<AttemptOf<T>*>(this->winner());
@@ -158,26 +170,32 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
     }
   }
 
-  /// What happens to the value of an attempt that succeeded and lost: fn(attempt, T&&); fn(attempt) where T is void.
+  /// What happens to the value of an attempt that succeeded and lost: fn(attempt, T&&); fn(attempt)
+  /// where T is void.
   template <class F>
-  auto on_discard(F&& fn) && {
-    static_assert(kTakesDiscarded<F, T>, "on_discard takes a function fn(attempt, T&&), T being what the attempts give; fn(attempt) where it is void");
-    if (std::exchange(spent_, true)) [[unlikely]] throw_awaited_twice();
+  auto on_discard(F && fn)&& {
+    static_assert(kTakesDiscarded<F, T>,
+                  "on_discard takes a function fn(attempt, T&&), T being what the attempts give; "
+                  "fn(attempt) where it is void");
+    if (std::exchange(spent_, true)) [[unlikely]]
+      throw_awaited_twice();
     return Attempts<Source, F>(std::move(source_), delay_, std::forward<F>(fn));
   }
 
  private:
-  std::coroutine_handle<> call(Attempt& attempt) override {
+  std::coroutine_handle<> call(Attempt & attempt) override {
     auto frame = source_(attempt.index).take_frame();
     frame.require();
     return frame.bind(this->scope, sink_of(attempt), static_cast<AttemptOf<T>&>(attempt).slot);
   }
-  SlotState capture(Attempt& attempt) noexcept override {
+  SlotState capture(Attempt & attempt) noexcept override {
     Slot<T>& slot = static_cast<AttemptOf<T>&>(attempt).slot;
     slot.capture_current_exception();
     return slot.state();
   }
-  Attempt* new_attempt() override { return new AttemptOf<T>(); }
+  Attempt* new_attempt() override {
+    return new AttemptOf<T>();
+  }
 
   void hand_on_losers() {
     std::exception_ptr refusal;  // a call that throws keeps no other value from being handed on
@@ -195,7 +213,8 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
         if (!refusal) refusal = std::current_exception();
       }
     }
-    if (refusal) [[unlikely]] std::rethrow_exception(std::move(refusal));
+    if (refusal) [[unlikely]]
+      std::rethrow_exception(std::move(refusal));
   }
 
   [[noreturn]] MAGPIE_COLD void fail() {
@@ -219,18 +238,23 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
 
 }  // namespace detail
 
-/// The first of the factories' tasks to succeed, started one after the other; see the head of the file.
+/// The first of the factories' tasks to succeed, started one after the other; see the head of the
+/// file.
 template <class T>
 auto staggered_race(std::vector<TaskFactory<T>> factories, Duration delay) {
-  return detail::Attempts<detail::FactoryList<T>, detail::NoDiscard>({std::move(factories)}, delay, detail::NoDiscard());
+  return detail::Attempts<detail::FactoryList<T>, detail::NoDiscard>({std::move(factories)}, delay,
+                                                                     detail::NoDiscard());
 }
 
-/// The value of the first attempt to succeed, all of them made by factory() -> Task<T>; see the head of the file.
+/// The value of the first attempt to succeed, all of them made by factory() -> Task<T>; see the
+/// head of the file.
 template <class F>
-  requires(std::invocable<std::remove_reference_t<F>&> && detail::Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>)
-auto hedge(F&& factory, HedgeOptions options = HedgeOptions()) {
-  return detail::Attempts<detail::RepeatedFactory<F>, detail::NoDiscard>({std::forward<F>(factory), options.max_attempts()}, options.delay(),
-                                                                         detail::NoDiscard());
+requires(std::invocable<std::remove_reference_t<F>&>&& detail::Awaitable<
+         std::invoke_result_t<std::remove_reference_t<F>&>>) auto hedge(F&& factory,
+                                                                        HedgeOptions options =
+                                                                            HedgeOptions()) {
+  return detail::Attempts<detail::RepeatedFactory<F>, detail::NoDiscard>(
+      {std::forward<F>(factory), options.max_attempts()}, options.delay(), detail::NoDiscard());
 }
 
 }  // namespace magpie

@@ -31,16 +31,16 @@ class WakeList;
 
 class [[nodiscard("co_await it")]] LatchWait : public Operation<LatchWait, void> {
  public:
-  LatchWait(Latch& latch, std::size_t arrives) noexcept : latch_(&latch), arrives_(arrives) {
+  LatchWait(Latch & latch, std::size_t arrives) noexcept : latch_(&latch), arrives_(arrives) {
     what = "a latch";
   }
-  LatchWait(LatchWait&& other) noexcept
+  LatchWait(LatchWait && other) noexcept
       : Operation<LatchWait, void>(std::move(other)),
         latch_(other.latch_),
         arrives_(other.arrives_) {}
   MAGPIE_EXPORT bool start();
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<void>& slot) noexcept {
+  void deposit(Slot<void> & slot) noexcept {
     slot.emplace();
   }
 

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Everything but status.h, tbb_executor.h and testing/, which a program includes where it needs them.
+// Everything but status.h, tbb_executor.h and testing/, which a program includes where it needs
+// them.
 
 #include <magpie/as_completed.h>
 #include <magpie/as_result.h>
@@ -23,8 +24,8 @@
 #include <magpie/hedge.h>
 #include <magpie/join_handle.h>
 #include <magpie/latch.h>
-#include <magpie/mutex.h>
 #include <magpie/limited.h>
+#include <magpie/mutex.h>
 #include <magpie/parallel.h>
 #include <magpie/promise.h>
 #include <magpie/race.h>

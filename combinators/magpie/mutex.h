@@ -44,7 +44,7 @@ class MAGPIE_EXPORT Mutex {
    public:
     /// Holds nothing.
     Lock() noexcept = default;
-    Lock(Lock&& other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
+    Lock(Lock && other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
     Lock& operator=(Lock&& other) noexcept {
       if (this != &other) {
         unlock();
@@ -66,7 +66,7 @@ class MAGPIE_EXPORT Mutex {
     }
 
     /// For the library.
-    explicit Lock(Mutex& mutex) noexcept : mutex_(&mutex) {}
+    explicit Lock(Mutex & mutex) noexcept : mutex_(&mutex) {}
 
    private:
     friend class detail::ConditionWaiter;
@@ -97,14 +97,14 @@ namespace detail {
 class [[nodiscard("co_await it")]] LockOperation : public Operation<LockOperation, Mutex::Lock> {
  public:
   static constexpr bool kTakes = true;
-  explicit LockOperation(Mutex& mutex) noexcept : mutex_(&mutex) {
+  explicit LockOperation(Mutex & mutex) noexcept : mutex_(&mutex) {
     what = "a mutex";
   }
-  LockOperation(LockOperation&& other) noexcept
+  LockOperation(LockOperation && other) noexcept
       : Operation<LockOperation, Mutex::Lock>(std::move(other)), mutex_(other.mutex_) {}
   MAGPIE_EXPORT bool start() noexcept;
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<Mutex::Lock>& slot) noexcept {
+  void deposit(Slot<Mutex::Lock> & slot) noexcept {
     slot.emplace(*mutex_);
   }
 

@@ -8,18 +8,22 @@
 //     auto good = co_await any(fetch(a), fetch(b));     // the first that succeeds
 //
 //   race  the first to complete; if it failed or ended cancelled on its own, that is thrown
-//   any   the first to succeed; if none does, an ExceptionGroup of the failures in the order in which they came; CancelledError
+//   any   the first to succeed; if none does, an ExceptionGroup of the failures in the order in
+//   which they came; CancelledError
 //         when all ended cancelled
 //
-// One atomic step decides who wins. Losers are cancelled and waited for; a loser's value is destroyed, or handed to the function
-// given to on_discard: `co_await race(a(), b()).on_discard([](std::size_t index, auto&& value) {...})`. An operation of this library
-// given directly (semaphore.acquire(), not a task around it) takes its permit or item only if it wins. A loser's error is
-// dropped, unless the winner ended cancelled: a real error is not hidden by a cancellation.
+// One atomic step decides who wins. Losers are cancelled and waited for; a loser's value is
+// destroyed, or handed to the function given to on_discard: `co_await race(a(),
+// b()).on_discard([](std::size_t index, auto&& value) {...})`. An operation of this library given
+// directly (semaphore.acquire(), not a task around it) takes its permit or item only if it wins. A
+// loser's error is dropped, unless the winner ended cancelled: a real error is not hidden by a
+// cancellation.
 //
-// Different types give Indexed<std::variant<...>>, one alternative per argument, void as std::monostate, references as
-// std::reference_wrapper. No arguments: std::invalid_argument. Cancellation point on entry; if the caller is cancelled before anybody
-// won, CancelledError. Starts when awaited; resumes where it was awaited. Contestants that start one after the other: <magpie/hedge.h>,
-// which comes along.
+// Different types give Indexed<std::variant<...>>, one alternative per argument, void as
+// std::monostate, references as std::reference_wrapper. No arguments: std::invalid_argument.
+// Cancellation point on entry; if the caller is cancelled before anybody won, CancelledError.
+// Starts when awaited; resumes where it was awaited. Contestants that start one after the other:
+// <magpie/hedge.h>, which comes along.
 
 #include <atomic>
 #include <coroutine>
@@ -64,7 +68,8 @@ struct RaceJoin : Join {
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_empty_race(const char* what);
 /// Throws the group of what any's children failed with.
-[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_none_succeeded(std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures);
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_none_succeeded(
+    std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures);
 
 enum class RaceKind : std::uint8_t { race, any };
 
@@ -75,36 +80,42 @@ template <class... T>
 struct RaceValue {
   static constexpr bool kSame = false;
   template <class U>
-  using Alternative = std::conditional_t<std::is_lvalue_reference_v<U>, std::reference_wrapper<std::remove_reference_t<U>>, regular_t<U>>;
+  using Alternative =
+      std::conditional_t<std::is_lvalue_reference_v<U>,
+                         std::reference_wrapper<std::remove_reference_t<U>>, regular_t<U>>;
   using type = std::variant<Alternative<T>...>;
 };
 template <class T, class... Same>
-  requires(std::same_as<T, Same> && ...)
-struct RaceValue<T, Same...> {
+requires(std::same_as<T, Same>&&...) struct RaceValue<T, Same...> {
   static constexpr bool kSame = true;
   using type = T;
 };
 
 /// Whether an on_discard function takes the values of a child of type T.
 template <class F, class T>
-inline constexpr bool kTakesDiscarded = std::invocable<std::remove_reference_t<F>&, std::size_t, T&&>;
+inline constexpr bool kTakesDiscarded =
+    std::invocable<std::remove_reference_t<F>&, std::size_t, T&&>;
 template <class F, class T>
-  requires std::is_void_v<T>
-inline constexpr bool kTakesDiscarded<F, T> = std::invocable<std::remove_reference_t<F>&, std::size_t>;
+requires std::is_void_v<T>
+inline constexpr bool kTakesDiscarded<F, T> =
+    std::invocable<std::remove_reference_t<F>&, std::size_t>;
 
 template <RaceKind Kind, class Children, class Discard>
 class RaceBase : public CombinatorBase, private RaceJoin {
  public:
   template <class... A>
   RaceBase(Discard&& discard, std::in_place_t, A&&... given)
-      : children_(std::in_place, std::forward<A>(given)...), discard_(std::forward<Discard>(discard)) {}
+      : children_(std::in_place, std::forward<A>(given)...),
+        discard_(std::forward<Discard>(discard)) {}
   RaceBase(Discard&& discard, Children&& children)
       : children_(std::move(children)), discard_(std::forward<Discard>(discard)) {}
   ~RaceBase() { destroy_scope(); }
-  RaceBase(RaceBase&& other) : children_(std::move(other.children_)), discard_(std::forward<Discard>(other.discard_)) {}
+  RaceBase(RaceBase&& other)
+      : children_(std::move(other.children_)), discard_(std::forward<Discard>(other.discard_)) {}
 
   bool await_ready() {
-    if (children_.spent()) [[unlikely]] throw_awaited_twice();
+    if (children_.spent()) [[unlikely]]
+      throw_awaited_twice();
     if (children_.size() == 0) throw_empty_race(Kind == RaceKind::race ? "race()" : "any()");
     return false;
   }
@@ -126,7 +137,8 @@ class RaceBase : public CombinatorBase, private RaceJoin {
  protected:
   /// After the join: the winner's index; throws if nobody won. Losers' values have been handed on.
   std::uint32_t conclude() {
-    if (refused_) [[unlikely]] throw CancelledError(scope.parent()->reason());
+    if (refused_) [[unlikely]]
+      throw CancelledError(scope.parent()->reason());
     leave_scope(scope);
     const std::uint32_t winner = arbiter.winner();
     if constexpr (!std::same_as<Discard, NoDiscard>) {
@@ -139,7 +151,8 @@ class RaceBase : public CombinatorBase, private RaceJoin {
           if (!refusal) refusal = std::current_exception();
         }
       });
-      if (refusal) [[unlikely]] std::rethrow_exception(std::move(refusal));
+      if (refusal) [[unlikely]]
+        std::rethrow_exception(std::move(refusal));
     }
     if (winner == Arbiter::kNobody) throw_nobody_won();
     return winner;
@@ -148,7 +161,8 @@ class RaceBase : public CombinatorBase, private RaceJoin {
   /// The winner's value. A winner that ended cancelled does not hide what others failed with.
   template <class T>
   T take_from(Slot<T>& slot) {
-    if (slot.state() == SlotState::cancelled) [[unlikely]] throw_error_of_a_loser();
+    if (slot.state() == SlotState::cancelled) [[unlikely]]
+      throw_error_of_a_loser();
     return slot.take();
   }
 
@@ -163,7 +177,8 @@ class RaceBase : public CombinatorBase, private RaceJoin {
       if constexpr (std::is_void_v<T>) {
         std::invoke(discard_, static_cast<std::size_t>(child.index));
       } else {
-        std::invoke(discard_, static_cast<std::size_t>(child.index), static_cast<T&&>(child.slot.value()));
+        std::invoke(discard_, static_cast<std::size_t>(child.index),
+                    static_cast<T&&>(child.slot.value()));
       }
     }
   }
@@ -183,14 +198,16 @@ class RaceBase : public CombinatorBase, private RaceJoin {
     std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures;
     ReasonRef childs;
     children_.for_each([&](auto& child) {
-      if (child.slot.state() == SlotState::error) failures.emplace_back(child.index, child.slot.error());  // see settle_any()
+      if (child.slot.state() == SlotState::error)
+        failures.emplace_back(child.index, child.slot.error());  // see settle_any()
       if (child.slot.state() == SlotState::cancelled && !childs) childs = child.slot.reason();
     });
     if (!failures.empty()) throw_none_succeeded(std::move(failures));
     throw_join_cancelled(scope, childs, ReasonRef::of_kind(CancelKind::lost_race));
   }
 
-  static constexpr JoinKind kKind{Kind == RaceKind::race ? &RaceJoin::settle_race : &RaceJoin::settle_any, nullptr};
+  static constexpr JoinKind kKind{
+      Kind == RaceKind::race ? &RaceJoin::settle_race : &RaceJoin::settle_any, nullptr};
 
   bool refused_ = false;
 };
@@ -211,9 +228,10 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
 
   /// What happens to the value of a child that succeeded and lost: fn(index, T&&).
   template <class F>
-  auto on_discard(F&& fn) && {
+  auto on_discard(F && fn)&& {
     static_assert((kTakesDiscarded<F, typename Child::value_type> || ...),
-                  "on_discard takes a function fn(index, T&&), T being the type of a contestant; fn(index) where it is void");
+                  "on_discard takes a function fn(index, T&&), T being the type of a contestant; "
+                  "fn(index) where it is void");
     return RacePack<Kind, F, Child...>(std::forward<F>(fn), std::move(this->children_));
   }
 
@@ -238,7 +256,7 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
     }
   }
   template <std::size_t I>
-  static typename Value::type take_alternative(RacePack* self) {
+  static typename Value::type take_alternative(RacePack * self) {
     auto& slot = self->children_.template get<I>().slot;
     using T = std::remove_reference_t<decltype(slot.take())>;
     if constexpr (std::is_void_v<T>) {
@@ -271,9 +289,10 @@ class [[nodiscard("co_await it")]] RaceVector : public RaceBase<Kind, ChildVecto
   }
 
   template <class F>
-  auto on_discard(F&& fn) && {
+  auto on_discard(F && fn)&& {
     static_assert(kTakesDiscarded<F, T>,
-                  "on_discard takes a function fn(index, T&&), T being the type of the contestants; fn(index) where it is void");
+                  "on_discard takes a function fn(index, T&&), T being the type of the "
+                  "contestants; fn(index) where it is void");
     return RaceVector<Kind, F, Child>(std::forward<F>(fn), std::move(this->children_));
   }
 };
@@ -281,9 +300,11 @@ class [[nodiscard("co_await it")]] RaceVector : public RaceBase<Kind, ChildVecto
 template <RaceKind Kind, class... A>
 auto race_as(A&&... given) {
   if constexpr (sizeof...(A) == 1 && (ChildRange<A> && ...)) {
-    return RaceVector<Kind, NoDiscard, typename detail::RangeChild<A...>::type>(NoDiscard(), std::in_place, std::forward<A>(given)...);
+    return RaceVector<Kind, NoDiscard, typename detail::RangeChild<A...>::type>(
+        NoDiscard(), std::in_place, std::forward<A>(given)...);
   } else {
-    return RacePack<Kind, NoDiscard, child_t<A>...>(NoDiscard(), std::in_place, std::forward<A>(given)...);
+    return RacePack<Kind, NoDiscard, child_t<A>...>(NoDiscard(), std::in_place,
+                                                    std::forward<A>(given)...);
   }
 }
 
@@ -292,9 +313,13 @@ class [[nodiscard("co_await it")]] EmptyRace : public CombinatorBase {
  public:
   using value_type = Indexed<void>;
   explicit EmptyRace(const char* what) noexcept : what_(what) {}
-  bool await_ready() const { throw_empty_race(what_); }
+  bool await_ready() const {
+    throw_empty_race(what_);
+  }
   void await_suspend(std::coroutine_handle<>) const noexcept {}
-  value_type await_resume() const noexcept { return {}; }
+  value_type await_resume() const noexcept {
+    return {};
+  }
 
  private:
   const char* what_;
@@ -304,8 +329,8 @@ class [[nodiscard("co_await it")]] EmptyRace : public CombinatorBase {
 
 /// The first to complete; see the head of the file.
 template <class... A>
-  requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-auto race(A&&... tasks) {
+requires((detail::ChildLike<A> && ...) ||
+         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) auto race(A&&... tasks) {
   if constexpr (sizeof...(A) == 0) {
     return detail::EmptyRace("race()");
   } else {
@@ -315,8 +340,8 @@ auto race(A&&... tasks) {
 
 /// The first to succeed; see the head of the file.
 template <class... A>
-  requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
-auto any(A&&... tasks) {
+requires((detail::ChildLike<A> && ...) ||
+         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) auto any(A&&... tasks) {
   if constexpr (sizeof...(A) == 0) {
     return detail::EmptyRace("any()");
   } else {

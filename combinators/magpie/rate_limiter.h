@@ -62,7 +62,7 @@ class [[nodiscard("co_await it")]] RateOperation : public Operation<RateOperatio
       : limiter_(&limiter), count_(count) {
     what = "a rate limiter";
   }
-  RateOperation(RateOperation&& other) noexcept
+  RateOperation(RateOperation && other) noexcept
       : Operation<RateOperation, void>(std::move(other)),
         limiter_(other.limiter_),
         count_(other.count_) {}
@@ -241,9 +241,9 @@ template <class Gather>
 class [[nodiscard("co_await it")]] RatedGather : public Gather {
  public:
   template <class... A>
-  explicit RatedGather(RateLimiter& limiter, A&&... given)
+  explicit RatedGather(RateLimiter & limiter, A && ... given)
       : Gather(std::in_place, std::forward<A>(given)...), driver_(limiter) {}
-  RatedGather(RatedGather&& other) : Gather(std::move(other)), driver_(std::move(other.driver_)) {}
+  RatedGather(RatedGather && other) : Gather(std::move(other)), driver_(std::move(other.driver_)) {}
 
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
@@ -277,21 +277,21 @@ concept Gatherables = (ChildLike<A> && ...) || (sizeof...(A) == 1 && (ChildRange
 /// Takes a range of tasks or several of them, and whatever else gather takes. After a failure or a
 /// cancellation the children that have not begun never do. The limiter may be shared with others.
 template <class... A>
-  requires detail::Gatherables<A...>
+requires detail::Gatherables<A...>
 auto gather_rate_limited(RateLimiter& limiter, A&&... tasks) {
   return detail::rated_gather<detail::FailFast>(limiter, std::forward<A>(tasks)...);
 }
 
 /// The same with gather's other policies: the siblings of a child that failed go on and begin.
 template <class... A>
-  requires detail::Gatherables<A...>
+requires detail::Gatherables<A...>
 auto gather_rate_limited(KeepGoing, RateLimiter& limiter, A&&... tasks) {
   return detail::rated_gather<KeepGoing>(limiter, std::forward<A>(tasks)...);
 }
 
 /// A Result<T> for each; a child that a cancellation kept from beginning is cancelled.
 template <class... A>
-  requires detail::Gatherables<A...>
+requires detail::Gatherables<A...>
 auto gather_rate_limited(ReturnExceptions, RateLimiter& limiter, A&&... tasks) {
   return detail::rated_gather<ReturnExceptions>(limiter, std::forward<A>(tasks)...);
 }

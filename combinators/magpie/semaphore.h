@@ -7,9 +7,11 @@
 //     Semaphore slots(10);
 //     Permit permit = co_await slots.acquire();   // given back when it goes out of scope
 //
-// No barging: while somebody waits, a released permit belongs to the oldest waiter; neither try_acquire nor a newcomer overtakes it,
-// and an acquire(n) at the head is not starved by smaller ones. A cancelled waiter leaves nothing behind; what was granted before
-// the cancellation is delivered. acquire is a cancellation point; in a cancelled scope it takes nothing, also if a permit is free.
+// No barging: while somebody waits, a released permit belongs to the oldest waiter; neither
+// try_acquire nor a newcomer overtakes it, and an acquire(n) at the head is not starved by smaller
+// ones. A cancelled waiter leaves nothing behind; what was granted before the cancellation is
+// delivered. acquire is a cancellation point; in a cancelled scope it takes nothing, also if a
+// permit is free.
 //
 // Threads: all members from any thread; the semaphore must outlive its waiters and permits.
 
@@ -31,7 +33,9 @@ class BoundedSemaphore;
 class [[nodiscard("the permit is given back when this object dies")]] Permit {
  public:
   Permit() noexcept = default;
-  Permit(Permit&& other) noexcept : semaphore_(std::exchange(other.semaphore_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+  Permit(Permit && other) noexcept
+      : semaphore_(std::exchange(other.semaphore_, nullptr)),
+        count_(std::exchange(other.count_, 0)) {}
   Permit& operator=(Permit&& other) noexcept {
     if (this != &other) {
       release();
@@ -40,15 +44,20 @@ class [[nodiscard("the permit is given back when this object dies")]] Permit {
     }
     return *this;
   }
-  ~Permit() { release(); }
+  ~Permit() {
+    release();
+  }
 
   /// Gives the permits back; a second call does nothing. From any thread.
   MAGPIE_EXPORT void release() noexcept;
   /// How many permits are held.
-  [[nodiscard]] std::size_t count() const noexcept { return count_; }
+  [[nodiscard]] std::size_t count() const noexcept {
+    return count_;
+  }
 
   /// For the library.
-  Permit(Semaphore& semaphore, std::size_t count) noexcept : semaphore_(&semaphore), count_(count) {}
+  Permit(Semaphore & semaphore, std::size_t count) noexcept
+      : semaphore_(&semaphore), count_(count) {}
 
  private:
   Semaphore* semaphore_ = nullptr;
@@ -62,15 +71,22 @@ class WakeList;
 class [[nodiscard("co_await it")]] AcquireOperation : public Operation<AcquireOperation, Permit> {
  public:
   static constexpr bool kTakes = true;
-  AcquireOperation(Semaphore& semaphore, std::size_t count) noexcept : semaphore_(&semaphore), count_(count) {
+  AcquireOperation(Semaphore & semaphore, std::size_t count) noexcept
+      : semaphore_(&semaphore), count_(count) {
     what = "a semaphore";
   }
-  AcquireOperation(AcquireOperation&& other) noexcept
-      : Operation<AcquireOperation, Permit>(std::move(other)), semaphore_(other.semaphore_), count_(other.count_) {}
+  AcquireOperation(AcquireOperation && other) noexcept
+      : Operation<AcquireOperation, Permit>(std::move(other)),
+        semaphore_(other.semaphore_),
+        count_(other.count_) {}
   MAGPIE_EXPORT bool start();
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<Permit>& slot) noexcept { slot.emplace(*semaphore_, count_); }
-  std::size_t count() const noexcept { return count_; }
+  void deposit(Slot<Permit> & slot) noexcept {
+    slot.emplace(*semaphore_, count_);
+  }
+  std::size_t count() const noexcept {
+    return count_;
+  }
 
  private:
   Semaphore* semaphore_;
@@ -89,15 +105,17 @@ class MAGPIE_EXPORT Semaphore {
   Semaphore(const Semaphore&) = delete;
   Semaphore& operator=(const Semaphore&) = delete;
 
-  /// Waits for n permits at once; acquire(0) completes at once. std::invalid_argument above PTRDIFF_MAX, or for a BoundedSemaphore
-  /// above its number.
-  detail::AcquireOperation acquire(std::size_t n = 1) noexcept { return detail::AcquireOperation(*this, n); }
+  /// Waits for n permits at once; acquire(0) completes at once. std::invalid_argument above
+  /// PTRDIFF_MAX, or for a BoundedSemaphore above its number.
+  detail::AcquireOperation acquire(std::size_t n = 1) noexcept {
+    return detail::AcquireOperation(*this, n);
+  }
   /// Without waiting; nothing if somebody waits already.
   [[nodiscard]] std::optional<Permit> try_acquire(std::size_t n = 1);
   /// What is free now.
   [[nodiscard]] std::size_t available() const noexcept;
-  /// More permits. std::invalid_argument if there would be more than PTRDIFF_MAX; of a BoundedSemaphore, past its initial value,
-  /// std::logic_error.
+  /// More permits. std::invalid_argument if there would be more than PTRDIFF_MAX; of a
+  /// BoundedSemaphore, past its initial value, std::logic_error.
   void add_permits(std::size_t n);
 
  protected:

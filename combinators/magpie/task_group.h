@@ -10,18 +10,21 @@
 //       co_return;
 //     });
 //
-// Children live in the group's scope and inherit its deadline and task-locals. The first failure cancels the other children and the
-// body; all are waited for; then one ExceptionGroup with every failure, the body's included and cancellations excluded, is thrown,
-// also when there is just one. A child that is cancelled by hand is no failure. group.cancel() ends the group without an error.
-// If the outer scope is cancelled, something was interrupted by it and nothing failed: CancelledError; if body and children all
-// returned values: the body's value.
+// Children live in the group's scope and inherit its deadline and task-locals. The first failure
+// cancels the other children and the body; all are waited for; then one ExceptionGroup with every
+// failure, the body's included and cancellations excluded, is thrown, also when there is just one.
+// A child that is cancelled by hand is no failure. group.cancel() ends the group without an error.
+// If the outer scope is cancelled, something was interrupted by it and nothing failed:
+// CancelledError; if body and children all returned values: the body's value.
 //
-// The safe pattern for what children use: objects outside the block outlive the children; the body's own locals do not, since
-// children may run on after the body has returned. Pass such things by value.
+// The safe pattern for what children use: objects outside the block outlive the children; the
+// body's own locals do not, since children may run on after the body has returned. Pass such things
+// by value.
 //
-// The callable is moved in (or referenced, if an lvalue) and lives until the block has ended. Cancellation point on entry.
-// Threads: the TaskGroup may be used by the body, the children and what they start; by other threads only if they know that the
-// block has not ended. Finished children are not kept.
+// The callable is moved in (or referenced, if an lvalue) and lives until the block has ended.
+// Cancellation point on entry. Threads: the TaskGroup may be used by the body, the children and
+// what they start; by other threads only if they know that the block has not ended. Finished
+// children are not kept.
 
 #include <atomic>
 #include <concepts>
@@ -56,7 +59,8 @@ class ReadySignal;
 
 namespace detail {
 
-/// The block's bookkeeping: one unit for the body, one for each live child. The page: executor/JOIN.md, "groups".
+/// The block's bookkeeping: one unit for the body, one for each live child. The page:
+/// executor/JOIN.md, "groups".
 class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnable {
  public:
   GroupCore() noexcept;
@@ -91,10 +95,12 @@ class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnab
   Scope scope_;
   std::atomic<std::uint32_t> pending_{1};
   std::atomic<bool> cancelled_{false};
-  std::atomic<bool> interrupted_{false};  // a child ended cancelled after the group was from outside
+  std::atomic<bool> interrupted_{
+      false};  // a child ended cancelled after the group was from outside
   SpinLock<StdEnv> lock_;
-  std::vector<std::exception_ptr> errors_;  // in order of completion; the same one may come back through a handle
-  bool lost_ = false;                       // a failure for which there was no memory
+  std::vector<std::exception_ptr>
+      errors_;         // in order of completion; the same one may come back through a handle
+  bool lost_ = false;  // a failure for which there was no memory
   std::coroutine_handle<> parent_;
   Executor* home_ = nullptr;
 };
@@ -152,8 +158,11 @@ class StartState final : public StartValue<V> {
   std::optional<ReadySignal<V>> signal;
 
   StartState(GroupCore& group, F&& f) : StartValue<V>(group), function(std::forward<F>(f)) {}
-  // A copy of an lvalue, since the child outlives the block's own variables; what cannot be copied is referenced.
-  std::conditional_t<std::is_lvalue_reference_v<F> && !std::constructible_from<std::decay_t<F>, F>, F, std::decay_t<F>> function;
+  // A copy of an lvalue, since the child outlives the block's own variables; what cannot be copied
+  // is referenced.
+  std::conditional_t<std::is_lvalue_reference_v<F> && !std::constructible_from<std::decay_t<F>, F>,
+                     F, std::decay_t<F>>
+      function;
 
  private:
   std::shared_ptr<StartCore> let_go() noexcept override {
@@ -201,33 +210,34 @@ struct Deduced;
 
 }  // namespace detail
 
-/// How a started child says that it is ready. Copyable; may be set from any thread, once: a second time is InvalidStateError.
+/// How a started child says that it is ready. Copyable; may be set from any thread, once: a second
+/// time is InvalidStateError.
 template <class V>
 class ReadySignal {
  public:
-  /// Lets group.start() return with the value. If start() was cancelled meanwhile it has no effect. If making the value from the
-  /// argument throws, nothing was signalled, and it may be tried again.
+  /// Lets group.start() return with the value. If start() was cancelled meanwhile it has no effect.
+  /// If making the value from the argument throws, nothing was signalled, and it may be tried
+  /// again.
   template <class U = V>
-    requires(!std::is_void_v<V> && std::constructible_from<V, U &&>)
-  void set(U&& value) const {
+  requires(!std::is_void_v<V> && std::constructible_from<V, U&&>) void set(U&& value) const {
     if (state_->claimed.exchange(true, std::memory_order_acq_rel)) detail::throw_second_signal();
     try {
       state_->value.emplace(std::forward<U>(value));
     } catch (...) {
-      state_->claimed.store(false, std::memory_order_release);  // nothing was signalled; pairs with the exchange
+      state_->claimed.store(
+          false, std::memory_order_release);  // nothing was signalled; pairs with the exchange
       throw;
     }
     state_->decide(detail::StartCore::Verdict::ready);
   }
-  void set() const
-    requires std::is_void_v<V>
-  {
+  void set() const requires std::is_void_v<V> {
     if (state_->claimed.exchange(true, std::memory_order_acq_rel)) detail::throw_second_signal();
     state_->decide(detail::StartCore::Verdict::ready);
   }
 
   /// For the library.
-  explicit ReadySignal(std::shared_ptr<detail::StartValue<V>> state) noexcept : state_(std::move(state)) {}
+  explicit ReadySignal(std::shared_ptr<detail::StartValue<V>> state) noexcept
+      : state_(std::move(state)) {}
   const std::shared_ptr<detail::StartValue<V>>& state() const noexcept { return state_; }
 
  private:
@@ -240,23 +250,27 @@ class TaskGroup {
   TaskGroup(const TaskGroup&) = delete;
   TaskGroup& operator=(const TaskGroup&) = delete;
 
-  /// Starts a child. In a group that is aborting it is accepted, born cancelled, and never runs. std::logic_error after the end.
+  /// Starts a child. In a group that is aborting it is accepted, born cancelled, and never runs.
+  /// std::logic_error after the end.
   template <detail::Awaitable A>
   auto spawn(A&& task, SpawnOptions options = {}) {
     auto owned = detail::as_task(std::forward<A>(task));
     return add(std::move(owned), std::move(options), core_);
   }
 
-  /// Starts a child and returns what it signals once it is ready; it then goes on in the group. A child that fails before it has
-  /// signalled gives its error to start() alone; one that ends without a signal: std::logic_error. If start() is cancelled, it
-  /// takes the child along. `f(ReadySignal<V>) -> Task<void>`.
+  /// Starts a child and returns what it signals once it is ready; it then goes on in the group. A
+  /// child that fails before it has signalled gives its error to start() alone; one that ends
+  /// without a signal: std::logic_error. If start() is cancelled, it takes the child along.
+  /// `f(ReadySignal<V>) -> Task<void>`.
   template <class V = detail::Deduced, class F>
   auto start(F&& f, std::string name = {}) {
     if constexpr (std::same_as<V, detail::Deduced>) {
       using W = typename decltype(detail::signal_of<F>())::type;
-      return start_child<W>(std::make_shared<detail::StartState<W, F>>(core_, std::forward<F>(f)), std::move(name));
+      return start_child<W>(std::make_shared<detail::StartState<W, F>>(core_, std::forward<F>(f)),
+                            std::move(name));
     } else {
-      return start_child<V>(std::make_shared<detail::StartState<V, F>>(core_, std::forward<F>(f)), std::move(name));
+      return start_child<V>(std::make_shared<detail::StartState<V, F>>(core_, std::forward<F>(f)),
+                            std::move(name));
     }
   }
 
@@ -266,7 +280,9 @@ class TaskGroup {
     core_.cancel(detail::ReasonRef::of_kind(CancelKind::group_cancelled));
   }
   /// Whether the group is being cancelled, for whatever reason.
-  [[nodiscard]] bool cancelled() const noexcept { return const_cast<detail::GroupCore&>(core_).scope().cancelled(); }
+  [[nodiscard]] bool cancelled() const noexcept {
+    return const_cast<detail::GroupCore&>(core_).scope().cancelled();
+  }
 
   /// For the library.
   TaskGroup() = default;
@@ -277,7 +293,8 @@ class TaskGroup {
   JoinHandle<T> add(Task<T>&& task, SpawnOptions&& options, detail::TaskOwner& owner) {
     core_.add_unit();
     try {
-      return detail::Spawner::spawn<T>(core_.home(), std::move(task), std::move(options), &core_.scope(), &owner);
+      return detail::Spawner::spawn<T>(core_.home(), std::move(task), std::move(options),
+                                       &core_.scope(), &owner);
     } catch (...) {
       core_.remove_unit();
       throw;
@@ -287,17 +304,19 @@ class TaskGroup {
   template <class V, class State>
   Task<V> start_child(std::shared_ptr<State> state, std::string name) {
     co_await this_task::checkpoint();  // in a cancelled scope nothing is started
-    state->signal.emplace(state);  // the child keeps what it runs on
+    state->signal.emplace(state);      // the child keeps what it runs on
     JoinHandle<void> child;
     try {
-      child = add(detail::as_task(std::invoke(state->function, *state->signal)), SpawnOptions(std::move(name)), *state);
+      child = add(detail::as_task(std::invoke(state->function, *state->signal)),
+                  SpawnOptions(std::move(name)), *state);
     } catch (...) {
       state->signal.reset();
       throw;
     }
     Result<void> waited = co_await as_result(state->wait());
     if (!waited) {
-      // Cancelled: unless the signal came first, the child goes too. A real error of its own is reported here all the same.
+      // Cancelled: unless the signal came first, the child goes too. A real error of its own is
+      // reported here all the same.
       if (state->decide(detail::StartCore::Verdict::withdrawn)) {
         child.cancel();
         Result<void> ended = co_await uncancellable(as_result(child));
@@ -307,7 +326,8 @@ class TaskGroup {
     }
     if (state->verdict() == detail::StartCore::Verdict::failed) {
       const Result<void>& ended = child.result();
-      if (!waited && (ended || ended.is_cancelled())) waited.value();  // both were cancelled together
+      if (!waited && (ended || ended.is_cancelled()))
+        waited.value();  // both were cancelled together
       ended.value();
       detail::throw_never_ready();
     }
@@ -323,8 +343,8 @@ template <class F>
 class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
  public:
   using value_type = typename Body<F, TaskGroup>::value_type;
-  explicit TaskGroupBlock(F&& body) : body_(std::forward<F>(body)) {}
-  TaskGroupBlock(TaskGroupBlock&& other) : body_(std::move(other.body_)) {}
+  explicit TaskGroupBlock(F && body) : body_(std::forward<F>(body)) {}
+  TaskGroupBlock(TaskGroupBlock && other) : body_(std::move(other.body_)) {}
 
   bool await_ready() const {
     body_.require();
@@ -342,7 +362,8 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
     core.ended = body_ended;
     core.block = this;
     entered_ = true;
-    const auto started = body_.start(group_, core.scope(), Continuation::to(static_cast<EndSink*>(&core)));
+    const auto started =
+        body_.start(group_, core.scope(), Continuation::to(static_cast<EndSink*>(&core)));
     return started ? transfer(started) : body_ended(&core, body_.slot.state());
   }
   value_type await_resume() {
@@ -356,18 +377,19 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
   }
 
  private:
-  static std::coroutine_handle<> body_ended(EndSink* sink, SlotState outcome) noexcept {
+  static std::coroutine_handle<> body_ended(EndSink * sink, SlotState outcome) noexcept {
     auto* const core = static_cast<GroupCore*>(sink);
     auto* const self = block_of(core);
     if (outcome == SlotState::error) core->fail(self->body_.slot.error(), "the group's body");
     // A body that was cancelled on its own takes the children along.
-    if (outcome == SlotState::cancelled) core->cancel(ReasonRef::of_kind(CancelKind::group_cancelled));
+    if (outcome == SlotState::cancelled)
+      core->cancel(ReasonRef::of_kind(CancelKind::group_cancelled));
     const ComingHome trip(core->scope(), core->home());
     core->body_ends();
     core->remove_unit();
     return std::noop_coroutine();
   }
-  static TaskGroupBlock* block_of(GroupCore* core) noexcept {
+  static TaskGroupBlock* block_of(GroupCore * core) noexcept {
     return static_cast<TaskGroupBlock*>(core->block);
   }
 
@@ -379,9 +401,10 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
 
 }  // namespace detail
 
-/// Runs body(TaskGroup&) -> Task<R> and gives its R once all children have ended; see the head of the file.
+/// Runs body(TaskGroup&) -> Task<R> and gives its R once all children have ended; see the head of
+/// the file.
 template <class F>
-  requires detail::BodyOf<F, TaskGroup>
+requires detail::BodyOf<F, TaskGroup>
 auto task_group(F&& body) {
   return detail::TaskGroupBlock<F>(std::forward<F>(body));
 }

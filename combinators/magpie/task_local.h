@@ -5,11 +5,13 @@
 // TaskLocal<T>: a value that a task and everything below it sees, such as a request's id.
 //
 //     TaskLocal<std::string> request_id{"none"};
-//     co_await request_id.with("r-17", handle_request());   // inside: co_await request_id.get() == "r-17"
+//     co_await request_id.with("r-17", handle_request());   // inside: co_await request_id.get() ==
+//     "r-17"
 //
-// Bindings are inherited by awaited tasks, by children of combinators and groups, and (as a snapshot) by spawned tasks. A binding
-// ends with its `with`; siblings and parents never see it. get() copies the value, does not suspend, and is no cancellation point;
-// with() is none either. The TaskLocal must outlive all uses; different threads may use it at the same time.
+// Bindings are inherited by awaited tasks, by children of combinators and groups, and (as a
+// snapshot) by spawned tasks. A binding ends with its `with`; siblings and parents never see it.
+// get() copies the value, does not suspend, and is no cancellation point; with() is none either.
+// The TaskLocal must outlive all uses; different threads may use it at the same time.
 
 #include <concepts>
 #include <coroutine>
@@ -32,7 +34,8 @@ class [[nodiscard("co_await it")]] WithLocal : public CombinatorBase {
   using value_type = typename Callee::value_type;
   WithLocal(const void* key, std::shared_ptr<const void> value, Callee&& callee)
       : key_(key), value_(std::move(value)), callee_(std::move(callee)) {}
-  WithLocal(WithLocal&& other) : key_(other.key_), value_(std::move(other.value_)), callee_(std::move(other.callee_)) {}
+  WithLocal(WithLocal && other)
+      : key_(other.key_), value_(std::move(other.value_)), callee_(std::move(other.callee_)) {}
 
   bool await_ready() const {
     callee_.require();
@@ -70,17 +73,22 @@ class [[nodiscard("co_await it")]] GetLocal : public CombinatorBase {
  public:
   using value_type = T;
   GetLocal(const void* key, const T& initial) noexcept : key_(key), value_(&initial) {}
-  bool await_ready() const noexcept { return false; }
+  bool await_ready() const noexcept {
+    return false;
+  }
   template <class P>
   bool await_suspend(std::coroutine_handle<P> awaiting) noexcept {
-    for (const LocalsFrame* f = find_locals(*awaiting.promise().scope); f != nullptr; f = f->outer) {
+    for (const LocalsFrame* f = find_locals(*awaiting.promise().scope); f != nullptr;
+         f = f->outer) {
       if (f->key != key_) continue;
       value_ = static_cast<const T*>(f->value.get());
       break;
     }
     return false;
   }
-  T await_resume() const { return *value_; }
+  T await_resume() const {
+    return *value_;
+  }
 
  private:
   const void* key_;
@@ -91,7 +99,9 @@ class [[nodiscard("co_await it")]] GetLocal : public CombinatorBase {
 
 template <class T>
 class TaskLocal {
-  static_assert(std::copy_constructible<T>, "a task-local's value is copied to whoever asks: use a shared_ptr for what cannot be");
+  static_assert(
+      std::copy_constructible<T>,
+      "a task-local's value is copied to whoever asks: use a shared_ptr for what cannot be");
 
  public:
   TaskLocal() : initial_() {}

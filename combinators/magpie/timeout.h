@@ -9,13 +9,16 @@
 //   try_timeout(task, 3s)                           a Result<T>: is_timeout() only for this timeout
 //   timeout_scope(3s, body)                         a block whose deadline can be moved
 //
-// At the deadline the task is cancelled, and waited for: a task that ignores cancellation delays its timeout. If it finished at the
-// deadline, or returns a value although it was timed out, the value wins; a real error that it throws on the way is thrown. If the
-// outer scope is cancelled too, CancelledError wins over TimeoutError; when an outer and an inner timeout have both expired, the
-// outer one's is thrown. A duration of nothing starts no task (a handle that is done gives its result).
+// At the deadline the task is cancelled, and waited for: a task that ignores cancellation delays
+// its timeout. If it finished at the deadline, or returns a value although it was timed out, the
+// value wins; a real error that it throws on the way is thrown. If the outer scope is cancelled
+// too, CancelledError wins over TimeoutError; when an outer and an inner timeout have both expired,
+// the outer one's is thrown. A duration of nothing starts no task (a handle that is done gives its
+// result).
 //
-// Time is the executor's clock, and starts when the timeout is awaited. Deadlines are seen by cancellation points also while every
-// worker is busy. In a cancelled scope nothing is started: CancelledError.
+// Time is the executor's clock, and starts when the timeout is awaited. Deadlines are seen by
+// cancellation points also while every worker is busy. In a cancelled scope nothing is started:
+// CancelledError.
 
 #include <atomic>
 #include <coroutine>
@@ -51,8 +54,11 @@ class MAGPIE_EXPORT DeadlineTimer : public DeadlineScope, private Timer {
   void close() noexcept;
 
   bool reschedule(std::int64_t ns) noexcept;
-  bool expired() const noexcept { return expired_.load(std::memory_order_acquire); }  // pairs with the claim
-  /// After close(): the timeout is what the child was cancelled for, and nobody further out cancelled.
+  bool expired() const noexcept {
+    return expired_.load(std::memory_order_acquire);
+  }  // pairs with the claim
+  /// After close(): the timeout is what the child was cancelled for, and nobody further out
+  /// cancelled.
   bool timed_out() const noexcept { return expired() && !cancelled_from_outside(); }
 
  private:
@@ -108,7 +114,8 @@ class TimeoutBase : public CombinatorBase {
 
   /// True: timed out. Else the slot holds the outcome; a cancellation from outside was thrown.
   bool conclude() {
-    if (phase_ == Phase::running) [[likely]] callee_.finish();
+    if (phase_ == Phase::running) [[likely]]
+      callee_.finish();
     timer_.close();
     if (phase_ == Phase::refused) throw CancelledError(timer_.outside_reason());
     if (phase_ == Phase::too_late) return true;
@@ -144,7 +151,7 @@ class [[nodiscard("co_await it")]] WithTimeoutAwaiter : public TimeoutBase<Calle
  public:
   using value_type = typename Callee::value_type;
   template <class U>
-  WithTimeoutAwaiter(Callee&& callee, TimeLimit limit, U&& fallback)
+  WithTimeoutAwaiter(Callee && callee, TimeLimit limit, U && fallback)
       : TimeoutBase<Callee>(std::move(callee), limit), fallback_(std::forward<U>(fallback)) {}
   value_type await_resume() {
     if (this->conclude()) return static_cast<value_type&&>(fallback_);
@@ -168,7 +175,8 @@ class [[nodiscard("co_await it")]] TryTimeoutAwaiter : public TimeoutBase<Callee
 
 }  // namespace detail
 
-/// The block's own handle in timeout_scope: valid until the block ends; from any thread that knows that it has not.
+/// The block's own handle in timeout_scope: valid until the block ends; from any thread that knows
+/// that it has not.
 class TimeoutScope {
  public:
   TimeoutScope(const TimeoutScope&) = delete;
@@ -200,8 +208,9 @@ template <class F>
 class [[nodiscard("co_await it")]] TimeoutScopeBlock : public CombinatorBase {
  public:
   using value_type = typename Body<F, TimeoutScope>::value_type;
-  TimeoutScopeBlock(TimeLimit limit, F&& body) : body_(std::forward<F>(body)), limit_(limit) {}
-  TimeoutScopeBlock(TimeoutScopeBlock&& other) : body_(std::move(other.body_)), limit_(other.limit_) {}
+  TimeoutScopeBlock(TimeLimit limit, F && body) : body_(std::forward<F>(body)), limit_(limit) {}
+  TimeoutScopeBlock(TimeoutScopeBlock && other)
+      : body_(std::move(other.body_)), limit_(other.limit_) {}
 
   bool await_ready() const {
     body_.require();
@@ -251,33 +260,39 @@ class [[nodiscard("co_await it")]] TimeoutScopeBlock : public CombinatorBase {
 /// The task's value; TimeoutError after the task has been cancelled at the deadline and has ended.
 template <detail::Awaitable A>
 auto timeout(A&& task, Duration duration) {
-  return detail::TimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)), detail::TimeLimit::in(duration));
+  return detail::TimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)),
+                                                     detail::TimeLimit::in(duration));
 }
 /// The same with a point in the executor's time.
 template <detail::Awaitable A>
 auto timeout_at(A&& task, Deadline deadline) {
-  return detail::TimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)), detail::TimeLimit::at(deadline));
+  return detail::TimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)),
+                                                     detail::TimeLimit::at(deadline));
 }
 
-/// The task's value; the fallback if this timeout expired. Other errors, an inner timeout's too, go on.
+/// The task's value; the fallback if this timeout expired. Other errors, an inner timeout's too, go
+/// on.
 template <detail::Awaitable A, class U>
-  requires(std::constructible_from<detail::awaited_t<A>, U &&> &&
-           (!std::is_reference_v<detail::awaited_t<A>> || std::is_lvalue_reference_v<U &&>))
-auto with_timeout(A&& task, Duration duration, U&& fallback) {
-  return detail::WithTimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)), detail::TimeLimit::in(duration),
+requires(std::constructible_from<detail::awaited_t<A>, U&&> &&
+         (!std::is_reference_v<detail::awaited_t<A>> ||
+          std::is_lvalue_reference_v<U&&>)) auto with_timeout(A&& task, Duration duration,
+                                                              U&& fallback) {
+  return detail::WithTimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)),
+                                                         detail::TimeLimit::in(duration),
                                                          std::forward<U>(fallback));
 }
 
-/// The task's outcome as a Result: is_timeout() only for this timeout, an inner one's is is_error(). Cancellation of the outer
-/// scope is thrown.
+/// The task's outcome as a Result: is_timeout() only for this timeout, an inner one's is
+/// is_error(). Cancellation of the outer scope is thrown.
 template <detail::Awaitable A>
 auto try_timeout(A&& task, Duration duration) {
-  return detail::TryTimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)), detail::TimeLimit::in(duration));
+  return detail::TryTimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)),
+                                                        detail::TimeLimit::in(duration));
 }
 
 /// Runs body(TimeoutScope&) -> Task<T> with a deadline that can be moved; TimeoutError at expiry.
 template <class F>
-  requires detail::BodyOf<F, TimeoutScope>
+requires detail::BodyOf<F, TimeoutScope>
 auto timeout_scope(Duration duration, F&& body) {
   return detail::TimeoutScopeBlock<F>(detail::TimeLimit::in(duration), std::forward<F>(body));
 }

@@ -12,15 +12,17 @@
 //   first_exception  until one has failed (a cancelled one does not count), or all have ended
 //   all_completed    until all have ended, whatever with
 //
-// It waits and does nothing else: a timeout is no error, nothing is cancelled, no result is taken, and an error that nobody asks a
-// handle for stays one that nobody has seen. Who is done is asked when the wait is over: there may be more than the one that ended
-// it. A timeout of nothing looks once round, as yield() does.
+// It waits and does nothing else: a timeout is no error, nothing is cancelled, no result is taken,
+// and an error that nobody asks a handle for stays one that nobody has seen. Who is done is asked
+// when the wait is over: there may be more than the one that ended it. A timeout of nothing looks
+// once round, as yield() does.
 //
 // It is not a race: the tasks have been started, belong to others, and go on.
 //
-// Cancellation point; cancelling it ends the wait alone. If what it waits for has come, it returns that, and the cancellation stays
-// pending. Starts when awaited, resumes where it was awaited. No handles: std::invalid_argument. An empty handle:
-// InvalidStateError. The handle of the very task that waits: std::logic_error. It costs one node a handle that is not done.
+// Cancellation point; cancelling it ends the wait alone. If what it waits for has come, it returns
+// that, and the cancellation stays pending. Starts when awaited, resumes where it was awaited. No
+// handles: std::invalid_argument. An empty handle: InvalidStateError. The handle of the very task
+// that waits: std::logic_error. It costs one node a handle that is not done.
 
 #include <coroutine>
 #include <cstddef>
@@ -54,8 +56,11 @@ namespace detail {
 /// The wait for one task, which takes nothing of it.
 class RecordWait : public Operation<RecordWait, void, JoinWaiter> {
  public:
-  explicit RecordWait(TaskRecord& record) noexcept : record_(&record) { what = "one of several tasks"; }
-  RecordWait(RecordWait&& other) noexcept : Operation<RecordWait, void, JoinWaiter>(std::move(other)), record_(other.record_) {}
+  explicit RecordWait(TaskRecord& record) noexcept : record_(&record) {
+    what = "one of several tasks";
+  }
+  RecordWait(RecordWait&& other) noexcept
+      : Operation<RecordWait, void, JoinWaiter>(std::move(other)), record_(other.record_) {}
   MAGPIE_EXPORT bool start() noexcept;
   MAGPIE_EXPORT void unqueue() noexcept;
   void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
@@ -128,7 +133,8 @@ template <class T>
 class [[nodiscard("co_await it")]] WaitAwaiter : public CombinatorBase, private WaitCore {
  public:
   using value_type = WaitResult<T>;
-  WaitAwaiter(std::vector<JoinHandle<T>>&& handles, ReturnWhen when, std::optional<Duration> limit) noexcept
+  WaitAwaiter(std::vector<JoinHandle<T>> && handles, ReturnWhen when,
+              std::optional<Duration> limit) noexcept
       : WaitCore(when, limit), handles_(std::move(handles)) {}
 
   bool await_ready() const {
@@ -153,7 +159,8 @@ class [[nodiscard("co_await it")]] WaitAwaiter : public CombinatorBase, private 
       go_round(awaiting, outer);
       return std::noop_coroutine();
     }
-    // Those that are done need no node. Who is, is asked anew: a task must be either counted or parked at.
+    // Those that are done need no node. Who is, is asked anew: a task must be either counted or
+    // parked at.
     expect(first.pending);
     Census second;
     for (const JoinHandle<T>& handle : handles_) {
@@ -180,10 +187,12 @@ class [[nodiscard("co_await it")]] WaitAwaiter : public CombinatorBase, private 
 
 /// Waits for some of the tasks, at most so long; see the head of the file.
 template <class T>
-auto wait(std::vector<JoinHandle<T>> handles, ReturnWhen when = ReturnWhen::all_completed, std::optional<Duration> timeout = {}) {
+auto wait(std::vector<JoinHandle<T>> handles, ReturnWhen when = ReturnWhen::all_completed,
+          std::optional<Duration> timeout = {}) {
   return detail::WaitAwaiter<T>(std::move(handles), when, timeout);
 }
-/// The same for `wait({first, second})`. With g++ before 13 the braces need a statement of their own.
+/// The same for `wait({first, second})`. With g++ before 13 the braces need a statement of their
+/// own.
 template <class T>
 auto wait(std::initializer_list<JoinHandle<T>> handles, ReturnWhen when = ReturnWhen::all_completed,
           std::optional<Duration> timeout = {}) {

@@ -4,8 +4,8 @@
 #include <chrono>
 #include <mutex>
 
-#include <magpie/detail/exception_ptr.h>
 #include <magpie/as_completed.h>
+#include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/wake_list.h>
 
@@ -68,9 +68,11 @@ void StreamCore::finished(Rec& rec) noexcept {
     }
     last_ = &rec;
     last = --running_ == 0;
-    // Somebody waits only while there is nothing to give: so the oldest gets this one, unless its race is lost.
+    // Somebody waits only while there is nothing to give: so the oldest gets this one, unless its
+    // race is lost.
     while (!waiters_.empty() && (first_ != nullptr || last)) {
-      auto* const waiter = static_cast<StreamWaiter*>(static_cast<OperationBase*>(waiters_.front()));
+      auto* const waiter =
+          static_cast<StreamWaiter*>(static_cast<OperationBase*>(waiters_.front()));
       if (woken.claim_front(waiters_) && first_ != nullptr) waiter->item_ = &take_first();
     }
   }
@@ -84,7 +86,8 @@ void StreamCore::expire() noexcept {
     std::lock_guard guard(lock_);
     expired_ = true;
     while (!waiters_.empty()) {
-      auto* const waiter = static_cast<StreamWaiter*>(static_cast<OperationBase*>(waiters_.front()));
+      auto* const waiter =
+          static_cast<StreamWaiter*>(static_cast<OperationBase*>(waiters_.front()));
       waiters_.remove(*waiter);
       if (!waiter->state.try_complete()) continue;
       waiter->too_late_ = true;  // an error takes nothing, and wins no race

@@ -24,19 +24,24 @@ constexpr std::size_t kMostAttempts = 0x7fffffff;
 
 const JoinKind AttemptsJoin::kKind{&AttemptsJoin::skipped, nullptr};
 
-AttemptsJoin::~AttemptsJoin() { destroy_scope(); }
-
-void AttemptsJoin::throw_no_attempts() {
-  throw std::invalid_argument("hedge() with max_attempts(0) would never try: max_attempts counts the first one, too");
+AttemptsJoin::~AttemptsJoin() {
+  destroy_scope();
 }
 
-void AttemptsJoin::throw_nobody_won(std::vector<std::exception_ptr> errors, const ReasonRef& childs) {
+void AttemptsJoin::throw_no_attempts() {
+  throw std::invalid_argument(
+      "hedge() with max_attempts(0) would never try: max_attempts counts the first one, too");
+}
+
+void AttemptsJoin::throw_nobody_won(std::vector<std::exception_ptr> errors,
+                                    const ReasonRef& childs) {
   if (out_of_memory_) errors.push_back(std::make_exception_ptr(std::bad_alloc()));
   if (!errors.empty()) throw ExceptionGroup("none of the attempts succeeded", std::move(errors));
   throw_join_cancelled(scope, childs, ReasonRef::of_kind(CancelKind::lost_race));
 }
 
-std::coroutine_handle<> AttemptsJoin::start(std::coroutine_handle<> awaiting, Scope& outer, std::size_t most, Attempt& first) noexcept {
+std::coroutine_handle<> AttemptsJoin::start(std::coroutine_handle<> awaiting, Scope& outer,
+                                            std::size_t most, Attempt& first) noexcept {
   scope.enter(&outer, outer.task());
   kind = &kKind;
   parent = awaiting;
@@ -74,13 +79,15 @@ void AttemptsJoin::conclude() noexcept {
   leave_scope(scope);
 }
 
-// --- one attempt -----------------------------------------------------------------------------------------------------------------
+// --- one attempt ---------------------------------------------------------------------------------
 
 std::coroutine_handle<> AttemptsJoin::begin_attempt(Rec* rec) noexcept {
   auto& attempt = *static_cast<Attempt*>(static_cast<CallRec*>(rec));
   auto* const self = static_cast<AttemptsJoin*>(attempt.join);
-  // The delay counts from here, but its timer is set when the call is over: so no two calls overlap.
-  const bool delays = self->delay_ns_ != 0 && self->delay_ns_ != kNeverNs && attempt.index + 1 < self->most_;
+  // The delay counts from here, but its timer is set when the call is over: so no two calls
+  // overlap.
+  const bool delays =
+      self->delay_ns_ != 0 && self->delay_ns_ != kNeverNs && attempt.index + 1 < self->most_;
   const std::int64_t began = delays ? ExecutorAccess::timers(*self->home).now_ns() : 0;
   std::coroutine_handle<> frame;
   SlotState failure = SlotState::empty;
@@ -104,7 +111,9 @@ std::coroutine_handle<> AttemptsJoin::begin_attempt(Rec* rec) noexcept {
     }
   }
   if (another) attempt.carry += self->launch();
-  if (wait) self->arm(attempt, to_ns(deadline_after(from_ns(began), std::chrono::nanoseconds(self->delay_ns_))));
+  if (wait)
+    self->arm(attempt,
+              to_ns(deadline_after(from_ns(began), std::chrono::nanoseconds(self->delay_ns_))));
   if (!frame) self->settle(attempt, failure);
   return frame;
 }
@@ -117,7 +126,8 @@ std::coroutine_handle<> AttemptsJoin::attempt_ended(EndSink* sink, SlotState out
 }
 
 void AttemptsJoin::skipped(Join* join, Rec* rec, SlotState outcome) noexcept {
-  static_cast<AttemptsJoin*>(join)->settle(*static_cast<Attempt*>(static_cast<CallRec*>(rec)), outcome);
+  static_cast<AttemptsJoin*>(join)->settle(*static_cast<Attempt*>(static_cast<CallRec*>(rec)),
+                                           outcome);
 }
 
 // The attempt's unit has not been handed in: the join lives.
@@ -150,7 +160,7 @@ void AttemptsJoin::settle(Attempt& attempt, SlotState outcome) noexcept {
   attempt.carry += launch();
 }
 
-// --- starting the next one ---------------------------------------------------------------------------------------------------------
+// --- starting the next one -----------------------------------------------------------------------
 
 // Under lock_: the caller bears a unit of the reserve, for the next attempt.
 void AttemptsJoin::take_next() noexcept {
@@ -165,7 +175,8 @@ std::uint32_t AttemptsJoin::close() noexcept {
   return std::exchange(reserve_, 0);
 }
 
-// By the one who has taken it. Returns the units that are left over if there is no memory for an attempt; else the attempt has its unit.
+// By the one who has taken it. Returns the units that are left over if there is no memory for an
+// attempt; else the attempt has its unit.
 std::uint32_t AttemptsJoin::launch() noexcept {
   Attempt* attempt;
   try {
@@ -186,7 +197,9 @@ std::uint32_t AttemptsJoin::launch() noexcept {
 void AttemptsJoin::arm(Attempt& attempt, std::int64_t due_ns) noexcept {
   if (due_ns == kNeverNs) return;
   Timers& timers = ExecutorAccess::timers(*home);
-  attempt.claim = [](Timer* timer) noexcept { return static_cast<Attempt*>(timer)->word.begin_fire(); };
+  attempt.claim = [](Timer* timer) noexcept {
+    return static_cast<Attempt*>(timer)->word.begin_fire();
+  };
   attempt.fire = [](Timer* timer) noexcept {
     auto& self = *static_cast<Attempt*>(timer);
     auto* const attempts = static_cast<AttemptsJoin*>(self.join);

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-#include <magpie/detail/exception_ptr.h>
 #include <magpie/channel.h>
+#include <magpie/detail/exception_ptr.h>
 
 namespace magpie::detail {
 

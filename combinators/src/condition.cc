@@ -156,7 +156,8 @@ void ConditionWaiter::resumed(Runnable* node) noexcept {
         std::lock_guard guard(self->condition_->lock_);
         self->condition_->waiters_.forget(*self);
       }
-      if (thread_state()->divert != nullptr) {  // the simulator destroys the strand, and the mutex maybe before
+      if (thread_state()->divert !=
+          nullptr) {  // the simulator destroys the strand, and the mutex maybe before
         holding = false;
         break;
       }

@@ -15,13 +15,16 @@ bool note(GatherJoin& join, const Rec& rec, bool error, bool own_cancellation) n
     after = before | GatherJoin::kAny;
     const std::uint64_t number = std::uint64_t{rec.index} + 1;
     if (error && GatherJoin::first_error(before) == 0) after |= number;
-    if (own_cancellation && GatherJoin::first_cancelled(before) == 0) after |= number << GatherJoin::kCancelledShift;
+    if (own_cancellation && GatherJoin::first_cancelled(before) == 0)
+      after |= number << GatherJoin::kCancelledShift;
   } while (!join.failures.compare_exchange_weak(before, after, std::memory_order_relaxed));
   return GatherJoin::first_error(before) == 0 && GatherJoin::first_cancelled(before) == 0;
 }
 
 // Whether the child ended cancelled by itself, not because the gather or somebody further out is.
-bool on_its_own(const Join& join) noexcept { return !join.scope.cancelled(); }
+bool on_its_own(const Join& join) noexcept {
+  return !join.scope.cancelled();
+}
 
 }  // namespace
 

@@ -20,20 +20,26 @@ namespace {
 
 // Units are counted in 32 bits, and a sum of all of them must fit.
 constexpr std::size_t kMostLanes = 0x7fffffff;
-// How many others a lane serves before it goes on with its own piece: enough to be worth the way, few enough to be no delay.
+// How many others a lane serves before it goes on with its own piece: enough to be worth the way,
+// few enough to be no delay.
 constexpr int kMostServed = 16;
 
 }  // namespace
 
 const JoinKind LaneJoin::kKind{&LaneJoin::skipped, nullptr};
 
-LaneJoin::~LaneJoin() { destroy_scope(); }
-
-void LaneJoin::throw_no_limit(const char* what) {
-  throw std::invalid_argument(std::string(what) + " with a limit of 0 would never run anything: the limit must be at least 1");
+LaneJoin::~LaneJoin() {
+  destroy_scope();
 }
 
-std::coroutine_handle<> LaneJoin::start(std::coroutine_handle<> awaiting, Scope& outer, std::size_t most, Lane& first) noexcept {
+void LaneJoin::throw_no_limit(const char* what) {
+  throw std::invalid_argument(
+      std::string(what) +
+      " with a limit of 0 would never run anything: the limit must be at least 1");
+}
+
+std::coroutine_handle<> LaneJoin::start(std::coroutine_handle<> awaiting, Scope& outer,
+                                        std::size_t most, Lane& first) noexcept {
   scope.enter(&outer, outer.task());
   kind = &kKind;
   parent = awaiting;
@@ -71,7 +77,8 @@ std::coroutine_handle<> LaneJoin::item_ended(EndSink* sink, SlotState outcome) n
     self->forced_ = true;
   } else if (outcome != SlotState::value) [[unlikely]] {
     const bool failed = outcome == SlotState::error;
-    self->note(outcome, failed ? self->error_of(lane) : std::exception_ptr(), failed ? ReasonRef() : self->reason_of(lane), lane.item);
+    self->note(outcome, failed ? self->error_of(lane) : std::exception_ptr(),
+               failed ? ReasonRef() : self->reason_of(lane), lane.item);
   }
   self->let_go(lane);
   if (current_executor() != self->home) [[unlikely]] {
@@ -85,14 +92,15 @@ std::coroutine_handle<> LaneJoin::item_ended(EndSink* sink, SlotState outcome) n
   if (!frame) return deliver_to(self, lane.carry + 1);
   // A long row of pieces that never wait must not keep the worker from everything else.
   LocalQueue* const queue = local_queue();
-  if (queue != nullptr && !queue->wanted()) [[likely]] return transfer(frame);
+  if (queue != nullptr && !queue->wanted()) [[likely]]
+    return transfer(frame);
   lane.coroutine = reinterpret_cast<std::uintptr_t>(frame.address());
   hand_fork_to_executor(lane);
   return std::noop_coroutine();
 }
 
-// To be run at home, where it asks for its next piece. Unlike a fork it does so also when the join is cancelled: of the lanes that have
-// had a piece, one has to find out whether anything was left.
+// To be run at home, where it asks for its next piece. Unlike a fork it does so also when the join
+// is cancelled: of the lanes that have had a piece, one has to find out whether anything was left.
 void LaneJoin::send_to_source(Lane& lane) noexcept {
   lane.run = [](Runnable* node) noexcept {
     auto& self = *static_cast<Lane*>(node);
@@ -102,7 +110,8 @@ void LaneJoin::send_to_source(Lane& lane) noexcept {
   lane.join->home->schedule(lane);
 }
 
-// A fork whose turn came after the cancellation. If it had a frame, that is gone; if not, the lane that made it goes on asking.
+// A fork whose turn came after the cancellation. If it had a frame, that is gone; if not, the lane
+// that made it goes on asking.
 void LaneJoin::skipped(Join* join, Rec* rec, SlotState) noexcept {
   auto* const self = static_cast<LaneJoin*>(join);
   if (rec->coroutine == 0) return;
@@ -113,7 +122,7 @@ void LaneJoin::skipped(Join* join, Rec* rec, SlotState) noexcept {
   self->let_go(*static_cast<Lane*>(static_cast<CallRec*>(rec)));
 }
 
-// --- the source ------------------------------------------------------------------------------------------------------------------
+// --- the source ----------------------------------------------------------------------------------
 
 // False: the lane is in line, and whoever is there will serve it. It is not touched any more.
 bool LaneJoin::enter_source(Lane& lane) noexcept {
@@ -162,7 +171,8 @@ std::coroutine_handle<> LaneJoin::ask(Lane& lane) noexcept {
     Slot<void> failure;
     failure.capture_current_exception();
     const bool failed = failure.state() == SlotState::error;
-    note(failure.state(), failed ? failure.error() : std::exception_ptr(), failed ? ReasonRef() : failure.reason(), lane.item);
+    note(failure.state(), failed ? failure.error() : std::exception_ptr(),
+         failed ? ReasonRef() : failure.reason(), lane.item);
     let_go(lane);  // the range goes before the lanes do
   }
   if (!frame) dry_ = true;
@@ -182,7 +192,8 @@ Lane* LaneJoin::grow(Lane& lane) noexcept {
   return lane.newer;
 }
 
-// Takes the lane's next piece; null: the lane is at its end, and bears the units of those whom it found to be, too.
+// Takes the lane's next piece; null: the lane is at its end, and bears the units of those whom it
+// found to be, too.
 std::coroutine_handle<> LaneJoin::at_source(Lane& lane) noexcept {
   const std::coroutine_handle<> frame = ask(lane);
   Lane* const grown = frame ? grow(lane) : nullptr;
@@ -211,9 +222,10 @@ void LaneJoin::leave_source(Lane& lane) noexcept {
   }
 }
 
-// --- the end -------------------------------------------------------------------------------------------------------------------
+// --- the end -------------------------------------------------------------------------------------
 
-void LaneJoin::note(SlotState outcome, std::exception_ptr error, ReasonRef reason, std::size_t item) noexcept {
+void LaneJoin::note(SlotState outcome, std::exception_ptr error, ReasonRef reason,
+                    std::size_t item) noexcept {
   if (policy_ == LanePolicy::collect) return;
   const bool failed = outcome == SlotState::error;
   // Who was cancelled with the others has not failed.
@@ -232,7 +244,8 @@ void LaneJoin::note(SlotState outcome, std::exception_ptr error, ReasonRef reaso
     label = "item " + std::to_string(item) + " of " + what_;
   } catch (...) {
   }
-  cancel_scope_now(scope, ReasonRef::sibling_failed(label, failed ? std::move(error) : make_cancelled(reason)));
+  cancel_scope_now(
+      scope, ReasonRef::sibling_failed(label, failed ? std::move(error) : make_cancelled(reason)));
 }
 
 void LaneJoin::conclude() {

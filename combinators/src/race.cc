@@ -14,7 +14,8 @@ void RaceJoin::settle_race(Join* base, Rec* rec, SlotState outcome) noexcept {
   if (outcome != SlotState::value && outcome != SlotState::error && join->scope.cancelled()) return;
   // An operation that takes something has won already, before it took it.
   if (!join->arbiter.win(rec->index) && join->arbiter.winner() != rec->index) {
-    if (outcome == SlotState::error) rec->index = join->ended.fetch_add(1, std::memory_order_relaxed);  // as in settle_any()
+    if (outcome == SlotState::error)
+      rec->index = join->ended.fetch_add(1, std::memory_order_relaxed);  // as in settle_any()
     return;
   }
   cancel_scope_now(join->scope, ReasonRef::of_kind(CancelKind::lost_race));
@@ -23,9 +24,12 @@ void RaceJoin::settle_race(Join* base, Rec* rec, SlotState outcome) noexcept {
 void RaceJoin::settle_any(Join* base, Rec* rec, SlotState outcome) noexcept {
   auto* const join = static_cast<RaceJoin*>(base);
   if (outcome != SlotState::value) {
-    // What it took could not be moved to it: it has won all the same, and the others take nothing any more.
-    if (join->arbiter.winner() == rec->index) cancel_scope_now(join->scope, ReasonRef::of_kind(CancelKind::lost_race));
-    // Nobody asks any more which child it is, only the how-manieth to fail. Published with the child's unit.
+    // What it took could not be moved to it: it has won all the same, and the others take nothing
+    // any more.
+    if (join->arbiter.winner() == rec->index)
+      cancel_scope_now(join->scope, ReasonRef::of_kind(CancelKind::lost_race));
+    // Nobody asks any more which child it is, only the how-manieth to fail. Published with the
+    // child's unit.
     rec->index = join->ended.fetch_add(1, std::memory_order_relaxed);
     return;
   }
@@ -34,11 +38,13 @@ void RaceJoin::settle_any(Join* base, Rec* rec, SlotState outcome) noexcept {
 }
 
 void throw_empty_race(const char* what) {
-  throw std::invalid_argument(std::string(what) + " needs at least one contestant: of none, none can be first");
+  throw std::invalid_argument(std::string(what) +
+                              " needs at least one contestant: of none, none can be first");
 }
 
 void throw_none_succeeded(std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures) {
-  std::sort(failures.begin(), failures.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(failures.begin(), failures.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<std::exception_ptr> errors;
   errors.reserve(failures.size());
   for (auto& [order, error] : failures) errors.push_back(std::move(error));

@@ -16,7 +16,8 @@ constexpr std::size_t kMost = PTRDIFF_MAX;
 
 std::size_t checked(std::size_t permits) {
   if (permits > kMost) {
-    throw std::invalid_argument("a semaphore can have up to PTRDIFF_MAX permits, not " + std::to_string(permits));
+    throw std::invalid_argument("a semaphore can have up to PTRDIFF_MAX permits, not " +
+                                std::to_string(permits));
   }
   return permits;
 }
@@ -24,11 +25,13 @@ std::size_t checked(std::size_t permits) {
 }  // namespace
 
 Semaphore::Semaphore(std::size_t permits) : Semaphore(permits, kMost) {}
-Semaphore::Semaphore(std::size_t permits, std::size_t most) : free_(checked(permits)), most_(most) {}
+Semaphore::Semaphore(std::size_t permits, std::size_t most)
+    : free_(checked(permits)), most_(most) {}
 
 void Semaphore::check(std::size_t n) const {
   if (n <= most_) return;
-  throw std::invalid_argument("acquire(" + std::to_string(n) + ") can never succeed: the semaphore has at most " +
+  throw std::invalid_argument("acquire(" + std::to_string(n) +
+                              ") can never succeed: the semaphore has at most " +
                               std::to_string(most_) + " permits, so ask for fewer");
 }
 
@@ -52,10 +55,13 @@ void Semaphore::add_permits(std::size_t n) {
     std::lock_guard guard(lock_);
     if (n > most_ - free_ || free_ + n > most_ - out_) {
       if (most_ == kMost) {
-        throw std::invalid_argument("add_permits(" + std::to_string(n) + ") would give the semaphore more than PTRDIFF_MAX permits: add fewer");
+        throw std::invalid_argument(
+            "add_permits(" + std::to_string(n) +
+            ") would give the semaphore more than PTRDIFF_MAX permits: add fewer");
       }
-      throw std::logic_error("add_permits(" + std::to_string(n) + ") would give the BoundedSemaphore more than its " +
-                             std::to_string(most_) + " permits: a permit is given back by its own release()");
+      throw std::logic_error(
+          "add_permits(" + std::to_string(n) + ") would give the BoundedSemaphore more than its " +
+          std::to_string(most_) + " permits: a permit is given back by its own release()");
     }
     free_ += n;
     serve(woken);
@@ -77,7 +83,9 @@ void Semaphore::give_back(std::size_t n) noexcept {
 // Under the lock: what is free goes to the head of the queue, as long as it is enough for it.
 void Semaphore::serve(detail::WakeList& woken) noexcept {
   while (!waiters_.empty()) {
-    const std::size_t n = static_cast<detail::AcquireOperation*>(static_cast<detail::OperationBase*>(waiters_.front()))->count();
+    const std::size_t n = static_cast<detail::AcquireOperation*>(
+                              static_cast<detail::OperationBase*>(waiters_.front()))
+                              ->count();
     if (free_ < n) return;
     if (woken.claim_front(waiters_)) {
       free_ -= n;

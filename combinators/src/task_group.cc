@@ -16,7 +16,8 @@ namespace {
 // Who awaits the handle of a child that failed, fails with the same exception: that is one failure.
 void drop_repeated(std::vector<std::exception_ptr>& errors) {
   if (errors.size() < 2) return;
-  static_assert(sizeof(std::exception_ptr) == sizeof(void*), "equal exception_ptrs are the same pointer");
+  static_assert(sizeof(std::exception_ptr) == sizeof(void*),
+                "equal exception_ptrs are the same pointer");
   std::unordered_set<const void*> seen;
   std::erase_if(errors, [&](const std::exception_ptr& error) {
     const void* object = nullptr;
@@ -54,13 +55,16 @@ void GroupCore::add_unit() {
   std::uint32_t pending = pending_.load(std::memory_order_relaxed);
   do {
     if (pending == 0) {
-      throw std::logic_error("this task group has ended: spawn from its body, from its children, or while one of them runs");
+      throw std::logic_error(
+          "this task group has ended: spawn from its body, from its children, or while one of them "
+          "runs");
     }
   } while (!pending_.compare_exchange_weak(pending, pending + 1, std::memory_order_relaxed));
 }
 
 void GroupCore::remove_unit() noexcept {
-  // acq_rel: releases what this child wrote; the last one acquires it from all. After it the block may be gone.
+  // acq_rel: releases what this child wrote; the last one acquires it from all. After it the block
+  // may be gone.
   Executor* const home = home_;
   if (pending_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   run = [](Runnable* node) noexcept {
@@ -89,10 +93,12 @@ bool GroupCore::conclude(SlotState body) {
   if (errors_.empty() && lost_) throw std::bad_alloc();
   if (!errors_.empty()) {
     drop_repeated(errors_);
-    const std::string message = errors_.size() == 1 ? "a task of the group failed" : "several tasks of the group failed";
+    const std::string message =
+        errors_.size() == 1 ? "a task of the group failed" : "several tasks of the group failed";
     throw ExceptionGroup(message, std::move(errors_));
   }
-  const bool interrupted = body == SlotState::cancelled || interrupted_.load(std::memory_order_relaxed);
+  const bool interrupted =
+      body == SlotState::cancelled || interrupted_.load(std::memory_order_relaxed);
   if (interrupted && scope_.cancelled_from_outside()) throw CancelledError(scope_.outside_reason());
   return by_group;
 }
@@ -104,7 +110,8 @@ StartCore::StartCore(GroupCore& group) noexcept : group_(group) {
     std::shared_ptr<StartCore> keep = start->let_go();
     // Before the signal the outcome is start()'s alone, which reads it from the child's handle.
     const bool for_group = !start->decide(Verdict::failed) && start->verdict() == Verdict::ready;
-    keep.reset();  // the callable goes before the group can end: it may refer to what the group's awaiter owns
+    keep.reset();  // the callable goes before the group can end: it may refer to what the group's
+                   // awaiter owns
     if (for_group) {
       core.child_ended(&core, record);
     } else {
@@ -148,7 +155,8 @@ void StartCore::Wait::unqueue() noexcept {
 }
 
 void throw_never_ready() {
-  throw std::logic_error("the child of group.start() ended without calling its ReadySignal's set()");
+  throw std::logic_error(
+      "the child of group.start() ended without calling its ReadySignal's set()");
 }
 
 void throw_second_signal() {

@@ -16,7 +16,8 @@ bool DeadlineTimer::open(Scope& outer, std::int64_t ns, bool relative) noexcept 
     return true;
   }
   const std::int64_t now = timers_->now_ns();
-  const std::int64_t due = relative ? to_ns(deadline_after(from_ns(now), std::chrono::nanoseconds(ns))) : ns;
+  const std::int64_t due =
+      relative ? to_ns(deadline_after(from_ns(now), std::chrono::nanoseconds(ns))) : ns;
   if (due <= now) return false;
   enter(&outer, outer.task(), ScopeKind::plain, ScopeBaggage::deadline);
   due_ns.store(due, std::memory_order_relaxed);
@@ -95,7 +96,9 @@ bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
   return true;
 }
 
-void throw_timed_out() { throw TimeoutError("the deadline passed before the task had ended"); }
+void throw_timed_out() {
+  throw TimeoutError("the deadline passed before the task had ended");
+}
 
 std::exception_ptr make_timed_out() noexcept {
   return make_error<TimeoutError>("the deadline passed before the task had ended");

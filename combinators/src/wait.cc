@@ -24,14 +24,19 @@ bool RecordWait::start() noexcept {
   }
 }
 
-void RecordWait::unqueue() noexcept { record_->forget_waiter(*this); }
+void RecordWait::unqueue() noexcept {
+  record_->forget_waiter(*this);
+}
 
 const JoinKind WaitCore::kKind{&WaitCore::settle, nullptr};
 
-WaitCore::~WaitCore() { destroy_scope(); }
+WaitCore::~WaitCore() {
+  destroy_scope();
+}
 
 void WaitCore::throw_nothing_to_wait_for() {
-  throw std::invalid_argument("wait() needs at least one handle: for none, it could not say when it is over");
+  throw std::invalid_argument(
+      "wait() needs at least one handle: for none, it could not say when it is over");
 }
 
 std::coroutine_handle<> WaitCore::start(std::coroutine_handle<> awaiting, Scope& outer) noexcept {
@@ -53,7 +58,8 @@ std::coroutine_handle<> WaitCore::start(std::coroutine_handle<> awaiting, Scope&
   counter.start(units);
   std::uint32_t ended = 0;
   std::uint32_t index = 0;
-  // The last node to park may end the wait, on another thread: nothing of it is touched afterwards, unless this thread bears units.
+  // The last node to park may end the wait, on another thread: nothing of it is touched afterwards,
+  // unless this thread bears units.
   for (Node& node : nodes_) {
     node.index = index++;
     node.carry = 0;
@@ -75,7 +81,8 @@ void WaitCore::go_round(std::coroutine_handle<> awaiting, Scope& outer) noexcept
   current_executor()->schedule_behind(*this);
 }
 
-// A task has ended, or its node was withdrawn. Once the wait has what it waits for, the other nodes are.
+// A task has ended, or its node was withdrawn. Once the wait has what it waits for, the other nodes
+// are.
 void WaitCore::settle(Join* join, Rec* rec, SlotState outcome) noexcept {
   auto* const self = static_cast<WaitCore*>(join);
   if (outcome != SlotState::value || self->when_ == ReturnWhen::all_completed) return;

@@ -78,8 +78,8 @@ int run_program(const std::string& name, magpie::WorkStealingExecutor& executor,
   const magpie::CancellationToken end = magpie::on_signal({SIGTERM});
   try {
     if (::isatty(STDERR_FILENO) != 0) work = with_progress_line(std::move(work), describe);
-    return finish(executor.run(
-        timeout(with_token(magpie::any_of(interrupt, end), std::move(work)), limit)));
+    return finish(
+        executor.run(timeout(with_token(magpie::any_of(interrupt, end), std::move(work)), limit)));
   } catch (const magpie::TimeoutError&) {
     std::cerr << name + ": timed out after " + describe() + "\n";
     return 124;

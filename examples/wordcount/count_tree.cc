@@ -18,11 +18,11 @@
 namespace wordcount {
 
 using magpie::Permit;
-using support::list_directory;
-using support::Listing;
 using magpie::Task;
 using magpie::TaskGroup;
 using magpie::to_thread;
+using support::list_directory;
+using support::Listing;
 
 namespace {
 

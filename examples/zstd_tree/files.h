@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A file that is read in pieces, and one that appears under its name only when it is complete. All of
-// it blocks: call it through to_thread. Errors: std::system_error; after one, the same call may be
-// made again.
+// A file that is read in pieces, and one that appears under its name only when it is complete. All
+// of it blocks: call it through to_thread. Errors: std::system_error; after one, the same call may
+// be made again.
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -64,8 +64,8 @@ inline std::string read_piece(const Descriptor& file, std::uint64_t offset, std:
   std::string piece(bytes, '\0');
   std::size_t filled = 0;
   while (filled < bytes) {
-    const auto got = ::pread(file.get(), &piece[filled], bytes - filled,
-                             static_cast<::off_t>(offset + filled));
+    const auto got =
+        ::pread(file.get(), &piece[filled], bytes - filled, static_cast<::off_t>(offset + filled));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw std::system_error(errno, std::generic_category());
     if (got == 0) break;
@@ -79,7 +79,9 @@ inline std::string read_piece(const Descriptor& file, std::uint64_t offset, std:
 class NewFile {
  public:
   explicit NewFile(std::string path)
-      : path_(std::move(path)), part_(path_ + ".part"), file_(part_, O_WRONLY | O_CREAT | O_TRUNC) {}
+      : path_(std::move(path)),
+        part_(path_ + ".part"),
+        file_(part_, O_WRONLY | O_CREAT | O_TRUNC) {}
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
   ~NewFile() {

@@ -80,8 +80,8 @@ class Compressor {
 
   std::string frame(const std::string& bytes) {
     std::string out(::ZSTD_compressBound(bytes.size()), '\0');
-    const std::size_t size = ::ZSTD_compress2(context_.get(), out.data(), out.size(),
-                                              bytes.data(), bytes.size());
+    const std::size_t size =
+        ::ZSTD_compress2(context_.get(), out.data(), out.size(), bytes.data(), bytes.size());
     if (::ZSTD_isError(size) != 0) throw std::runtime_error(::ZSTD_getErrorName(size));
     out.resize(size);
     return out;
@@ -176,9 +176,8 @@ class Packer {
     });
     for (std::size_t index = 0;; ++index) {
       Piece piece{file, index, false, {}};
-      co_await with_retries([&] {
-        piece.bytes = read_piece(input, std::uint64_t{index} * piece_size, piece_size);
-      });
+      co_await with_retries(
+          [&] { piece.bytes = read_piece(input, std::uint64_t{index} * piece_size, piece_size); });
       piece.last = piece.bytes.size() < piece_size;
       progress_.bytes_read.fetch_add(piece.bytes.size());
       const bool last = piece.last || file->failed;

@@ -27,10 +27,11 @@ struct Settings {
   double flakiness = 0;         // probability with which a read or write is made to fail
 };
 
-/// Makes TARGET/path.zst of each SOURCE/path; links are left out. A .zst file is there whole or not at
-/// all, also after a cancellation. Reads and writes that fail for a passing reason are tried again;
-/// a file that fails for good is reported on stderr, counted in `failed`, and left out. `progress`
-/// must outlive the task. std::system_error if SOURCE is no directory, or TARGET cannot be made one.
+/// Makes TARGET/path.zst of each SOURCE/path; links are left out. A .zst file is there whole or not
+/// at all, also after a cancellation. Reads and writes that fail for a passing reason are tried
+/// again; a file that fails for good is reported on stderr, counted in `failed`, and left out.
+/// `progress` must outlive the task. std::system_error if SOURCE is no directory, or TARGET cannot
+/// be made one.
 magpie::Task<void> pack_tree(std::string source, std::string target, Settings settings,
                              Progress& progress);
 

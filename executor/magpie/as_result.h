@@ -2,13 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// co_await as_result(task): the outcome as a value. Neither failure nor cancellation is thrown, also not when the waiter itself is
-// cancelled: what asyncio writes as `except` around an await that has to go on awaiting.
+// co_await as_result(task): the outcome as a value. Neither failure nor cancellation is thrown,
+// also not when the waiter itself is cancelled: what asyncio writes as `except` around an await
+// that has to go on awaiting.
 //
 //     Result<int> r = co_await as_result(work());
 //     if (r.is_cancelled()) co_await clean_up();
 //
-// Not a cancellation point, and no scope: the task runs as if it were awaited plainly. A cancellation costs no throw here.
+// Not a cancellation point, and no scope: the task runs as if it were awaited plainly. A
+// cancellation costs no throw here.
 
 #include <coroutine>
 #include <utility>
@@ -24,7 +26,7 @@ template <class Callee>
 class [[nodiscard("co_await it")]] AsResult : public CombinatorBase {
  public:
   using value_type = Result<typename Callee::value_type>;
-  explicit AsResult(Callee&& callee) : callee_(std::move(callee)) {}
+  explicit AsResult(Callee && callee) : callee_(std::move(callee)) {}
 
   bool await_ready() const {
     callee_.require();

@@ -6,10 +6,11 @@
 //
 //     std::string text = co_await to_thread([&] { return read_file(path); });
 //
-// The pool grows to ExecutorOptions::max_blocking_threads, shrinks when idle, and serves first in, first out. A cancellation point:
-// cancelled while queued, the call is withdrawn; while the function runs, the await ends when it has ended, and its value wins.
-// The function is moved in (or referenced, if an lvalue) and lives until the await has ended; what it throws leaves the co_await.
-// std::system_error if not one thread can be started.
+// The pool grows to ExecutorOptions::max_blocking_threads, shrinks when idle, and serves first in,
+// first out. A cancellation point: cancelled while queued, the call is withdrawn; while the
+// function runs, the await ends when it has ended, and its value wins. The function is moved in (or
+// referenced, if an lvalue) and lives until the await has ended; what it throws leaves the
+// co_await. std::system_error if not one thread can be started.
 
 #include <concepts>
 #include <functional>
@@ -27,16 +28,18 @@ namespace detail {
 
 template <class F>
 class [[nodiscard("co_await it")]] ToThread
-    : public Operation<ToThread<F>, std::invoke_result_t<std::remove_reference_t<F>&>, BlockingJob> {
+    : public Operation<ToThread<F>, std::invoke_result_t<std::remove_reference_t<F>&>,
+                       BlockingJob> {
   using T = std::invoke_result_t<std::remove_reference_t<F>&>;
   using Base = Operation<ToThread<F>, T, BlockingJob>;
 
  public:
-  explicit ToThread(F&& function) : function_(std::forward<F>(function)) {}
-  ToThread(ToThread&& other) : Base(), function_(std::forward<F>(other.function_)) {}
+  explicit ToThread(F && function) : function_(std::forward<F>(function)) {}
+  ToThread(ToThread && other) : Base(), function_(std::forward<F>(other.function_)) {}
 
   bool start() {
-    if (!outcome_.empty()) [[unlikely]] throw_awaited_twice();
+    if (!outcome_.empty()) [[unlikely]]
+      throw_awaited_twice();
     if (this->refused()) return false;
     this->call = [](BlockingJob* job) noexcept {
       auto* const self = static_cast<ToThread*>(job);
@@ -53,8 +56,12 @@ class [[nodiscard("co_await it")]] ToThread
     };
     return ExecutorAccess::blocking(*this->home).submit(*this);
   }
-  void unqueue() noexcept { ExecutorAccess::blocking(*this->home).forget(*this); }
-  void deposit(Slot<T>& slot) { slot = std::move(outcome_); }
+  void unqueue() noexcept {
+    ExecutorAccess::blocking(*this->home).forget(*this);
+  }
+  void deposit(Slot<T> & slot) {
+    slot = std::move(outcome_);
+  }
 
  private:
   F function_;
@@ -65,8 +72,8 @@ class [[nodiscard("co_await it")]] ToThread
 
 /// Runs fn() on the executor's pool for blocking calls; see the head of the file.
 template <class F>
-  requires std::invocable<std::remove_reference_t<F>&>
-auto to_thread(F&& fn) {
+requires std::invocable < std::remove_reference_t<F>
+& > auto to_thread(F&& fn) {
   return detail::ToThread<F>(std::forward<F>(fn));
 }
 

@@ -2,16 +2,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Cancellation from outside the task tree: sources, tokens and callbacks, and the bridges to std::stop_token.
+// Cancellation from outside the task tree: sources, tokens and callbacks, and the bridges to
+// std::stop_token.
 //
-// A token does not cancel anything by itself: give it to spawn (SpawnOptions::token) or to with_token, or ask it. Inside tasks,
-// scopes do the work; `this_task::token()` shows the current one as a token.
+// A token does not cancel anything by itself: give it to spawn (SpawnOptions::token) or to
+// with_token, or ask it. Inside tasks, scopes do the work; `this_task::token()` shows the current
+// one as a token.
 //
 //     CancellationSource source;
 //     auto handle = executor.spawn(work(), SpawnOptions().token(source.token()));
 //     source.cancel("the user went away");
 //
-// Threads: all members from any thread, with any other call running. Callbacks run on the cancelling thread.
+// Threads: all members from any thread, with any other call running. Callbacks run on the
+// cancelling thread.
 
 #include <concepts>
 #include <memory>
@@ -58,8 +61,8 @@ class StateRef {  // a counted reference to a CancelState
 
 }  // namespace detail
 
-/// Sees whether something was cancelled. Copyable; a default one can never be cancelled and costs nothing. May outlive sources,
-/// tasks and executors.
+/// Sees whether something was cancelled. Copyable; a default one can never be cancelled and costs
+/// nothing. May outlive sources, tasks and executors.
 class CancellationToken {
  public:
   CancellationToken() = default;
@@ -67,7 +70,9 @@ class CancellationToken {
 
   [[nodiscard]] bool cancelled() const noexcept { return state_ && state_->cancelled(); }
   /// False once no source is left and nothing was cancelled.
-  [[nodiscard]] bool can_be_cancelled() const noexcept { return state_ && state_->can_be_cancelled(); }
+  [[nodiscard]] bool can_be_cancelled() const noexcept {
+    return state_ && state_->can_be_cancelled();
+  }
   /// Throws CancelledError with the source's reason.
   void throw_if_cancelled() const {
     if (cancelled()) throw CancelledError(state_->reason());
@@ -83,11 +88,13 @@ class CancellationToken {
   detail::StateRef state_;
 };
 
-/// Cancels what its tokens were given to. Copies share one state; when the last copy dies uncancelled, the tokens can never be
-/// cancelled any more.
+/// Cancels what its tokens were given to. Copies share one state; when the last copy dies
+/// uncancelled, the tokens can never be cancelled any more.
 class CancellationSource {
  public:
-  CancellationSource() : state_(detail::StateRef::adopt(new detail::CancelState())) { state_->add_source(); }
+  CancellationSource() : state_(detail::StateRef::adopt(new detail::CancelState())) {
+    state_->add_source();
+  }
   CancellationSource(const CancellationSource& other) noexcept : state_(other.state_) {
     if (state_) state_->add_source();
   }
@@ -100,9 +107,11 @@ class CancellationSource {
     if (state_) state_->drop_source();
   }
 
-  /// Runs the callbacks on this thread. True for the first call, false for later ones, which change nothing.
+  /// Runs the callbacks on this thread. True for the first call, false for later ones, which change
+  /// nothing.
   bool cancel(std::string reason = {}) {
-    return state_ && state_->cancel(detail::ReasonRef::make(CancelKind::requested, std::move(reason)));
+    return state_ &&
+           state_->cancel(detail::ReasonRef::make(CancelKind::requested, std::move(reason)));
   }
   [[nodiscard]] bool cancelled() const noexcept { return state_ && state_->cancelled(); }
   [[nodiscard]] CancellationToken token() const noexcept { return CancellationToken(state_); }
@@ -155,21 +164,25 @@ class TokenLink final : public CallbackBase {
 
 }  // namespace detail
 
-/// Calls a function when the token is cancelled, at once and on this thread if it is already. The destructor waits for a call
-/// that is running on another thread, and not for one on this thread. What the function throws ends the program.
+/// Calls a function when the token is cancelled, at once and on this thread if it is already. The
+/// destructor waits for a call that is running on another thread, and not for one on this thread.
+/// What the function throws ends the program.
 template <class F>
 class [[nodiscard("the callback is registered only while the object lives")]] CancellationCallback
     : private detail::CallbackBase {
  public:
   template <class G = F>
-    requires std::constructible_from<F, G&&>
-  CancellationCallback(const CancellationToken& token, G&& function) : function_(std::forward<G>(function)) {
+  requires std::constructible_from<F, G&&> CancellationCallback(const CancellationToken& token,
+                                                                G&& function)
+      : function_(std::forward<G>(function)) {
     this->invoke = [](detail::CallbackNode* node) noexcept {
       static_cast<CancellationCallback*>(static_cast<detail::CallbackBase*>(node))->function_();
     };
     this->attach(token.state());
   }
-  ~CancellationCallback() { this->detach(); }
+  ~CancellationCallback() {
+    this->detach();
+  }
 
  private:
   F function_;
@@ -179,30 +192,38 @@ CancellationCallback(CancellationToken, F) -> CancellationCallback<F>;
 
 /// A token that is cancelled when any of the given ones is, with that one's reason.
 MAGPIE_EXPORT CancellationToken any_of(std::vector<CancellationToken> tokens);
-inline CancellationToken any_of() { return {}; }
-inline CancellationToken any_of(CancellationToken a) { return a; }
+inline CancellationToken any_of() {
+  return {};
+}
+inline CancellationToken any_of(CancellationToken a) {
+  return a;
+}
 inline CancellationToken any_of(CancellationToken a, CancellationToken b) {
   return any_of(std::vector<CancellationToken>{std::move(a), std::move(b)});
 }
 inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c) {
   return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c)});
 }
-inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c, CancellationToken d) {
-  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c), std::move(d)});
+inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
+                                CancellationToken d) {
+  return any_of(
+      std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c), std::move(d)});
 }
-inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c, CancellationToken d,
-                                CancellationToken e) {
-  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c), std::move(d), std::move(e)});
+inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
+                                CancellationToken d, CancellationToken e) {
+  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c),
+                                               std::move(d), std::move(e)});
 }
-inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c, CancellationToken d,
-                                CancellationToken e, CancellationToken f) {
-  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c), std::move(d), std::move(e),
-                                               std::move(f)});
+inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
+                                CancellationToken d, CancellationToken e, CancellationToken f) {
+  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c),
+                                               std::move(d), std::move(e), std::move(f)});
 }
 
 /// A token that follows a std::stop_token.
 MAGPIE_EXPORT CancellationToken from(std::stop_token token);
-/// A std::stop_token that follows a token; the same one for every call with tokens of the same state.
+/// A std::stop_token that follows a token; the same one for every call with tokens of the same
+/// state.
 MAGPIE_EXPORT std::stop_token to_stop_token(const CancellationToken& token);
 
 }  // namespace magpie

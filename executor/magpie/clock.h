@@ -79,7 +79,8 @@ constexpr std::int64_t ceil_nanoseconds(I count) noexcept {
   }
 }
 
-// Not a member of Duration: clang instantiates those that the class itself uses too late for constants.
+// Not a member of Duration: clang instantiates those that the class itself uses too late for
+// constants.
 template <class Period, class Rep>
 constexpr std::int64_t count_of(const Rep& count) noexcept(std::integral<Rep>) {
   if constexpr (std::integral<Rep> || std::floating_point<Rep>) {
@@ -128,8 +129,8 @@ class Duration {
   std::int64_t nanoseconds_ = 0;
 };
 
-// Calculating with durations. What does not fit is never(), what would be below zero is zero; never() less something, or a part of
-// it, is never().
+// Calculating with durations. What does not fit is never(), what would be below zero is zero;
+// never() less something, or a part of it, is never().
 [[nodiscard]] constexpr Duration operator+(Duration one, Duration other) noexcept {
   std::int64_t sum = 0;
   if (__builtin_add_overflow(one.count(), other.count(), &sum)) return Duration::never();
@@ -141,21 +142,24 @@ class Duration {
 }
 /// std::invalid_argument for a NaN.
 template <class Factor>
-  requires(std::integral<Factor> && !std::same_as<Factor, bool>) || std::floating_point<Factor>
-[[nodiscard]] constexpr Duration operator*(Duration duration, Factor factor) noexcept(std::integral<Factor>) {
+requires(std::integral<Factor> && !std::same_as<Factor, bool>) ||
+    std::floating_point<Factor> [[nodiscard]] constexpr Duration operator*(
+        Duration duration, Factor factor) noexcept(std::integral<Factor>) {
   if constexpr (std::floating_point<Factor>) {
     if (duration.is_never() && factor > Factor(0)) return duration;
     return std::chrono::duration<Factor, std::nano>(static_cast<Factor>(duration.count()) * factor);
   } else {
     if (factor <= Factor(0)) return {};
     std::int64_t product = 0;
-    if (duration.is_never() || __builtin_mul_overflow(duration.count(), factor, &product)) return Duration::never();
+    if (duration.is_never() || __builtin_mul_overflow(duration.count(), factor, &product))
+      return Duration::never();
     return std::chrono::nanoseconds(product);
   }
 }
 template <class Factor>
-  requires(std::integral<Factor> && !std::same_as<Factor, bool>) || std::floating_point<Factor>
-[[nodiscard]] constexpr Duration operator*(Factor factor, Duration duration) noexcept(std::integral<Factor>) {
+requires(std::integral<Factor> && !std::same_as<Factor, bool>) ||
+    std::floating_point<Factor> [[nodiscard]] constexpr Duration operator*(
+        Factor factor, Duration duration) noexcept(std::integral<Factor>) {
   return duration * factor;
 }
 

@@ -120,7 +120,8 @@ class MAGPIE_EXPORT ExceptionGroup : public std::runtime_error {
   /// std::invalid_argument when the list is empty or has a null in it.
   ExceptionGroup(std::string message, std::vector<std::exception_ptr> exceptions);
   /// Without a message of its own.
-  explicit ExceptionGroup(std::vector<std::exception_ptr> exceptions) : ExceptionGroup(std::string(), std::move(exceptions)) {}
+  explicit ExceptionGroup(std::vector<std::exception_ptr> exceptions)
+      : ExceptionGroup(std::string(), std::move(exceptions)) {}
   ExceptionGroup(const ExceptionGroup&) noexcept = default;
   ExceptionGroup& operator=(const ExceptionGroup&) noexcept = default;
   ~ExceptionGroup() override;

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The abstract executor with run, spawn and post: see detail/executor_core.h for the class. Concrete ones:
-// <magpie/work_stealing_executor.h>, <magpie/tbb_executor.h>, <magpie/testing/simulated_executor.h>.
+// The abstract executor with run, spawn and post: see detail/executor_core.h for the class.
+// Concrete ones: <magpie/work_stealing_executor.h>, <magpie/tbb_executor.h>,
+// <magpie/testing/simulated_executor.h>.
 
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/spawn_impl.h>

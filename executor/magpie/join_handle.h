@@ -2,17 +2,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// JoinHandle<T>: a started task. Copyable; all copies name the same task; dropping every copy detaches it.
+// JoinHandle<T>: a started task. Copyable; all copies name the same task; dropping every copy
+// detaches it.
 //
 //     JoinHandle<int> handle = executor.spawn(work(), "worker");
 //     int a = co_await handle;              // copies the result; any number of waiters
 //     int b = co_await std::move(handle);   // moves it out
 //
-// Awaiting is a cancellation point; cancelling the waiter ends the wait, not the task. If the task was cancelled, the await
-// throws CancelledError, and the waiter's own scope is untouched. When a waiter goes on, the task's locals and frame are gone.
+// Awaiting is a cancellation point; cancelling the waiter ends the wait, not the task. If the task
+// was cancelled, the await throws CancelledError, and the waiter's own scope is untouched. When a
+// waiter goes on, the task's locals and frame are gone.
 //
-// Threads: distinct handles from any thread, also of the same task; one handle object as any other value. Handles may outlive
-// their executor.
+// Threads: distinct handles from any thread, also of the same task; one handle object as any other
+// value. Handles may outlive their executor.
 
 #include <compare>
 #include <exception>
@@ -47,7 +49,8 @@ class JoinHandle : public detail::OperationSource {
 
   /// Waits and copies the value; it must be copyable.
   auto operator co_await() const& { return operation(); }
-  /// Waits and moves the value out, after those who waited before have theirs. Afterwards other handles get InvalidStateError.
+  /// Waits and moves the value out, after those who waited before have theirs. Afterwards other
+  /// handles get InvalidStateError.
   auto operator co_await() && { return std::move(*this).operation(); }
 
   /// Whether the task has ended. If so, everything that it wrote is visible.
@@ -61,14 +64,16 @@ class JoinHandle : public detail::OperationSource {
     s.mark_observed();
     return s.shown();
   }
-  /// Blocks the calling thread until the task has ended; std::logic_error on a thread that runs tasks.
+  /// Blocks the calling thread until the task has ended; std::logic_error on a thread that runs
+  /// tasks.
   const Result<T>& wait() const {
     auto& s = state();
     s.block_until_done();
     s.mark_observed();  // only now: a wait that was refused has seen nothing
     return s.shown();
   }
-  /// Requests cancellation. True if this call made the request; false if there was one already, or the task has ended.
+  /// Requests cancellation. True if this call made the request; false if there was one already, or
+  /// the task has ended.
   bool cancel(std::string reason = {}) const {
     return state().cancel(detail::ReasonRef::make(CancelKind::requested, std::move(reason)));
   }
@@ -76,21 +81,26 @@ class JoinHandle : public detail::OperationSource {
   [[nodiscard]] std::string name() const { return state().name(); }
   void set_name(std::string name) const { state().set_name(std::move(name)); }
 
-  /// Calls f(const Result<T>&) once: on the thread that ends the task, or here if it has ended. What it throws goes to
-  /// on_unobserved_error. Whoever moves the value out waits meanwhile.
+  /// Calls f(const Result<T>&) once: on the thread that ends the task, or here if it has ended.
+  /// What it throws goes to on_unobserved_error. Whoever moves the value out waits meanwhile.
   template <class F>
   void on_done(F&& f) const;
 
-  friend bool operator==(const JoinHandle& a, const JoinHandle& b) noexcept { return a.handle_.get() == b.handle_.get(); }
+  friend bool operator==(const JoinHandle& a, const JoinHandle& b) noexcept {
+    return a.handle_.get() == b.handle_.get();
+  }
 
   /// For the library.
   explicit JoinHandle(detail::StateHandle<T> handle) noexcept : handle_(std::move(handle)) {}
   detail::JoinOperation<T, false> operation() const& {
-    static_assert(std::is_void_v<T> || std::is_reference_v<T> || std::is_copy_constructible_v<T>,
-                  "this task's value cannot be copied: move it out with `co_await std::move(handle)`");
+    static_assert(
+        std::is_void_v<T> || std::is_reference_v<T> || std::is_copy_constructible_v<T>,
+        "this task's value cannot be copied: move it out with `co_await std::move(handle)`");
     return detail::JoinOperation<T, false>(handle_);
   }
-  detail::JoinOperation<T, true> operation() && { return detail::JoinOperation<T, true>(std::move(handle_)); }
+  detail::JoinOperation<T, true> operation() && {
+    return detail::JoinOperation<T, true>(std::move(handle_));
+  }
   detail::TaskState<T>& state() const { return handle_.require(); }
 
  private:

@@ -2,18 +2,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Virtual time for tests: hours of sleeps end in milliseconds, on any number of threads, and the time that a program sees pass
-// is exact.
+// Virtual time for tests: hours of sleeps end in milliseconds, on any number of threads, and the
+// time that a program sees pass is exact.
 //
 //     ManualClock clock;
 //     WorkStealingExecutor executor({.threads = 4, .clock = &clock});
 //     executor.run(sleep_for(24h));  // returns at once; clock.now() is a day later
 //
-// With auto-advance (the default) the clock jumps to the next timer when a thread blocks in run, wait (of a task of the executor, or of a
-// Future), shutdown or the executor's destructor, and nothing could happen at the present time: no task of the executor is runnable, running or visiting
-// another executor, no to_thread call is queued or running, and nobody holds the clock. Otherwise it stands still.
+// With auto-advance (the default) the clock jumps to the next timer when a thread blocks in run,
+// wait (of a task of the executor, or of a Future), shutdown or the executor's destructor, and
+// nothing could happen at the present time: no task of the executor is runnable, running or
+// visiting another executor, no to_thread call is queued or running, and nobody holds the clock.
+// Otherwise it stands still.
 //
-// It is not a clock for several executors: each needs its own. Threads: every member from any thread; it must outlive its executor.
+// It is not a clock for several executors: each needs its own. Threads: every member from any
+// thread; it must outlive its executor.
 
 #include <atomic>
 #include <condition_variable>
@@ -30,15 +33,16 @@ namespace detail {
 
 class Timers;
 
-/// A thread that blocks and waits for an executor: what makes virtual time move, until what it waits for has happened. That is
-/// asked, not told, so that time does not run on while the thread is still waking up.
+/// A thread that blocks and waits for an executor: what makes virtual time move, until what it
+/// waits for has happened. That is asked, not told, so that time does not run on while the thread
+/// is still waking up.
 struct BlockedThread {
   bool (*over)(const BlockedThread&) noexcept = nullptr;  // under the clock's mutex
   BlockedThread* next = nullptr;
 };
 
-/// A thread that blocks and waits for something that any executor might bring about, a promise say: while this lives, it makes the time
-/// of every ManualClock move that has an executor.
+/// A thread that blocks and waits for something that any executor might bring about, a promise say:
+/// while this lives, it makes the time of every ManualClock move that has an executor.
 class MAGPIE_EXPORT BlockedAnywhere {
  public:
   explicit BlockedAnywhere(BlockedThread& thread) noexcept;
@@ -79,7 +83,8 @@ class MAGPIE_EXPORT VirtualTime {
   /// How many strands are on other executors.
   std::size_t visitors() noexcept;
 
-  /// A worker is about to park. True: time has moved and this thread fired timers instead; it is still counted as active.
+  /// A worker is about to park. True: time has moved and this thread fired timers instead; it is
+  /// still counted as active.
   bool worker_parks() noexcept;
 
  private:
@@ -130,7 +135,9 @@ class MAGPIE_EXPORT ManualClock final : public Clock {
   /// While it lives, the clock does not jump: for foreign threads that are about to do something.
   class [[nodiscard("the clock is held only while the hold lives")]] Hold {
    public:
-    Hold(Hold&& other) noexcept : time_(other.time_) { other.time_ = nullptr; }
+    Hold(Hold && other) noexcept : time_(other.time_) {
+      other.time_ = nullptr;
+    }
     Hold& operator=(Hold&& other) noexcept {
       if (this != &other) {
         release();
@@ -139,7 +146,9 @@ class MAGPIE_EXPORT ManualClock final : public Clock {
       }
       return *this;
     }
-    ~Hold() { release(); }
+    ~Hold() {
+      release();
+    }
     void release() noexcept {
       if (time_ != nullptr) time_->hold_ends();
       time_ = nullptr;
@@ -147,7 +156,9 @@ class MAGPIE_EXPORT ManualClock final : public Clock {
 
    private:
     friend class ManualClock;
-    explicit Hold(detail::VirtualTime& time) noexcept : time_(&time) { time.hold_begins(); }
+    explicit Hold(detail::VirtualTime & time) noexcept : time_(&time) {
+      time.hold_begins();
+    }
     detail::VirtualTime* time_;
   };
   Hold hold() noexcept { return Hold(time_); }

@@ -4,17 +4,19 @@
 
 // resume_on(executor) and on(executor, task): other executors.
 //
-//     co_await resume_on(io_pool);              // this coroutine goes on there, and its plain awaiters up to the nearest combinator or task
-//     int x = co_await on(io_pool, work());     // runs there, and comes back
+//     co_await resume_on(io_pool);              // this coroutine goes on there, and its plain
+//     awaiters up to the nearest combinator or task int x = co_await on(io_pool, work());     //
+//     runs there, and comes back
 //
-// A combinator's parent resumes where it awaited. Cancellation points. On an executor that has shut down: ExecutorShutdownError,
-// and one stays where one is. An executor waits in its destructor for strands of others that visit it.
+// A combinator's parent resumes where it awaited. Cancellation points. On an executor that has shut
+// down: ExecutorShutdownError, and one stays where one is. An executor waits in its destructor for
+// strands of others that visit it.
 
 #include <coroutine>
 #include <utility>
 
-#include <magpie/config.h>
 #include <magpie/as_result.h>
+#include <magpie/config.h>
 #include <magpie/detail/callee.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/foreign.h>
@@ -27,19 +29,23 @@ namespace detail {
 
 class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
  public:
-  static constexpr bool kMovesTheStrand = true;  // given to a combinator it is a child that ends elsewhere
+  static constexpr bool kMovesTheStrand =
+      true;  // given to a combinator it is a child that ends elsewhere
   enum class Return : bool { no, yes };
 
   /// `Return::yes`: the strand comes back, so the executor that it leaves stays open for it.
-  explicit ResumeOn(Executor& target, Return back = Return::no) noexcept : target_(&target), back_(back) {
+  explicit ResumeOn(Executor & target, Return back = Return::no) noexcept
+      : target_(&target), back_(back) {
     what = "another executor";
   }
-  ResumeOn(ResumeOn&& other) noexcept
+  ResumeOn(ResumeOn && other) noexcept
       : Operation<ResumeOn, void>(std::move(other)), target_(other.target_), back_(other.back_) {}
 
   MAGPIE_EXPORT bool start();
   void unqueue() noexcept {}
-  void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
+  void deposit(Slot<void> & slot) noexcept {
+    slot.emplace();
+  }
 
  private:
   Executor* target_;
@@ -50,12 +56,16 @@ class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
 class [[nodiscard("co_await it")]] GoHome : public Operation<GoHome, void> {
  public:
   /// `left`: the strand has left its home, which was kept open for it.
-  GoHome(Executor& its_home, bool left) noexcept : target_(&its_home), left_(left) { what = "its executor"; }
-  GoHome(GoHome&& other) noexcept
+  GoHome(Executor & its_home, bool left) noexcept : target_(&its_home), left_(left) {
+    what = "its executor";
+  }
+  GoHome(GoHome && other) noexcept
       : Operation<GoHome, void>(std::move(other)), target_(other.target_), left_(other.left_) {}
   MAGPIE_EXPORT bool start() noexcept;
   void unqueue() noexcept {}
-  void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
+  void deposit(Slot<void> & slot) noexcept {
+    slot.emplace();
+  }
 
  private:
   Executor* target_;
@@ -78,7 +88,9 @@ Task<T> run_on(Executor& target, A task) {
 }  // namespace detail
 
 /// Moves this coroutine to another executor.
-inline detail::ResumeOn resume_on(Executor& executor) noexcept { return detail::ResumeOn(executor); }
+inline detail::ResumeOn resume_on(Executor& executor) noexcept {
+  return detail::ResumeOn(executor);
+}
 
 /// Runs the task on another executor and comes back.
 template <detail::Awaitable A>

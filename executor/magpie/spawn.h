@@ -4,8 +4,9 @@
 
 // spawn(task): starts a task of its own on the executor whose thread this is.
 //
-// The new task is a root: whoever spawned it does not cancel it, only its handle, the option's token and the executor do. It
-// inherits the task-locals, and no deadline. It never starts inside the call.
+// The new task is a root: whoever spawned it does not cancel it, only its handle, the option's
+// token and the executor do. It inherits the task-locals, and no deadline. It never starts inside
+// the call.
 
 #include <utility>
 
@@ -18,10 +19,12 @@ namespace detail {
 MAGPIE_EXPORT Executor& require_current_executor(const char* what);
 }  // namespace detail
 
-/// On the current executor; std::logic_error when there is none. ExecutorShutdownError when it is being shut down.
+/// On the current executor; std::logic_error when there is none. ExecutorShutdownError when it is
+/// being shut down.
 template <detail::Awaitable A>
 auto spawn(A&& task, SpawnOptions options = {}) {
-  return detail::require_current_executor("spawn()").spawn(std::forward<A>(task), std::move(options));
+  return detail::require_current_executor("spawn()").spawn(std::forward<A>(task),
+                                                           std::move(options));
 }
 
 }  // namespace magpie

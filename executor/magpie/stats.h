@@ -4,8 +4,8 @@
 
 // What an executor counts: plain numbers, read while it runs.
 //
-// Each number is written by one thread and read without a lock; a snapshot is not taken at one instant, so sums may be off by
-// what happened while they were read.
+// Each number is written by one thread and read without a lock; a snapshot is not taken at one
+// instant, so sums may be off by what happened while they were read.
 
 #include <chrono>
 #include <cstddef>
@@ -36,9 +36,9 @@ struct WorkerStats {
 struct ExecutorStats {
   WorkerStats total;
   std::vector<WorkerStats> workers;
-  std::size_t live_tasks = 0;       ///< spawned and not ended
-  std::size_t pending_timers = 0;   ///< sleeps and timeouts not yet due
-  std::uint64_t heavy_fences = 0;   ///< process-wide membarrier calls
+  std::size_t live_tasks = 0;      ///< spawned and not ended
+  std::size_t pending_timers = 0;  ///< sleeps and timeouts not yet due
+  std::uint64_t heavy_fences = 0;  ///< process-wide membarrier calls
 };
 
 /// What shutdown() saw: tasks that ended since it was called.
@@ -47,9 +47,11 @@ struct ShutdownReport {
   std::size_t cancelled = 0;
 };
 
-/// The numbers in Prometheus' text format (version 0.0.4), as an HTTP handler gives them to a scrape: counters and gauges whose names
-/// begin with magpie_, one sample a worker where they are counted by worker (their sums are not repeated), times in seconds. `executor`
-/// is put into a label of that name, so that several executors of a process can be told apart; empty: there is no such label.
+/// The numbers in Prometheus' text format (version 0.0.4), as an HTTP handler gives them to a
+/// scrape: counters and gauges whose names begin with magpie_, one sample a worker where they are
+/// counted by worker (their sums are not repeated), times in seconds. `executor` is put into a
+/// label of that name, so that several executors of a process can be told apart; empty: there is no
+/// such label.
 MAGPIE_EXPORT std::string to_prometheus(const ExecutorStats& stats, std::string_view executor = {});
 
 }  // namespace magpie

@@ -4,7 +4,8 @@
 
 // What a task can ask of its surroundings. All of these are awaited: `co_await this_task::token()`.
 //
-// yield() and checkpoint() are cancellation points; the others are not, and none but yield() suspends.
+// yield() and checkpoint() are cancellation points; the others are not, and none but yield()
+// suspends.
 
 #include <coroutine>
 #include <optional>
@@ -35,20 +36,26 @@ template <class Derived, class T>
 class [[nodiscard("co_await it")]] Question : public CombinatorBase {
  public:
   using value_type = T;
-  bool await_ready() const noexcept { return false; }
+  bool await_ready() const noexcept {
+    return false;
+  }
   template <class P>
   bool await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     scope_ = awaiting.promise().scope;
     return false;
   }
-  T await_resume() const { return Derived::answer(*scope_); }
+  T await_resume() const {
+    return Derived::answer(*scope_);
+  }
 
  private:
   Scope* scope_ = nullptr;
 };
 
 struct AskToken : Question<AskToken, CancellationToken> {
-  static CancellationToken answer(Scope& scope) { return CancellationToken(StateRef::adopt(token_state_of(scope))); }
+  static CancellationToken answer(Scope& scope) {
+    return CancellationToken(StateRef::adopt(token_state_of(scope)));
+  }
 };
 struct AskExecutor : Question<AskExecutor, Executor&> {
   static Executor& answer(Scope&) noexcept { return *current_executor(); }
@@ -67,19 +74,26 @@ struct AskDeadline : Question<AskDeadline, std::optional<Deadline>> {
 };
 struct AskCheckpoint : Question<AskCheckpoint, void> {
   static void answer(Scope& scope) {
-    if (scope.cancelled()) [[unlikely]] throw_cancelled(scope);
+    if (scope.cancelled()) [[unlikely]]
+      throw_cancelled(scope);
   }
-  [[noreturn]] MAGPIE_COLD static void throw_cancelled(Scope& scope) { throw CancelledError(scope.reason()); }
+  [[noreturn]] MAGPIE_COLD static void throw_cancelled(Scope& scope) {
+    throw CancelledError(scope.reason());
+  }
 };
 
-/// Goes to the back of the queue. Parked in the scope meanwhile? No: it comes round by itself, and looks then.
+/// Goes to the back of the queue. Parked in the scope meanwhile? No: it comes round by itself, and
+/// looks then.
 class [[nodiscard("co_await it")]] YieldOperation : public Operation<YieldOperation, void> {
  public:
-  YieldOperation() { what = "yield"; }
-  YieldOperation(YieldOperation&& other) noexcept : Operation<YieldOperation, void>(std::move(other)) {}
+  YieldOperation() {
+    what = "yield";
+  }
+  YieldOperation(YieldOperation && other) noexcept
+      : Operation<YieldOperation, void>(std::move(other)) {}
   MAGPIE_EXPORT bool start() noexcept;
   void unqueue() noexcept {}
-  void deposit(Slot<void>& slot) {
+  void deposit(Slot<void> & slot) {
     if (scope()->cancelled()) {
       slot.set_cancelled(cancel_reason());
     } else {
@@ -93,20 +107,37 @@ class [[nodiscard("co_await it")]] YieldOperation : public Operation<YieldOperat
 namespace this_task {
 
 /// Lets other ready work run. A cancellation point.
-inline detail::YieldOperation yield() { return {}; }
+inline detail::YieldOperation yield() {
+  return {};
+}
 /// A cancellation point that does not suspend: a load, for long loops.
-inline detail::AskCheckpoint checkpoint() { return {}; }
-/// A token of the current scope. It may be kept: then it follows the enclosing scopes up to the end of the task.
-inline detail::AskToken token() { return {}; }
+inline detail::AskCheckpoint checkpoint() {
+  return {};
+}
+/// A token of the current scope. It may be kept: then it follows the enclosing scopes up to the end
+/// of the task.
+inline detail::AskToken token() {
+  return {};
+}
 /// The executor that the coroutine runs on.
-inline detail::AskExecutor executor() { return {}; }
+inline detail::AskExecutor executor() {
+  return {};
+}
 /// The task that the coroutine belongs to.
-inline detail::AskId id() { return {}; }
-inline detail::AskName name() { return {}; }
+inline detail::AskId id() {
+  return {};
+}
+inline detail::AskName name() {
+  return {};
+}
 /// The executor's time.
-inline detail::AskNow now() { return {}; }
+inline detail::AskNow now() {
+  return {};
+}
 /// The earliest deadline that can reach this point; those outside an `uncancellable` cannot.
-inline detail::AskDeadline deadline() { return {}; }
+inline detail::AskDeadline deadline() {
+  return {};
+}
 
 }  // namespace this_task
 }  // namespace magpie

@@ -18,15 +18,16 @@ namespace {
 
 std::size_t checked_limit(std::size_t max_threads) {
   if (max_threads == 0) {
-    throw std::invalid_argument("an executor with max_blocking_threads = 0 could not run to_thread(): give at least 1");
+    throw std::invalid_argument(
+        "an executor with max_blocking_threads = 0 could not run to_thread(): give at least 1");
   }
   return max_threads;
 }
 
 }  // namespace
 
-BlockingPool::BlockingPool(std::string name, std::size_t max_threads, std::chrono::nanoseconds keep_alive,
-                           VirtualTime* virtual_time)
+BlockingPool::BlockingPool(std::string name, std::size_t max_threads,
+                           std::chrono::nanoseconds keep_alive, VirtualTime* virtual_time)
     : name_(std::move(name)),
       max_threads_(checked_limit(max_threads)),
       // Longer than a century is for ever, and keeps now() + keep_alive from overflowing.
@@ -34,7 +35,9 @@ BlockingPool::BlockingPool(std::string name, std::size_t max_threads, std::chron
                                                        std::chrono::hours(24 * 365 * 100))),
       virtual_time_(virtual_time) {}
 
-BlockingPool::~BlockingPool() { stop(); }
+BlockingPool::~BlockingPool() {
+  stop();
+}
 
 bool BlockingPool::submit(BlockingJob& job) {
   std::unique_lock lock(mutex_);
@@ -81,7 +84,8 @@ void BlockingPool::stop() noexcept {
 
 BlockingPool::Claim BlockingPool::take(BlockingJob& job) noexcept {
   bool wake_anyway = false;
-  if (job.try_complete(&wake_anyway)) return Claim::call;  // from here on the call's own outcome counts
+  if (job.try_complete(&wake_anyway))
+    return Claim::call;  // from here on the call's own outcome counts
   return wake_anyway ? Claim::wake : Claim::none;
 }
 
@@ -109,7 +113,8 @@ void BlockingPool::serve() noexcept {
     }
     if (stopping_) break;
     ++idle_;
-    const bool woken = work_.wait_for(lock, keep_alive_, [this] { return stopping_ || !queue_.empty(); });
+    const bool woken =
+        work_.wait_for(lock, keep_alive_, [this] { return stopping_ || !queue_.empty(); });
     --idle_;
     if (!woken) break;
   }

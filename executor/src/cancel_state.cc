@@ -54,7 +54,9 @@ void detach_tokens(ScopeToken* tokens) noexcept {
 CancelState* token_state_of(Scope& scope) {
   auto* spare = new CancelState();  // made before the scope's lock is taken
   spare->add_source();
-  spare->unused = [](const ScopeToken* t) noexcept { return static_cast<const CancelState*>(t)->sole_owner(); };
+  spare->unused = [](const ScopeToken* t) noexcept {
+    return static_cast<const CancelState*>(t)->sole_owner();
+  };
   bool dead = false;
   auto* const state = static_cast<CancelState*>(scope.own_token(
       [&](bool cancelled) -> ScopeToken* {

@@ -11,10 +11,12 @@ namespace magpie {
 namespace detail {
 namespace {
 
-// Follows one upstream state for a merged one. The merged state owns its links, and they go when it does.
+// Follows one upstream state for a merged one. The merged state owns its links, and they go when it
+// does.
 class MergeLink final : public CallbackBase {
  public:
-  MergeLink(CancelState& merged, StateRef upstream) : merged_(merged), upstream_(std::move(upstream)) {
+  MergeLink(CancelState& merged, StateRef upstream)
+      : merged_(merged), upstream_(std::move(upstream)) {
     invoke = [](CallbackNode* node) noexcept {
       auto* const self = static_cast<MergeLink*>(static_cast<CallbackBase*>(node));
       if (!self->merged_.try_add_ref()) return;  // it is dying: its destructor waits for this call
@@ -35,14 +37,15 @@ class MergedState final : public CancelState {
  public:
   explicit MergedState(std::vector<StateRef> upstream) {
     links_.reserve(upstream.size());
-    for (StateRef& state : upstream) links_.push_back(std::make_unique<MergeLink>(*this, std::move(state)));
+    for (StateRef& state : upstream)
+      links_.push_back(std::make_unique<MergeLink>(*this, std::move(state)));
   }
   void arm() noexcept {
     for (const auto& link : links_) link->arm();
   }
   bool can_be_cancelled() const noexcept override {
-    return cancelled() ||
-           std::any_of(links_.begin(), links_.end(), [](const auto& link) { return link->can_be_cancelled(); });
+    return cancelled() || std::any_of(links_.begin(), links_.end(),
+                                      [](const auto& link) { return link->can_be_cancelled(); });
   }
 
  private:
@@ -68,12 +71,14 @@ class StopState final : public CancelState {
   std::optional<std::stop_callback<Cancel>> callback_;
 };
 
-// The other way round: a stop_source that a state's cancellation stops. It belongs to the state and dies with it, so it refers
-// to the state without owning it.
+// The other way round: a stop_source that a state's cancellation stops. It belongs to the state and
+// dies with it, so it refers to the state without owning it.
 class StopBridge final : public CallbackNode {
  public:
   explicit StopBridge(CancelState& state) {
-    invoke = [](CallbackNode* node) noexcept { static_cast<StopBridge*>(node)->source_.request_stop(); };
+    invoke = [](CallbackNode* node) noexcept {
+      static_cast<StopBridge*>(node)->source_.request_stop();
+    };
     if (!state.add(*this)) source_.request_stop();
   }
   std::stop_token token() const noexcept { return source_.get_token(); }
@@ -84,14 +89,17 @@ class StopBridge final : public CallbackNode {
 
 }  // namespace
 
-TokenLink::TokenLink(TaskRecord& record, const CancellationToken& token) : record_(record), source_(token.state()) {
+TokenLink::TokenLink(TaskRecord& record, const CancellationToken& token)
+    : record_(record), source_(token.state()) {
   invoke = [](CallbackNode* node) noexcept {
     auto* const self = static_cast<TokenLink*>(static_cast<CallbackBase*>(node));
     self->record_.cancel(self->source_->reason());
   };
 }
 
-void TokenLink::arm() noexcept { attach(source_); }
+void TokenLink::arm() noexcept {
+  attach(source_);
+}
 
 }  // namespace detail
 
@@ -99,8 +107,9 @@ CancellationToken any_of(std::vector<CancellationToken> tokens) {
   std::vector<detail::StateRef> states;
   for (const CancellationToken& token : tokens) {
     if (!token.state()) continue;
-    const bool known = std::any_of(states.begin(), states.end(),
-                                   [&](const detail::StateRef& s) { return s.get() == token.state().get(); });
+    const bool known = std::any_of(states.begin(), states.end(), [&](const detail::StateRef& s) {
+      return s.get() == token.state().get();
+    });
     if (!known) states.push_back(token.state());
   }
   if (states.empty()) return {};
@@ -122,7 +131,8 @@ CancellationToken from(std::stop_token stop) {
 std::stop_token to_stop_token(const CancellationToken& token) {
   if (!token.can_be_cancelled()) return {};
   return token.state()
-      ->attachment<detail::StopBridge>([&] { return std::make_shared<detail::StopBridge>(*token.state().get()); })
+      ->attachment<detail::StopBridge>(
+          [&] { return std::make_shared<detail::StopBridge>(*token.state().get()); })
       .token();
 }
 

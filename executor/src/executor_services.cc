@@ -22,7 +22,8 @@ ExecutorServices::ExecutorServices(const ExecutorOptions& options, Clock& the_cl
       timers(the_clock),
       blocking(options.name, options.max_blocking_threads, options.blocking_keep_alive,
                the_clock.as_manual() != nullptr ? &the_clock.as_manual()->virtual_time() : nullptr),
-      virtual_time_(the_clock.as_manual() != nullptr ? &the_clock.as_manual()->virtual_time() : nullptr),
+      virtual_time_(the_clock.as_manual() != nullptr ? &the_clock.as_manual()->virtual_time()
+                                                     : nullptr),
       shards_(new RegistryShard[kShards]),
       life_(shards_.get(), kShards) {
   StdEnv::prepare();  // before anybody makes one of the fences: they are of one kind from then on
@@ -36,7 +37,9 @@ ExecutorServices::~ExecutorServices() {
   if (virtual_time_ != nullptr) virtual_time_->detach();
 }
 
-RegistryShard& ExecutorServices::shard_here() const noexcept { return shards_[thread_index() % kShards]; }
+RegistryShard& ExecutorServices::shard_here() const noexcept {
+  return shards_[thread_index() % kShards];
+}
 
 std::uint64_t ExecutorServices::live_tasks() const noexcept {
   const std::uint64_t all = live();
@@ -47,14 +50,18 @@ std::uint64_t ExecutorServices::live_tasks() const noexcept {
 
 namespace {
 
-bool from_inside(const Executor& executor) noexcept { return current_executor() == &executor; }
+bool from_inside(const Executor& executor) noexcept {
+  return current_executor() == &executor;
+}
 
 }  // namespace
 
 void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
   RegistryShard& shard = shard_here();
   if (!life_.admit(shard, from_inside(executor))) {
-    throw ExecutorShutdownError("this executor has been shut down and takes no more work: spawn before shutdown(), or on another executor");
+    throw ExecutorShutdownError(
+        "this executor has been shut down and takes no more work: spawn before shutdown(), or on "
+        "another executor");
   }
   {
     std::lock_guard guard(shard.lock);
@@ -64,7 +71,8 @@ void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
     if (shard.head != nullptr) shard.head->registry_prev_ = &record;
     shard.head = &record;
   }
-  // The sweep of cancel_all() finds the record in its shard, or this finds the phase that was set before.
+  // The sweep of cancel_all() finds the record in its shard, or this finds the phase that was set
+  // before.
   if (life_.phase() == Phase::cancelling) {
     record.cancel(ReasonRef::of_kind(CancelKind::shutdown));
   }
@@ -75,19 +83,24 @@ void ExecutorServices::retire(TaskRecord& record, SlotState outcome) noexcept {
   RegistryShard& shard = *record.shard_;
   {
     std::lock_guard guard(shard.lock);
-    (record.registry_prev_ != nullptr ? record.registry_prev_->registry_next_ : shard.head) = record.registry_next_;
-    if (record.registry_next_ != nullptr) record.registry_next_->registry_prev_ = record.registry_prev_;
+    (record.registry_prev_ != nullptr ? record.registry_prev_->registry_next_ : shard.head) =
+        record.registry_next_;
+    if (record.registry_next_ != nullptr)
+      record.registry_next_->registry_prev_ = record.registry_prev_;
     record.shard_ = nullptr;
   }
   RegistryShard& here = shard_here();
-  (outcome == SlotState::cancelled ? here.cancelled : here.completed).fetch_add(1, std::memory_order_relaxed);
+  (outcome == SlotState::cancelled ? here.cancelled : here.completed)
+      .fetch_add(1, std::memory_order_relaxed);
   life_.end(here);
 }
 
 void ExecutorServices::admit_post(Executor& executor) {
   RegistryShard& shard = shard_here();
   if (!life_.admit(shard, from_inside(executor))) {
-    throw ExecutorShutdownError("this executor has been shut down and takes no more work: post before shutdown(), or to another executor");
+    throw ExecutorShutdownError(
+        "this executor has been shut down and takes no more work: post before shutdown(), or to "
+        "another executor");
   }
   shard.others_started.fetch_add(1, std::memory_order_relaxed);
 }
@@ -99,19 +112,24 @@ void ExecutorServices::retire_post() noexcept {
 }
 
 bool ExecutorServices::wait_idle(const std::atomic<bool>* stop_waiting, bool dump_when_slow) {
-  const auto over = [&]() noexcept { return stop_waiting != nullptr && stop_waiting->load(std::memory_order_acquire); };
+  const auto over = [&]() noexcept {
+    return stop_waiting != nullptr && stop_waiting->load(std::memory_order_acquire);
+  };
   const auto idle = [&]() noexcept { return live() == 0 || over(); };
   struct Thread : BlockedThread {
     decltype(idle)* condition;
   } thread;
   thread.condition = &idle;
-  thread.over = [](const BlockedThread& base) noexcept { return (*static_cast<const Thread&>(base).condition)(); };
+  thread.over = [](const BlockedThread& base) noexcept {
+    return (*static_cast<const Thread&>(base).condition)();
+  };
   if (virtual_time_ != nullptr) virtual_time_->waiter_begins(thread);
   constexpr std::uint64_t kSlowNs = 10'000'000'000;
   if (!dump_when_slow) {
     life_.wait_idle(over, std::nullopt);
   } else if (!life_.wait_idle(over, StdEnv::now_ns() + kSlowNs)) {
-    std::cerr << "magpie: an executor's destructor has been waiting for 10 s for tasks that do not end:\n";
+    std::cerr << "magpie: an executor's destructor has been waiting for 10 s for tasks that do not "
+                 "end:\n";
     dump(std::cerr);
     life_.wait_idle(over, std::nullopt);
   }
@@ -146,7 +164,9 @@ namespace {
 // The end of a drain, in the executor's own time.
 struct DrainTimer : Timer {
   explicit DrainTimer(ExecutorServices& the_services) : services(&the_services) {
-    claim = [](Timer* timer) noexcept { return static_cast<DrainTimer*>(timer)->word.begin_fire(); };
+    claim = [](Timer* timer) noexcept {
+      return static_cast<DrainTimer*>(timer)->word.begin_fire();
+    };
     fire = [](Timer* timer) noexcept {
       auto* const self = static_cast<DrainTimer*>(timer);
       self->expired.store(true, std::memory_order_release);
@@ -167,11 +187,13 @@ ShutdownReport ExecutorServices::shutdown(Duration drain, bool destructor) {
   const std::uint64_t completed = life_.sum(&RegistryShard::completed);
   const std::uint64_t cancelled = life_.sum(&RegistryShard::cancelled);
   life_.set_phase(Phase::draining);
-  if (virtual_time_ != nullptr) virtual_time_->set_auto_advance(true);  // or cleanups that sleep would never end
+  if (virtual_time_ != nullptr)
+    virtual_time_->set_auto_advance(true);  // or cleanups that sleep would never end
   if (drain.is_never()) {
     wait_idle(nullptr, destructor);
   } else if (drain.count() > 0 && virtual_time_ == nullptr && &clock == &system_steady_clock()) {
-    // Who waits keeps the time itself: without memory for the monitor's thread nobody serves a timer of this thread.
+    // Who waits keeps the time itself: without memory for the monitor's thread nobody serves a
+    // timer of this thread.
     life_.wait_idle([]() noexcept { return false; }, to_ns(deadline_after(clock.now(), drain)));
   } else if (drain.count() > 0) {
     DrainTimer timer(*this);
@@ -189,8 +211,9 @@ ShutdownReport ExecutorServices::shutdown(Duration drain, bool destructor) {
     }
     timer.word.disarm();
   }
-  // A value may be destroyed, on its task's worker, after the task was counted out: what its destructor brought before the door was
-  // closed has been admitted. So it is closed until nothing is live behind it.
+  // A value may be destroyed, on its task's worker, after the task was counted out: what its
+  // destructor brought before the door was closed has been admitted. So it is closed until nothing
+  // is live behind it.
   do {
     if (live() != 0) {
       cancel_all(ReasonRef::of_kind(CancelKind::shutdown));
@@ -223,12 +246,14 @@ struct DumpLine {
   std::size_t next_sibling;
 };
 
-// Children below their parents, by their ids. Nesting may be deep, so there is no recursion and indentation ends somewhere. A
-// child whose parent is not there any more, as the lines were not gathered at one instant, counts as a root.
+// Children below their parents, by their ids. Nesting may be deep, so there is no recursion and
+// indentation ends somewhere. A child whose parent is not there any more, as the lines were not
+// gathered at one instant, counts as a root.
 std::string as_tree(std::vector<DumpLine>& lines) {
   constexpr std::size_t kNone = static_cast<std::size_t>(-1);
   constexpr std::size_t kDeepest = 32;
-  std::sort(lines.begin(), lines.end(), [](const DumpLine& a, const DumpLine& b) { return a.id < b.id; });
+  std::sort(lines.begin(), lines.end(),
+            [](const DumpLine& a, const DumpLine& b) { return a.id < b.id; });
   std::size_t first_root = kNone;
   for (DumpLine& line : lines) line.first_child = kNone;
   for (std::size_t i = lines.size(); i > 0; --i) {
@@ -240,7 +265,8 @@ std::string as_tree(std::vector<DumpLine>& lines) {
     line.next_sibling = std::exchange(first, i - 1);
   }
   std::string text;
-  std::vector<std::size_t> path;  // what comes after the present line, for it and for each of its ancestors
+  std::vector<std::size_t>
+      path;  // what comes after the present line, for it and for each of its ancestors
   for (std::size_t i = first_root; i != kNone || !path.empty();) {
     if (i == kNone) {
       i = path.back();
@@ -296,13 +322,15 @@ void ExecutorServices::unobserved(std::string_view name, std::exception_ptr erro
   report_unobserved(handler_.get(), name, std::move(error));
 }
 
-void report_unobserved(const UnobservedHandler* handler, std::string_view name, std::exception_ptr error) noexcept {
+void report_unobserved(const UnobservedHandler* handler, std::string_view name,
+                       std::exception_ptr error) noexcept {
   try {
     if (handler != nullptr) {
       (*handler)(name, std::move(error));
       return;
     }
-    const std::string line = "magpie: nobody asked for the error of " + std::string(name) + ": " + describe(error) + "\n";
+    const std::string line = "magpie: nobody asked for the error of " + std::string(name) + ": " +
+                             describe(error) + "\n";
     std::fputs(line.c_str(), stderr);
   } catch (...) {
     std::fputs("magpie: on_unobserved_error threw\n", stderr);
@@ -313,11 +341,16 @@ void report_unobserved(const UnobservedHandler* handler, std::string_view name, 
 
 namespace magpie {
 
-Executor::Executor(std::unique_ptr<detail::ExecutorServices> services) noexcept : services_(std::move(services)) {}
+Executor::Executor(std::unique_ptr<detail::ExecutorServices> services) noexcept
+    : services_(std::move(services)) {}
 Executor::~Executor() = default;
 
-Clock& Executor::clock() const noexcept { return services_->clock; }
-void Executor::dump_tasks(std::ostream& out) const { services_->dump(out); }
+Clock& Executor::clock() const noexcept {
+  return services_->clock;
+}
+void Executor::dump_tasks(std::ostream& out) const {
+  services_->dump(out);
+}
 
 ExecutorStats Executor::stats() const {
   ExecutorStats stats;
@@ -333,7 +366,9 @@ void Executor::await_task(detail::TaskRecord& record) {
     detail::TaskRecord* record;
   } thread;
   thread.record = &record;
-  thread.over = [](const detail::BlockedThread& base) noexcept { return static_cast<const Thread&>(base).record->done(); };
+  thread.over = [](const detail::BlockedThread& base) noexcept {
+    return static_cast<const Thread&>(base).record->done();
+  };
   if (time != nullptr) time->waiter_begins(thread);
   record.wait_done();
   if (time != nullptr) time->waiter_ends(thread);
@@ -346,12 +381,18 @@ bool Executor::on_own_thread() const noexcept {
 
 namespace detail {
 
-Timers& ExecutorAccess::timers(const Executor& executor) noexcept { return executor.services_->timers; }
-BlockingPool& ExecutorAccess::blocking(const Executor& executor) noexcept { return executor.services_->blocking; }
+Timers& ExecutorAccess::timers(const Executor& executor) noexcept {
+  return executor.services_->timers;
+}
+BlockingPool& ExecutorAccess::blocking(const Executor& executor) noexcept {
+  return executor.services_->blocking;
+}
 VirtualTime* ExecutorAccess::virtual_time(const Executor& executor) noexcept {
   return executor.services_->virtual_time();
 }
-void ExecutorAccess::admit(Executor& executor, TaskRecord& record) { executor.services_->admit(executor, record); }
+void ExecutorAccess::admit(Executor& executor, TaskRecord& record) {
+  executor.services_->admit(executor, record);
+}
 void ExecutorAccess::retire(Executor& executor, TaskRecord& record, SlotState outcome) noexcept {
   ExecutorServices& services = *executor.services_;
   if (executor.on_own_thread()) {
@@ -362,7 +403,9 @@ void ExecutorAccess::retire(Executor& executor, TaskRecord& record, SlotState ou
   services.retire(record, outcome);
   services.leave();
 }
-void ExecutorAccess::admit_post(Executor& executor) { executor.services_->admit_post(executor); }
+void ExecutorAccess::admit_post(Executor& executor) {
+  executor.services_->admit_post(executor);
+}
 void ExecutorAccess::retire_post(Executor& executor) noexcept {
   ExecutorServices& services = *executor.services_;
   if (executor.on_own_thread()) {
@@ -373,11 +416,16 @@ void ExecutorAccess::retire_post(Executor& executor) noexcept {
   services.retire_post();
   services.leave();
 }
-void ExecutorAccess::unobserved(Executor& executor, std::string_view name, std::exception_ptr error) noexcept {
+void ExecutorAccess::unobserved(Executor& executor, std::string_view name,
+                                std::exception_ptr error) noexcept {
   executor.services_->unobserved(name, std::move(error));
 }
-void ExecutorAccess::enter(Executor& executor) noexcept { executor.services_->enter(); }
-void ExecutorAccess::leave(Executor& executor) noexcept { executor.services_->leave(); }
+void ExecutorAccess::enter(Executor& executor) noexcept {
+  executor.services_->enter();
+}
+void ExecutorAccess::leave(Executor& executor) noexcept {
+  executor.services_->leave();
+}
 
 void note_strand_moves(Executor& home, const Executor* from, const Executor* to) noexcept {
   VirtualTime* const time = ExecutorAccess::virtual_time(home);
@@ -410,7 +458,8 @@ ComingHome::~ComingHome() {
 void refuse_on_worker(const char* what) {
   if (current_executor() == nullptr) return;
   throw std::logic_error(std::string(what) +
-                         " was called on a thread that runs tasks, which it would block: co_await the task there, or call it from another thread");
+                         " was called on a thread that runs tasks, which it would block: co_await "
+                         "the task there, or call it from another thread");
 }
 
 }  // namespace detail

@@ -8,7 +8,8 @@
 namespace magpie::detail {
 namespace {
 
-// Empties the cache when its thread ends; frames that are freed even later go straight to the allocator.
+// Empties the cache when its thread ends; frames that are freed even later go straight to the
+// allocator.
 struct ShelfCleaner {
   ~ShelfCleaner() {
     ThreadState* const state = thread_state();
@@ -23,7 +24,9 @@ struct ShelfCleaner {
       shelf.count = 0;
     }
   }
-  void open() noexcept { thread_state()->frames_open = true; }  // the call makes sure that this object exists
+  void open() noexcept {
+    thread_state()->frames_open = true;
+  }  // the call makes sure that this object exists
 };
 
 thread_local ShelfCleaner shelf_cleaner;

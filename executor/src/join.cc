@@ -3,8 +3,8 @@
 
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/join.h>
-#include <magpie/detail/promise.h>
 #include <magpie/detail/locals.h>
+#include <magpie/detail/promise.h>
 
 namespace magpie::detail {
 namespace {
@@ -18,9 +18,11 @@ void resume_parent(Runnable* node) noexcept {
 
 std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept {
   Executor* const home = join->home;
-  // All n units in one hand: no other bearer exists, and what its chain wrote was ordered by its own hand-overs.
+  // All n units in one hand: no other bearer exists, and what its chain wrote was ordered by its
+  // own hand-overs.
   if (current_executor() != home) [[unlikely]] {
-    // The bearer counts as what it is more abroad than its parent, who is still counted where it awaited.
+    // The bearer counts as what it is more abroad than its parent, who is still counted where it
+    // awaited.
     const ComingHome trip(join->scope, *home);
     if (units != join->units && !join->counter.deliver(units)) return std::noop_coroutine();
     join->run = resume_parent;
@@ -38,12 +40,14 @@ std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexc
   return start_attentively(sibling);
 }
 
-// A sibling that this thread has just taken over, when something else may want the thread or the join may be cancelled.
+// A sibling that this thread has just taken over, when something else may want the thread or the
+// join may be cancelled.
 std::coroutine_handle<> start_attentively(Rec* sibling) noexcept {
   LocalQueue* const queue = local_queue();
   if (queue->wanted()) {
     // The loop is wanted: the sibling, and with it the units, wait in the deque.
-    if (queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(sibling) | kForkTag)) return std::noop_coroutine();
+    if (queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(sibling) | kForkTag))
+      return std::noop_coroutine();
   }
   return start_fork(sibling);
 }
@@ -82,7 +86,8 @@ void hand_fork_to_executor(Rec& rec) noexcept {
 
 std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
   for (;;) {
-    if (const std::coroutine_handle<> frame = rec->begin(rec); frame != nullptr) return transfer(frame);
+    if (const std::coroutine_handle<> frame = rec->begin(rec); frame != nullptr)
+      return transfer(frame);
     Join* const join = rec->join;
     const std::uint32_t units = rec->carry + 1;
     LocalQueue* const queue = local_queue();
@@ -90,7 +95,8 @@ std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
     if (sibling == nullptr) return deliver_to(join, units);
     sibling->carry += units;
     // As in start_attentively(), but without a call for each child.
-    if (queue->wanted() && queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(sibling) | kForkTag)) {
+    if (queue->wanted() &&
+        queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(sibling) | kForkTag)) {
       return std::noop_coroutine();
     }
     if (join->scope.cancelled()) return skip_cancelled(sibling);

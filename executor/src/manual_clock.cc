@@ -13,16 +13,19 @@ namespace {
 constexpr std::int64_t kStartNs = 1'000'000'000'000;
 }  // namespace
 
-// Clocks that have executors, and threads that wait for any of them. The lock order: a clock's mutex, then this one.
+// Clocks that have executors, and threads that wait for any of them. The lock order: a clock's
+// mutex, then this one.
 struct VirtualTime::Everywhere {
   std::mutex mutex;
   std::condition_variable left;
   VirtualTime* clocks = nullptr;
   BlockedThread* threads = nullptr;
-  std::atomic<std::size_t> waiting{0};  // how many threads: most of the time none, and then nobody takes the mutex
+  std::atomic<std::size_t> waiting{
+      0};  // how many threads: most of the time none, and then nobody takes the mutex
 
   bool anybody_waits() noexcept {
-    if (waiting.load(std::memory_order_seq_cst) == 0) return false;  // pairs with BlockedAnywhere(), which looks at the clocks afterwards
+    if (waiting.load(std::memory_order_seq_cst) == 0)
+      return false;  // pairs with BlockedAnywhere(), which looks at the clocks afterwards
     std::lock_guard lock(mutex);
     for (const BlockedThread* thread = threads; thread != nullptr; thread = thread->next) {
       if (!thread->over(*thread)) return true;
@@ -32,12 +35,13 @@ struct VirtualTime::Everywhere {
 };
 
 VirtualTime::Everywhere& VirtualTime::everywhere() noexcept {
-  static Everywhere* const the_one = new Everywhere();  // never destroyed: threads may block until the very end
+  static Everywhere* const the_one =
+      new Everywhere();  // never destroyed: threads may block until the very end
   return *the_one;
 }
 
-// Every clock is looked at: something may be able to move now that nobody waited for before. A clock that is attached later has a worker
-// that looks when it parks.
+// Every clock is looked at: something may be able to move now that nobody waited for before. A
+// clock that is attached later has a worker that looks when it parks.
 BlockedAnywhere::BlockedAnywhere(BlockedThread& thread) noexcept : thread_(thread) {
   VirtualTime::Everywhere& all = VirtualTime::everywhere();
   std::unique_lock lock(all.mutex);
@@ -66,14 +70,16 @@ BlockedAnywhere::~BlockedAnywhere() {
 VirtualTime::VirtualTime() noexcept : now_ns_(kStartNs) {}
 
 Deadline VirtualTime::now() const noexcept {
-  return from_ns(now_ns_.load(std::memory_order_acquire));  // pairs with jump(): what was before the jump is seen
+  return from_ns(now_ns_.load(
+      std::memory_order_acquire));  // pairs with jump(): what was before the jump is seen
 }
 
 void VirtualTime::attach(Timers& timers) {
   std::lock_guard lock(mutex_);
   if (timers_ != nullptr) {
     throw std::invalid_argument(
-        "a ManualClock serves one executor at a time, and this one has one already: make a clock for each");
+        "a ManualClock serves one executor at a time, and this one has one already: make a clock "
+        "for each");
   }
   timers_ = &timers;
   Everywhere& all = everywhere();
@@ -92,7 +98,8 @@ void VirtualTime::detach() noexcept {
     *link = next_attached_;
   }
   std::unique_lock lock(mutex_);
-  // A foreign thread may have fired the very timer whose task was the last to end, and still be among the timers.
+  // A foreign thread may have fired the very timer whose task was the last to end, and still be
+  // among the timers.
   nobody_fires_.wait(lock, [this] { return firing_ == 0; });
   timers_ = nullptr;
   active_ = visitors_ = blocking_ = 0;
@@ -104,7 +111,8 @@ void VirtualTime::advance(Duration duration) {
   while (timers_ != nullptr) {
     const std::int64_t next = timers_->earliest();
     if (next > to_ns(target)) break;
-    if (next > now_ns_.load(std::memory_order_relaxed)) now_ns_.store(next, std::memory_order_release);
+    if (next > now_ns_.load(std::memory_order_relaxed))
+      now_ns_.store(next, std::memory_order_release);
     ++active_;  // time does not jump meanwhile
     fire_due(lock);
     --active_;
@@ -163,7 +171,9 @@ bool VirtualTime::worker_parks() noexcept {
 }
 
 bool VirtualTime::may_jump() const noexcept {
-  if (timers_ == nullptr || !auto_advance_ || active_ != 0 || visitors_ != 0 || blocking_ != 0 || holds_ != 0) return false;
+  if (timers_ == nullptr || !auto_advance_ || active_ != 0 || visitors_ != 0 || blocking_ != 0 ||
+      holds_ != 0)
+    return false;
   for (const BlockedThread* thread = blocked_; thread != nullptr; thread = thread->next) {
     if (!thread->over(*thread)) return true;
   }
@@ -175,7 +185,8 @@ bool VirtualTime::jump(std::unique_lock<std::mutex>& lock) noexcept {
   if (!may_jump()) return false;
   const std::int64_t next = timers_->earliest();
   if (next == kNeverNs) return false;
-  if (next > now_ns_.load(std::memory_order_relaxed)) now_ns_.store(next, std::memory_order_release);
+  if (next > now_ns_.load(std::memory_order_relaxed))
+    now_ns_.store(next, std::memory_order_release);
   ++active_;
   fire_due(lock);
   return true;

@@ -6,13 +6,16 @@
 namespace magpie::detail {
 namespace {
 
-// Where the parent of the nearest combinator waits for this strand; null: it is the task's own. The parent is counted there, so the
-// strand is neither struck off there when it leaves nor counted when it comes back.
+// Where the parent of the nearest combinator waits for this strand; null: it is the task's own. The
+// parent is counted there, so the strand is neither struck off there when it leaves nor counted
+// when it comes back.
 const Executor* parent_waits_at(const OperationBase& op) noexcept {
-  if (op.run != &OperationBase::resume_target) return static_cast<const Rec*>(op.target())->join->home;  // given to a combinator
+  if (op.run != &OperationBase::resume_target)
+    return static_cast<const Rec*>(op.target())->join->home;  // given to a combinator
   void* coroutine = op.target();
   for (;;) {
-    const Continuation next = std::coroutine_handle<PromiseBase>::from_address(coroutine).promise().continuation;
+    const Continuation next =
+        std::coroutine_handle<PromiseBase>::from_address(coroutine).promise().continuation;
     if (next.is_rec()) return next.rec()->join->home;
     if (!next.is_coroutine()) return next.sink()->waits_at;
     coroutine = next.coroutine().address();
@@ -21,8 +24,8 @@ const Executor* parent_waits_at(const OperationBase& op) noexcept {
 
 }  // namespace
 
-// A strand that is not on its task's own executor counts as live work of the one that it visits. It is counted where it goes
-// before it leaves, and is not touched once it is scheduled.
+// A strand that is not on its task's own executor counts as live work of the one that it visits. It
+// is counted where it goes before it leaves, and is not touched once it is scheduled.
 
 bool ResumeOn::start() {
   if (refused()) return false;
@@ -33,7 +36,8 @@ bool ResumeOn::start() {
     return false;
   }
   const Executor* const kept = &from == &own && target_ == &own ? nullptr : parent_waits_at(*this);
-  if (target_ != &own && target_ != kept) ExecutorAccess::admit_post(*target_);  // throws ExecutorShutdownError: the strand stays
+  if (target_ != &own && target_ != kept)
+    ExecutorAccess::admit_post(*target_);  // throws ExecutorShutdownError: the strand stays
   state.set(WaitPhase::done_at_once);
   Executor* const target = target_;
   const bool back = back_ == Return::yes;
@@ -57,8 +61,10 @@ bool GoHome::start() noexcept {
   Executor& own = *TaskRecord::of(*scope()).executor();
   state.set(WaitPhase::done_at_once);
   if (target == &from) {
-    // It came back by a way of its own, on which it was counted: the place that was kept for it is free.
-    if (left_ && &from != &own && &from != parent_waits_at(*this)) ExecutorAccess::retire_post(from);
+    // It came back by a way of its own, on which it was counted: the place that was kept for it is
+    // free.
+    if (left_ && &from != &own && &from != parent_waits_at(*this))
+      ExecutorAccess::retire_post(from);
     return false;
   }
   home = target;

@@ -32,7 +32,8 @@ extern "C" void handle_signal(int number) {
   const int saved = errno;
   const auto byte = static_cast<unsigned char>(number);
   // A full pipe means that plenty of signals wait already.
-  [[maybe_unused]] const auto written = ::write(pipe_write.load(std::memory_order_relaxed), &byte, 1);
+  [[maybe_unused]] const auto written =
+      ::write(pipe_write.load(std::memory_order_relaxed), &byte, 1);
   errno = saved;
 }
 
@@ -51,9 +52,10 @@ class SignalDesk {
     CancellationToken token = watcher.source.token();
     std::vector<struct sigaction> before(numbers.size());
     for (std::size_t i = 0; i < numbers.size(); ++i) {
-      struct sigaction action{};
+      struct sigaction action {};
       action.sa_handler = handle_signal;
-      action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);  // the second one has its default effect
+      action.sa_flags =
+          static_cast<int>(SA_RESTART | SA_RESETHAND);  // the second one has its default effect
       sigemptyset(&action.sa_mask);
       if (::sigaction(numbers[i], &action, &before[i]) == 0) continue;
       const int why = errno;
@@ -61,7 +63,8 @@ class SignalDesk {
         --i;
         ::sigaction(numbers[i], &before[i], nullptr);
       }
-      throw std::system_error(why, std::generic_category(), "on_signal: one of these signals cannot be handled");
+      throw std::system_error(why, std::generic_category(),
+                              "on_signal: one of these signals cannot be handled");
     }
     watchers_.push_back(std::move(watcher));
     return token;
@@ -70,7 +73,8 @@ class SignalDesk {
  private:
   SignalDesk() {
     int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0) throw std::system_error(errno, std::generic_category(), "on_signal: no pipe");
+    if (::pipe2(ends, O_CLOEXEC) != 0)
+      throw std::system_error(errno, std::generic_category(), "on_signal: no pipe");
     ::fcntl(ends[1], F_SETFL, O_NONBLOCK);
     pipe_write.store(ends[1], std::memory_order_relaxed);
     // The thread takes no signals itself: they belong to the program's threads.
@@ -98,17 +102,20 @@ class SignalDesk {
       if (got != 1) return;
       for (CancellationSource& source : take_watchers(number)) {
         const char* const name = sigabbrev_np(number);
-        source.cancel(name != nullptr ? "SIG" + std::string(name) : "signal " + std::to_string(number));
+        source.cancel(name != nullptr ? "SIG" + std::string(name)
+                                      : "signal " + std::to_string(number));
       }
     }
   }
 
-  // Those who wait for this signal. It was the first of theirs, so the others of theirs get their default effect back, unless
-  // somebody else still waits for them.
+  // Those who wait for this signal. It was the first of theirs, so the others of theirs get their
+  // default effect back, unless somebody else still waits for them.
   std::vector<CancellationSource> take_watchers(int number) {
     std::lock_guard guard(mutex_);
     const auto waits_for = [](int n) {
-      return [n](const Watcher& w) { return std::find(w.numbers.begin(), w.numbers.end(), n) != w.numbers.end(); };
+      return [n](const Watcher& w) {
+        return std::find(w.numbers.begin(), w.numbers.end(), n) != w.numbers.end();
+      };
     };
     std::vector<CancellationSource> sources;
     std::vector<int> partners;
@@ -119,9 +126,11 @@ class SignalDesk {
     }
     std::erase_if(watchers_, waits_for(number));
     for (const int partner : partners) {
-      if (partner == number || std::any_of(watchers_.begin(), watchers_.end(), waits_for(partner))) continue;
-      struct sigaction now{};
-      if (::sigaction(partner, nullptr, &now) == 0 && now.sa_handler == handle_signal) ::signal(partner, SIG_DFL);
+      if (partner == number || std::any_of(watchers_.begin(), watchers_.end(), waits_for(partner)))
+        continue;
+      struct sigaction now {};
+      if (::sigaction(partner, nullptr, &now) == 0 && now.sa_handler == handle_signal)
+        ::signal(partner, SIG_DFL);
     }
     return sources;
   }
@@ -138,7 +147,8 @@ class SignalDesk {
 }  // namespace
 
 CancellationToken on_signal(SignalSet signals) {
-  if (signals.numbers().empty()) throw std::invalid_argument("on_signal() needs at least one signal");
+  if (signals.numbers().empty())
+    throw std::invalid_argument("on_signal() needs at least one signal");
   for (const int number : signals.numbers()) {
     if (number <= 0 || number >= kSignals) {
       throw std::invalid_argument("on_signal(): there is no signal " + std::to_string(number));

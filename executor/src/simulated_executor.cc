@@ -10,10 +10,10 @@
 #include <sstream>
 #include <utility>
 
-#include <magpie/detail/locals.h>
 #include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/executor_services.h>
 #include <magpie/detail/join.h>
+#include <magpie/detail/locals.h>
 #include <magpie/detail/promise.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/testing/simulated_executor.h>
@@ -53,8 +53,8 @@ ExecutorOptions simulated_options() {
 
 using PromiseHandle = std::coroutine_handle<PromiseBase>;
 
-// Every compiler's noop coroutine is resumed and destroyed by one function, and no other coroutine is; there may be several of
-// them in a program, so their addresses tell nothing.
+// Every compiler's noop coroutine is resumed and destroyed by one function, and no other coroutine
+// is; there may be several of them in a program, so their addresses tell nothing.
 bool is_noop(std::coroutine_handle<> coroutine) noexcept {
   void* const* const frame = static_cast<void* const*>(coroutine.address());
   return frame[0] == frame[1];
@@ -63,15 +63,19 @@ bool is_noop(std::coroutine_handle<> coroutine) noexcept {
 }  // namespace
 
 SimulatedExecutor::SimulatedExecutor(std::uint64_t seed)
-    : Executor(std::make_unique<ExecutorServices>(simulated_options(), simulated_time)), seed_(seed), random_(seed) {
+    : Executor(std::make_unique<ExecutorServices>(simulated_options(), simulated_time)),
+      seed_(seed),
+      random_(seed) {
   simulated_time.set_auto_advance(false);  // run() moves it
   services().blocking.run_inline();
 }
 
 SimulatedExecutor::~SimulatedExecutor() {
   if (current_executor() == this) {
-    std::fputs("magpie: a SimulatedExecutor was destroyed by one of its own tasks, which it would have to wait for: destroy it elsewhere\n",
-               stderr);
+    std::fputs(
+        "magpie: a SimulatedExecutor was destroyed by one of its own tasks, which it would have to "
+        "wait for: destroy it elsewhere\n",
+        stderr);
     std::terminate();
   }
   {
@@ -87,10 +91,12 @@ SimulatedExecutor::~SimulatedExecutor() {
     while (services().live() != 0) {
       drive([this] { return services().live() == 0; });
       std::unique_lock lock(mutex_);
-      scheduled_.wait_for(lock, std::chrono::milliseconds(1), [this] { return new_work_ != nullptr; });
+      scheduled_.wait_for(lock, std::chrono::milliseconds(1),
+                          [this] { return new_work_ != nullptr; });
       lock.unlock();
       if (++rounds == 10'000) {
-        std::cerr << "magpie: a SimulatedExecutor's destructor has been waiting for 10 s for strands that do not leave:\n";
+        std::cerr << "magpie: a SimulatedExecutor's destructor has been waiting for 10 s for "
+                     "strands that do not leave:\n";
         dump_tasks(std::cerr);
       }
     }
@@ -105,9 +111,11 @@ ExecutorStats SimulatedExecutor::stats() const {
   return stats;
 }
 
-bool SimulatedExecutor::on_own_thread() const noexcept { return current_executor() == this; }
+bool SimulatedExecutor::on_own_thread() const noexcept {
+  return current_executor() == this;
+}
 
-// --- work ----------------------------------------------------------------------------------------------------------------
+// --- work ----------------------------------------------------------------------------------------
 
 void SimulatedExecutor::schedule(Runnable& work) noexcept {
   const bool visitor = !on_own_thread();
@@ -168,7 +176,8 @@ bool SimulatedExecutor::step() noexcept {
   return true;
 }
 
-// True: there are some, and something may have happened. A strand that ends elsewhere does not say so here, hence the short wait.
+// True: there are some, and something may have happened. A strand that ends elsewhere does not say
+// so here, hence the short wait.
 bool SimulatedExecutor::wait_for_strands() noexcept {
   if (simulated_time.virtual_time().visitors() == 0) return false;
   std::unique_lock lock(mutex_);
@@ -193,18 +202,21 @@ bool SimulatedExecutor::drive(Over over) noexcept {
   }
 }
 
-// --- run -----------------------------------------------------------------------------------------------------------------
+// --- run -----------------------------------------------------------------------------------------
 
 void SimulatedExecutor::block_on(TaskRecord& record) {
   if (record.done()) return;
   throw std::logic_error(
-      "wait() would never return: the tasks of a SimulatedExecutor make progress inside its run() only. Await the handle in the "
+      "wait() would never return: the tasks of a SimulatedExecutor make progress inside its run() "
+      "only. Await the handle in the "
       "task that is run, or ask result() when run() has returned");
 }
 
 void SimulatedExecutor::await_task(TaskRecord& record) {
   if (running_.exchange(true, std::memory_order_acq_rel)) {
-    throw std::logic_error("run() was called while another thread is in run(): a SimulatedExecutor has one thread, so call them one after the other");
+    throw std::logic_error(
+        "run() was called while another thread is in run(): a SimulatedExecutor has one thread, so "
+        "call them one after the other");
   }
   struct Running {
     ~Running() { flag.store(false, std::memory_order_release); }  // pairs with the exchange above
@@ -228,7 +240,8 @@ void SimulatedExecutor::await_task(TaskRecord& record) {
   }
 }
 
-// Cancels and awaits everything. `deadlock` is set if that cannot be done, unless it was set before.
+// Cancels and awaits everything. `deadlock` is set if that cannot be done, unless it was set
+// before.
 void SimulatedExecutor::end_what_runs(std::exception_ptr& deadlock) {
   const auto nothing_lives = [this] { return services().live() == 0; };
   if (nothing_lives()) return;
@@ -245,18 +258,21 @@ void SimulatedExecutor::end_what_runs(std::exception_ptr& deadlock) {
 
 std::exception_ptr SimulatedExecutor::describe_deadlock() const {
   std::ostringstream text;
-  text << "deadlock: nothing can ever run again, as no task is ready and no timer is set, but not everything has ended. ";
+  text << "deadlock: nothing can ever run again, as no task is ready and no timer is set, but not "
+          "everything has ended. ";
   dump_tasks(text);
   return std::make_exception_ptr(DeadlockError(std::move(text).str()));
 }
 
-// --- the end by force ------------------------------------------------------------------------------------------------------
+// --- the end by force ----------------------------------------------------------------------------
 //
-// Nothing is ready, no timer is set, no strand is elsewhere, and everything has been cancelled: each strand is suspended at a leaf
-// that a mask hides. First every leaf is claimed, so that nobody can complete one any more, and leaves its primitive. Then their
-// coroutines are destroyed, and after each the one that it would have resumed: the awaiting coroutine, the parent of a join
-// when the last child hands in its unit, the parent of a block when its last task has ended. Scopes leave their parents in their
-// destructors. What destructors of locals set free is run as usual, but whatever it would resume is destroyed, too.
+// Nothing is ready, no timer is set, no strand is elsewhere, and everything has been cancelled:
+// each strand is suspended at a leaf that a mask hides. First every leaf is claimed, so that nobody
+// can complete one any more, and leaves its primitive. Then their coroutines are destroyed, and
+// after each the one that it would have resumed: the awaiting coroutine, the parent of a join when
+// the last child hands in its unit, the parent of a block when its last task has ended. Scopes
+// leave their parents in their destructors. What destructors of locals set free is run as usual,
+// but whatever it would resume is destroyed, too.
 
 bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noexcept {
   bool destroyed = false;
@@ -265,7 +281,8 @@ bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noex
   };
   for (;;) {
     BasicCancelEffects<StdEnv> claimed;
-    services().for_each_task([&](TaskRecord& record) { record.root().claim_behind_masks(claimed); });
+    services().for_each_task(
+        [&](TaskRecord& record) { record.root().claim_behind_masks(claimed); });
     // What waits for something foreign comes last and singly: a destructor may resume the next one,
     // which then comes home through the queue and is destroyed there.
     if (claimed.waiters == nullptr) {
@@ -273,7 +290,9 @@ bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noex
     }
     if (claimed.waiters == nullptr) break;
     destroyed = true;
-    const auto is_awaited = [](const Waiter& waiter) { return waiter.run == &OperationBase::resume_target; };
+    const auto is_awaited = [](const Waiter& waiter) {
+      return waiter.run == &OperationBase::resume_target;
+    };
     for (Waiter* w = claimed.waiters; w != nullptr; w = w->scope_next) {
       if (is_awaited(*w)) static_cast<OperationBase*>(w)->abandon();
     }
@@ -287,7 +306,8 @@ bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noex
       w = next;
     }
     do {
-      while (step()) {}  // what is scheduled leaves its primitive before frames go that may hold it
+      while (step()) {
+      }  // what is scheduled leaves its primitive before frames go that may hold it
       destroy_doomed(error);
     } while (step() || doomed_ != nullptr);
   }
@@ -316,7 +336,8 @@ void SimulatedExecutor::destroy_doomed(const std::exception_ptr& error) noexcept
       Join* const join = rec->join;
       const std::uint32_t units = rec->carry + 1;
       if (units == join->units || join->counter.deliver(units)) doom(join->parent);
-    } else if (TaskRecord* const record = TaskRecord::of_sink(continuation.sink()); record != nullptr) {
+    } else if (TaskRecord* const record = TaskRecord::of_sink(continuation.sink());
+               record != nullptr) {
       record->end_by_force(error);
     } else {
       doom(continuation.sink()->ended(continuation.sink(), SlotState::empty));
@@ -324,7 +345,7 @@ void SimulatedExecutor::destroy_doomed(const std::exception_ptr& error) noexcept
   }
 }
 
-// --- explore ---------------------------------------------------------------------------------------------------------------
+// --- explore -------------------------------------------------------------------------------------
 
 namespace detail {
 namespace {
@@ -336,7 +357,8 @@ bool seed_from_environment(std::uint64_t& seed) {
   errno = 0;
   seed = std::strtoull(text, &end, 10);
   if (errno != 0 || *end != '\0' || text[0] < '0' || text[0] > '9') {
-    throw std::invalid_argument("MAGPIE_SEED is \"" + std::string(text) + "\", which is no seed: give a whole number, or unset it");
+    throw std::invalid_argument("MAGPIE_SEED is \"" + std::string(text) +
+                                "\", which is no seed: give a whole number, or unset it");
   }
   return true;
 }
@@ -346,7 +368,8 @@ void try_schedule(std::uint64_t seed, const std::function<void(SimulatedExecutor
     SimulatedExecutor executor(seed);
     fn(executor);
   } catch (...) {
-    std::throw_with_nested(ExplorationError(seed, magpie::detail::describe(std::current_exception())));
+    std::throw_with_nested(
+        ExplorationError(seed, magpie::detail::describe(std::current_exception())));
   }
 }
 

@@ -9,7 +9,9 @@
 
 namespace magpie::detail {
 
-void go_round(OperationBase& operation) noexcept { operation.home->schedule_behind(operation); }
+void go_round(OperationBase& operation) noexcept {
+  operation.home->schedule_behind(operation);
+}
 
 bool YieldOperation::start() noexcept {
   if (refused()) return false;
@@ -47,7 +49,8 @@ bool SleepOperation::start() noexcept {
     if (!park()) return false;
     Timers::arm(here, *this);
   }
-  // Only the timers are touched from here on: the sleep may be over. They live as long as the executor runs this task's thread.
+  // Only the timers are touched from here on: the sleep may be over. They live as long as the
+  // executor runs this task's thread.
   timers.armed(deadline);
   return true;
 }

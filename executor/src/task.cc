@@ -15,7 +15,8 @@ void destroy_unstarted(std::coroutine_handle<PromiseBase> frame) noexcept {
   constexpr std::uint32_t kNested = 64;
   ThreadState* const state = thread_state();  // no suspension below: it stays this thread's
   if (state->destroying == kNested) {
-    frame.promise().continuation = Continuation::to(std::coroutine_handle<>::from_address(state->doomed));
+    frame.promise().continuation =
+        Continuation::to(std::coroutine_handle<>::from_address(state->doomed));
     state->doomed = frame.address();
     return;
   }
@@ -30,22 +31,27 @@ void destroy_unstarted(std::coroutine_handle<PromiseBase> frame) noexcept {
 }
 
 void throw_moved_from_task() {
-  throw std::logic_error("this task is empty: it was moved from or awaited before, and a task can be awaited only once");
+  throw std::logic_error(
+      "this task is empty: it was moved from or awaited before, and a task can be awaited only "
+      "once");
 }
 
 void throw_awaited_twice() {
-  throw std::logic_error("this awaitable was moved from or awaited before: make a new one for each await");
+  throw std::logic_error(
+      "this awaitable was moved from or awaited before: make a new one for each await");
 }
 
 void throw_self_await() {
-  throw std::logic_error("a task awaited its own handle, which would never end: await it in another task");
+  throw std::logic_error(
+      "a task awaited its own handle, which would never end: await it in another task");
 }
 
 Executor& require_current_executor(const char* what) {
   Executor* const executor = current_executor();
   if (executor == nullptr) {
     throw std::logic_error(std::string(what) +
-                           " needs a current executor and this thread has none: call the executor's own member instead");
+                           " needs a current executor and this thread has none: call the "
+                           "executor's own member instead");
   }
   return *executor;
 }

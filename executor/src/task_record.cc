@@ -18,7 +18,8 @@ namespace magpie::detail {
 
 namespace {
 
-// For the age in dumps some milliseconds do: the steady clock's coarse reading costs a fraction of the fine one.
+// For the age in dumps some milliseconds do: the steady clock's coarse reading costs a fraction of
+// the fine one.
 std::int64_t birth_time(const Executor& executor) {
   if (&executor.clock() != &system_steady_clock()) return to_ns(executor.clock().now());
   timespec now;
@@ -41,7 +42,9 @@ void TaskRecord::set_up(Executor& executor, std::coroutine_handle<> coroutine, s
   coroutine_ = coroutine;
 }
 
-void TaskRecord::link_token(std::unique_ptr<TokenLink> link) noexcept { token_link_ = std::move(link); }
+void TaskRecord::link_token(std::unique_ptr<TokenLink> link) noexcept {
+  token_link_ = std::move(link);
+}
 
 void TaskRecord::abandon() noexcept {
   token_link_.reset();
@@ -94,7 +97,8 @@ void TaskRecord::finish(SlotState outcome) noexcept {
   detach_tokens(effects.dropped);
   detach_tokens(root_.take_tokens());
 
-  // 2. The outcome is published. An error waits for somebody to see it, beyond the executor's life if need be.
+  // 2. The outcome is published. An error waits for somebody to see it, beyond the executor's life
+  // if need be.
   handler_ = ExecutorAccess::services(executor).handler();
   publish(outcome);  // and 3.
 
@@ -110,7 +114,8 @@ void TaskRecord::finish(SlotState outcome) noexcept {
 }
 
 void TaskRecord::report_if_unobserved() noexcept {
-  if (owner_ != nullptr || !claim_report(reported_)) return;  // a group reports its children's errors itself
+  if (owner_ != nullptr || !claim_report(reported_))
+    return;  // a group reports its children's errors itself
   std::string label;
   try {
     label = name();
@@ -125,12 +130,14 @@ void TaskRecord::report_callback_error(std::exception_ptr error) noexcept {
     label = name();
   } catch (...) {
   }
-  // The handler belongs to the executor, which is alive for a callback at the end of the task; a later on_done() on a finished
-  // task runs on the caller's thread and has only stderr.
+  // The handler belongs to the executor, which is alive for a callback at the end of the task; a
+  // later on_done() on a finished task runs on the caller's thread and has only stderr.
   report_unobserved(handler_.get(), label, std::move(error));
 }
 
-bool TaskRecord::cancel(ReasonRef reason) noexcept { return cancel_scope_now(root_, std::move(reason)); }
+bool TaskRecord::cancel(ReasonRef reason) noexcept {
+  return cancel_scope_now(root_, std::move(reason));
+}
 
 void TaskRecord::block_until_done() {
   refuse_on_worker("wait()");
@@ -164,10 +171,13 @@ void TaskRecord::set_name(std::string name) {
 
 void TaskRecord::describe(std::string& out, Deadline now) const {
   auto& self = const_cast<TaskRecord&>(*this);
-  out += '#';  // piece by piece: g++ 12 takes a sum of strings that begins so for an overlapping copy
+  out +=
+      '#';  // piece by piece: g++ 12 takes a sum of strings that begins so for an overlapping copy
   out += std::to_string(static_cast<std::uint64_t>(id_)) + " " + name();
   if (parent_id_ != TaskId{}) out += " (in a group)";
-  const char* state = done() ? "done" : started_.load(std::memory_order_relaxed) ? "running" : "not started";
+  const char* state = done()                                     ? "done"
+                      : started_.load(std::memory_order_relaxed) ? "running"
+                                                                 : "not started";
   std::string waits;
   if (!done()) {
     constexpr std::size_t kMost = 8;

@@ -36,7 +36,8 @@ TaskId next_task_id() noexcept {
 }
 
 void resume_here(std::coroutine_handle<> coroutine) noexcept {
-  if (auto* const divert = thread_state()->divert; divert != nullptr) [[unlikely]] return divert(coroutine);
+  if (auto* const divert = thread_state()->divert; divert != nullptr) [[unlikely]]
+    return divert(coroutine);
   coroutine.resume();
   ThreadState* const state = thread_state();
   while (state->bounced != nullptr) {

@@ -16,7 +16,9 @@ Timers::Timers(Clock& clock)
       manual_(clock.as_manual() != nullptr ? &clock.as_manual()->virtual_time() : nullptr),
       shards_(new TimerShard[kShards]) {}
 
-Timers::~Timers() { stop_monitor(); }
+Timers::~Timers() {
+  stop_monitor();
+}
 
 TimerShard& Timers::shard_here() noexcept {
   // Virtual time fires in one global order: one queue.
@@ -27,7 +29,8 @@ void Timers::arm(TimerShard& shard, Timer& timer) noexcept {
   if (timer.shard != &shard) timer.shard = &shard;  // an owner who set it before may be reading it
   shard.queue.insert(timer);
   if (timer.deadline_ns < shard.earliest.load(std::memory_order_relaxed)) {
-    // seq_cst: pairs with the monitor's plan in monitor(): it sees this deadline, or armed() sees the plan.
+    // seq_cst: pairs with the monitor's plan in monitor(): it sees this deadline, or armed() sees
+    // the plan.
     shard.earliest.store(timer.deadline_ns, std::memory_order_seq_cst);
   }
 }
@@ -46,7 +49,8 @@ void Timers::armed(std::int64_t deadline_ns) noexcept {
     manual_->timer_armed();
     return;
   }
-  if (!monitor_runs_.load(std::memory_order_acquire)) [[unlikely]] start_monitor();  // pairs with the store there
+  if (!monitor_runs_.load(std::memory_order_acquire)) [[unlikely]]
+    start_monitor();  // pairs with the store there
   const std::int64_t look = deadline_ns > kNeverNs - grace_ns_ ? kNeverNs : deadline_ns + grace_ns_;
   // seq_cst: pairs with monitor(), see arm().
   if (look < planned_.load(std::memory_order_seq_cst)) {
@@ -70,14 +74,16 @@ bool Timers::serve(TimerShard& shard, std::int64_t now_ns) noexcept {
         auto* const timer = static_cast<Timer*>(shard.queue.pop_due(now_ns));
         if (timer == nullptr) break;
         ++taken;
-        if (!timer->claim(timer)) continue;  // cancelled meanwhile: its owner finds it gone from the queue
+        if (!timer->claim(timer))
+          continue;  // cancelled meanwhile: its owner finds it gone from the queue
         timer->next_due = nullptr;
         *tail = timer;
         tail = &timer->next_due;
       }
       more = taken == kBatch;
       const TimerNode* first = shard.queue.earliest();
-      shard.earliest.store(first != nullptr ? first->deadline_ns : kNeverNs, std::memory_order_relaxed);
+      shard.earliest.store(first != nullptr ? first->deadline_ns : kNeverNs,
+                           std::memory_order_relaxed);
     }
     while (due != nullptr) {
       Timer* const next = due->next_due;  // read before it is fired: then its memory may go
@@ -106,7 +112,8 @@ std::int64_t Timers::earliest() const noexcept {
 
 std::size_t Timers::pending() const noexcept {
   std::size_t count = 0;
-  for (std::size_t i = 0; i < kShards; ++i) count += shards_[i].queue.size();  // without the lock, which workers take
+  for (std::size_t i = 0; i < kShards; ++i)
+    count += shards_[i].queue.size();  // without the lock, which workers take
   return count;
 }
 
@@ -117,7 +124,8 @@ void Timers::start_monitor() noexcept {
     thread_ = std::thread([this] { monitor(); });
     monitor_runs_.store(true, std::memory_order_release);  // pairs with armed()
   } catch (...) {
-    // No thread to be had, or no memory for it: each worker serves the timers that were armed on it, and the next timer tries again.
+    // No thread to be had, or no memory for it: each worker serves the timers that were armed on
+    // it, and the next timer tries again.
   }
 }
 
@@ -135,7 +143,8 @@ void Timers::monitor() noexcept {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     kicked_ = false;
-    // A plan, then a second look: a timer armed in between is either seen here, or its thread sees the plan.
+    // A plan, then a second look: a timer armed in between is either seen here, or its thread sees
+    // the plan.
     std::int64_t look = kNeverNs;
     for (;;) {
       const std::int64_t first = earliest();

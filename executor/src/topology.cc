@@ -81,7 +81,7 @@ std::optional<Integer> read_number(const std::string& path) {
   return parts.size() == 1 ? parse<Integer>(parts[0]) : std::nullopt;
 }
 
-// --- Control groups ---------------------------------------------------------------------------
+// --- Control groups ------------------------------------------------------------------------------
 
 // Which group the process is in: the path as /proc/self/cgroup has it.
 struct Membership {
@@ -250,7 +250,7 @@ std::optional<std::size_t> quota_of(const std::string& root, const std::vector<M
   return read(root + mount.point);
 }
 
-// --- Processors -------------------------------------------------------------------------------
+// --- Processors ----------------------------------------------------------------------------------
 
 int system_affinity(std::size_t bytes, void* mask) {
   return ::sched_getaffinity(0, bytes, static_cast<cpu_set_t*>(mask));

@@ -18,8 +18,10 @@ WorkStealingExecutor::WorkStealingExecutor(ExecutorOptions options)
 
 WorkStealingExecutor::~WorkStealingExecutor() {
   if (detail::current_executor() == this) {
-    std::fputs("magpie: an executor was destroyed by one of its own tasks, which it would have to wait for: destroy it elsewhere\n",
-               stderr);
+    std::fputs(
+        "magpie: an executor was destroyed by one of its own tasks, which it would have to wait "
+        "for: destroy it elsewhere\n",
+        stderr);
     std::terminate();
   }
   services().shutdown(Duration(), true);
@@ -29,9 +31,15 @@ WorkStealingExecutor::~WorkStealingExecutor() {
   machine_->stop();
 }
 
-void WorkStealingExecutor::schedule(detail::Runnable& work) noexcept { machine_->schedule(work); }
-void WorkStealingExecutor::schedule_behind(detail::Runnable& work) noexcept { machine_->schedule_behind(work); }
-std::size_t WorkStealingExecutor::thread_count() const { return machine_->thread_count(); }
+void WorkStealingExecutor::schedule(detail::Runnable& work) noexcept {
+  machine_->schedule(work);
+}
+void WorkStealingExecutor::schedule_behind(detail::Runnable& work) noexcept {
+  machine_->schedule_behind(work);
+}
+std::size_t WorkStealingExecutor::thread_count() const {
+  return machine_->thread_count();
+}
 
 ExecutorStats WorkStealingExecutor::stats() const {
   ExecutorStats stats = Executor::stats();
@@ -39,7 +47,9 @@ ExecutorStats WorkStealingExecutor::stats() const {
   return stats;
 }
 
-void WorkStealingExecutor::resize(std::size_t threads) { machine_->resize(threads); }
+void WorkStealingExecutor::resize(std::size_t threads) {
+  machine_->resize(threads);
+}
 
 ShutdownReport WorkStealingExecutor::shutdown(Duration drain) {
   detail::refuse_on_worker("shutdown()");

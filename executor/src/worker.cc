@@ -24,8 +24,9 @@
 namespace magpie::detail {
 namespace {
 
-// Every so many pieces a worker takes its oldest item: what lies at the far end of a busy deque is served within a bounded number
-// of steps. A prime, so that it does not fall into step with a program's own period.
+// Every so many pieces a worker takes its oldest item: what lies at the far end of a busy deque is
+// served within a bounded number of steps. A prime, so that it does not fall into step with a
+// program's own period.
 constexpr std::uint32_t kOldestEvery = 61;
 // Every so many pieces a worker looks at the clock.
 constexpr std::uint32_t kHousekeepingEvery = 64;
@@ -33,18 +34,19 @@ constexpr std::uint32_t kHousekeepingEvery = 64;
 constexpr std::size_t kInboxBatch = 16;
 // How long a worker looks for work before it sleeps: about what a wake-up costs.
 constexpr std::uint64_t kSpinNs = 20'000;
-// Who looks for work looks at the inbox all the time, but takes the lines that busy workers write at each push and pop less and less
-// often while there is nothing to be had.
+// Who looks for work looks at the inbox all the time, but takes the lines that busy workers write
+// at each push and pop less and less often while there is nothing to be had.
 constexpr std::uint64_t kFirstLookNs = LookNote::kIntervalNs;
 constexpr std::uint64_t kLastLookNs = 2'000;
-// The first sleep is short and needs no heavy fence; a wake-up that slipped through is noticed at its end.
+// The first sleep is short and needs no heavy fence; a wake-up that slipped through is noticed at
+// its end.
 constexpr std::uint64_t kFirstSleepNs = 200'000;
-// Who waits for a job looks at the clock after so many rounds: the first six are pauses, together some microseconds, the others
-// leave the processor to whoever needs it, maybe the thief.
+// Who waits for a job looks at the clock after so many rounds: the first six are pauses, together
+// some microseconds, the others leave the processor to whoever needs it, maybe the thief.
 constexpr int kRoundsOfSpin = 8;
 
-// A worker that waits for a job runs others' jobs on top of what waits, and these may wait in turn. A quarter of the stack is for
-// that; what is left is for the last of them.
+// A worker that waits for a job runs others' jobs on top of what waits, and these may wait in turn.
+// A quarter of the stack is for that; what is left is for the last of them.
 std::uintptr_t help_limit_of_this_thread() noexcept {
   pthread_attr_t attributes;
   void* lowest = nullptr;
@@ -71,18 +73,21 @@ Worker::Worker(WorkStealingMachine& the_machine, std::size_t the_index)
 std::size_t WorkStealingMachine::wanted_threads(std::size_t option) {
   if (option == 0) return std::min(available_parallelism(), kMostThreads);
   if (option > kMostThreads) {
-    throw std::invalid_argument("an executor can have 1 to 4096 threads (0: as many as the machine offers), not " +
-                                std::to_string(option));
+    throw std::invalid_argument(
+        "an executor can have 1 to 4096 threads (0: as many as the machine offers), not " +
+        std::to_string(option));
   }
   return option;
 }
 
-WorkStealingMachine::WorkStealingMachine(Executor& executor, ExecutorServices& services, const ExecutorOptions& options)
+WorkStealingMachine::WorkStealingMachine(Executor& executor, ExecutorServices& services,
+                                         const ExecutorOptions& options)
     : executor_(executor), services_(services), name_(options.name) {
   const std::size_t threads = wanted_threads(options.threads);
   if (options.pin_threads) cpus_ = affinity_cpus_in_topology_order();
   // Not available_parallelism(): an explicit number of threads holds whatever MAGPIE_THREADS says.
-  const std::size_t processors = probe("", std::max(std::thread::hardware_concurrency(), 1U)).usable();
+  const std::size_t processors =
+      probe("", std::max(std::thread::hardware_concurrency(), 1U)).usable();
   most_spinners_ = std::max<std::size_t>(1, std::min(processors, threads) / 2);
   workers_ = std::make_unique<std::atomic<Worker*>[]>(kMostThreads);
   StdEnv::prepare();
@@ -102,7 +107,8 @@ WorkStealingMachine::~WorkStealingMachine() {
 }
 
 void WorkStealingMachine::delete_workers() noexcept {
-  for (std::size_t i = 0; i < slots_.load(std::memory_order_relaxed); ++i) delete workers_[i].load();
+  for (std::size_t i = 0; i < slots_.load(std::memory_order_relaxed); ++i)
+    delete workers_[i].load();
 }
 
 void WorkStealingMachine::stop() noexcept {
@@ -137,7 +143,8 @@ void WorkStealingMachine::start_workers(std::size_t from, std::size_t to) {
   }
 }
 
-// Under resize_mutex_ or in the constructor. The workers finish their current piece and hand over what they have.
+// Under resize_mutex_ or in the constructor. The workers finish their current piece and hand over
+// what they have.
 void WorkStealingMachine::end_workers(std::size_t from, std::size_t to) noexcept {
   if (from >= to) return;
   target_.store(from, std::memory_order_seq_cst);
@@ -174,7 +181,7 @@ void WorkStealingMachine::pin(std::size_t index) noexcept {
   CPU_FREE(set);
 }
 
-// --- work comes in -----------------------------------------------------------------------------------------------------
+// --- work comes in -------------------------------------------------------------------------------
 
 void WorkStealingMachine::schedule(Runnable& work) noexcept {
   LocalQueue* const queue = local_queue();
@@ -195,22 +202,25 @@ void WorkStealingMachine::schedule_behind(Runnable& work) noexcept {
 }
 
 void WorkStealingMachine::inject(Runnable& work) noexcept {
-  // Once the work is in the queue, it may run, end its task and with it the executor's life: whoever is not one of its own threads
-  // holds it open.
+  // Once the work is in the queue, it may run, end its task and with it the executor's life:
+  // whoever is not one of its own threads holds it open.
   const bool visitor = local_queue() == nullptr || local_queue()->executor != &executor_;
   if (visitor) services_.enter();
   if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_begins();
   inbox_.push(work);
   StdEnv::fence_seq_cst();  // the push before the look; pairs with take_from_inbox() and park()
   std::uint32_t bits = attention_.load(std::memory_order_relaxed);
-  if ((bits & attention::kInbox) == 0) bits = attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst);
+  if ((bits & attention::kInbox) == 0)
+    bits = attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst);
   if ((bits & attention::kSleepers) != 0) wake_one();
   if (visitor) services_.leave();
 }
 
-// P2. Whoever takes the bit away wakes somebody; he sets it again if others still sleep. False: nobody was woken.
+// P2. Whoever takes the bit away wakes somebody; he sets it again if others still sleep. False:
+// nobody was woken.
 bool WorkStealingMachine::wake_one() noexcept {
-  const std::uint32_t before = attention_.fetch_and(~attention::kSleepers, std::memory_order_seq_cst);
+  const std::uint32_t before =
+      attention_.fetch_and(~attention::kSleepers, std::memory_order_seq_cst);
   return (before & attention::kSleepers) != 0 && sleepers_.notify_one();
 }
 
@@ -221,7 +231,7 @@ bool WorkStealingMachine::attend(LocalQueue* queue) noexcept {
   return (bits & (attention::kInbox | attention::kLoop)) != 0;
 }
 
-// --- a worker's life ---------------------------------------------------------------------------------------------------
+// --- a worker's life -----------------------------------------------------------------------------
 
 bool WorkStealingMachine::leaving(const Worker& self) const noexcept {
   return self.index >= target_.load(std::memory_order_relaxed);
@@ -233,14 +243,16 @@ void WorkStealingMachine::work(Worker& self) noexcept {
   const ExecutorThreadScope on_executor(&executor_, &self);
   self.timers = &services_.timers.shard_here();
   self.help_limit = help_limit_of_this_thread();
-  self.counters.since_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()), std::memory_order_relaxed);
+  self.counters.since_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()),
+                               std::memory_order_relaxed);
   self.counters.idle_ns.store(0, std::memory_order_relaxed);
   self.counters.until_ns.store(0, std::memory_order_relaxed);
   while (!leaving(self)) {
     std::uintptr_t item = next_item(self);
     if (item == 0) item = search(self);
     if (item != 0) {
-      if (self.woken) [[unlikely]] pass_on_wake_up(self);
+      if (self.woken) [[unlikely]]
+        pass_on_wake_up(self);
       execute(self, item);
     } else if (!leaving(self)) {
       park(self);
@@ -248,8 +260,10 @@ void WorkStealingMachine::work(Worker& self) noexcept {
   }
   hand_over(self);
   if (self.woken) pass_on_wake_up(self);
-  self.counters.until_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()), std::memory_order_relaxed);
-  // The last to be busy may be the one that leaves: what it then fires instead comes to its own deque, where nobody counts it.
+  self.counters.until_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()),
+                               std::memory_order_relaxed);
+  // The last to be busy may be the one that leaves: what it then fires instead comes to its own
+  // deque, where nobody counts it.
   if (VirtualTime* const time = services_.virtual_time(); time != nullptr) {
     while (time->worker_parks()) hand_over(self);
   }
@@ -302,8 +316,8 @@ std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
     WorkerCounters::add<std::uint64_t>(self.counters.local_pops);
     return item;
   }
-  // The queue itself is asked, not the bit: who pushed may be held up before it sets that, and this worker would look for work, and
-  // see it, for as long.
+  // The queue itself is asked, not the bit: who pushed may be held up before it sets that, and this
+  // worker would look for work, and see it, for as long.
   return inbox_.empty() ? 0 : take_from_inbox(self);
 }
 
@@ -319,7 +333,8 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
   if (chain.first == nullptr) return 0;
   WorkerCounters::add<std::uint64_t>(self.counters.injected, chain.count);
   if (VirtualTime* const time = services_.virtual_time(); time != nullptr) {
-    for (std::size_t i = 0; i < chain.count; ++i) time->work_ends();  // this worker is counted itself
+    for (std::size_t i = 0; i < chain.count; ++i)
+      time->work_ends();  // this worker is counted itself
   }
   // The rest goes to the deque, newest first, so that it comes out in its order.
   Runnable* const first = chain.first;
@@ -335,18 +350,22 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
     if (!deque.push(reinterpret_cast<std::uintptr_t>(reversed))) inject(*reversed);
     reversed = next;
   }
-  if (chain.count > 1 && (attention_.load(std::memory_order_relaxed) & attention::kSleepers) != 0) wake_one();
+  if (chain.count > 1 && (attention_.load(std::memory_order_relaxed) & attention::kSleepers) != 0)
+    wake_one();
   return reinterpret_cast<std::uintptr_t>(first);
 }
 
-// P7. Whether a thief leaves the only item of `victim` to him: a strand that he has just woken, and will most likely run next, with
-// everything at hand, sooner than somebody else could. Not if he runs the same piece for longer than the patience, and not if he has
-// an item whenever somebody looks: then there is work for two. All thieves share the note, so that it does not matter who comes by.
+// P7. Whether a thief leaves the only item of `victim` to him: a strand that he has just woken, and
+// will most likely run next, with everything at hand, sooner than somebody else could. Not if he
+// runs the same piece for longer than the patience, and not if he has an item whenever somebody
+// looks: then there is work for two. All thieves share the note, so that it does not matter who
+// comes by.
 bool WorkStealingMachine::leave_alone(Worker& victim) const noexcept {
   if (victim.deque.size_hint() != 1 || services_.virtual_time() != nullptr) return false;
   if ((victim.deque.thief().peek() & kTagMask) != 0) return false;  // forks are made to be stolen
   const LookNote note(victim.looks.load(std::memory_order_relaxed));
-  const LookNote::Verdict verdict = note.judge(victim.counters.tasks_run.load(std::memory_order_relaxed), StdEnv::now_ns());
+  const LookNote::Verdict verdict =
+      note.judge(victim.counters.tasks_run.load(std::memory_order_relaxed), StdEnv::now_ns());
   if (verdict.next != note.word()) victim.looks.store(verdict.next, std::memory_order_relaxed);
   return verdict.leave;
 }
@@ -362,7 +381,8 @@ std::uintptr_t WorkStealingMachine::steal(Worker& self) noexcept {
       Worker* const victim = workers_[(start + i) % count].load(std::memory_order_acquire);
       if (victim == &self || victim == nullptr) continue;
       const bool empty = victim->deque.size_hint() == 0;
-      if (empty && LookNote(victim->looks.load(std::memory_order_relaxed)).looks() != 0) victim->looks.store(0, std::memory_order_relaxed);
+      if (empty && LookNote(victim->looks.load(std::memory_order_relaxed)).looks() != 0)
+        victim->looks.store(0, std::memory_order_relaxed);
       const bool left = !empty && leave_alone(*victim);
       self.left_some |= left;
       if (empty || left) {
@@ -387,8 +407,9 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   housekeeping(self);
   if (const std::uintptr_t item = next_item(self); item != 0) return item;
   if (services_.virtual_time() != nullptr) return 0;
-  // A few workers keep looking for about as long as a wake-up takes; more would only heat the machine. But whoever has left a strand to
-  // its worker cannot sleep, so he waits until it is gone, or his.
+  // A few workers keep looking for about as long as a wake-up takes; more would only heat the
+  // machine. But whoever has left a strand to its worker cannot sleep, so he waits until it is
+  // gone, or his.
   const bool spins = spinners_.load(std::memory_order_relaxed) < most_spinners_;
   if (!spins && !self.left_some) return 0;
   if (spins) spinners_.fetch_add(1, std::memory_order_relaxed);
@@ -411,15 +432,18 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   return item;
 }
 
-// P5. Whoever comes back from the sleepers, notified or not, may hold the one notification that was sent: before it runs what it
-// found, wherever it found it, the bit goes back up for those who still sleep, and if there is more to do, it wakes the next.
+// P5. Whoever comes back from the sleepers, notified or not, may hold the one notification that was
+// sent: before it runs what it found, wherever it found it, the bit goes back up for those who
+// still sleep, and if there is more to do, it wakes the next.
 void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
   self.woken = false;
   const bool others = sleepers_.waiters() != 0;
-  // Whoever offers a job wakes one of the sleepers rather than one of those who wait for jobs, so these are looked after here, too.
+  // Whoever offers a job wakes one of the sleepers rather than one of those who wait for jobs, so
+  // these are looked after here, too.
   if (!others && !waiters_.any()) return;
   if (others) attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);
-  // A push that found no bit may still be in its worker's store buffer: pairs with the light fence of every push.
+  // A push that found no bit may still be in its worker's store buffer: pairs with the light fence
+  // of every push.
   StdEnv::heavy_fence();
   if (others && work_in_sight()) {
     wake_one();
@@ -433,7 +457,8 @@ bool WorkStealingMachine::work_in_sight() const noexcept {
   const std::size_t count = slots_.load(std::memory_order_acquire);
   for (std::size_t i = 0; i < count; ++i) {
     const Worker* const worker = workers_[i].load(std::memory_order_acquire);
-    if (worker != nullptr && (worker->deque.size_hint() != 0 || worker->jobs.size_hint() != 0)) return true;
+    if (worker != nullptr && (worker->deque.size_hint() != 0 || worker->jobs.size_hint() != 0))
+      return true;
   }
   return false;
 }
@@ -445,15 +470,16 @@ void WorkStealingMachine::park(Worker& self) noexcept {
   bool counted_out = false;
   std::int64_t slept_from = 0;
   for (int stage = 0; stage < 2 && !notified; ++stage) {
-    const auto key = sleepers_.prepare();                                     // P1
+    const auto key = sleepers_.prepare();                                  // P1
     attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);  // P1
-    if (stage == 1) StdEnv::heavy_fence();                                    // P3: pairs with the light fence of every push
-    if (work_in_sight() || leaving(self)) {                                   // P4
+    if (stage == 1) StdEnv::heavy_fence();   // P3: pairs with the light fence of every push
+    if (work_in_sight() || leaving(self)) {  // P4
       sleepers_.cancel(key);
       break;
     }
     if (time != nullptr && !counted_out) {
-      if (time->worker_parks()) {  // time has moved instead: what it fired lies in this worker's deque, or elsewhere
+      if (time->worker_parks()) {  // time has moved instead: what it fired lies in this worker's
+                                   // deque, or elsewhere
         sleepers_.cancel(key);
         return;
       }
@@ -480,7 +506,8 @@ void WorkStealingMachine::park(Worker& self) noexcept {
   }
   if (counted_out) time->work_begins();
   if (slept_from != 0) {
-    WorkerCounters::add<std::int64_t>(self.counters.idle_ns, static_cast<std::int64_t>(StdEnv::now_ns()) - slept_from);
+    WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
+                                      static_cast<std::int64_t>(StdEnv::now_ns()) - slept_from);
   }
   if (notified) {
     WorkerCounters::add<std::uint64_t>(self.counters.wakeups);
@@ -499,7 +526,7 @@ void WorkStealingMachine::hand_over(Worker& self) noexcept {
   }
 }
 
-// --- jobs --------------------------------------------------------------------------------------------------------------
+// --- jobs ----------------------------------------------------------------------------------------
 //
 // The steps F1 to F11 are those of executor/FORK_JOIN.md.
 
@@ -515,8 +542,9 @@ bool offer_job_slowly(LocalQueue* queue, Job* job) noexcept {
   return true;
 }
 
-// At most one is woken: one that has nothing to do, or else one that waits for a job of its own. The sleepers' bit alone says nothing:
-// it stays up when the last who set it has found work before it slept.
+// At most one is woken: one that has nothing to do, or else one that waits for a job of its own.
+// The sleepers' bit alone says nothing: it stays up when the last who set it has found work before
+// it slept.
 void WorkStealingMachine::wake_for_job() noexcept {
   const std::uint32_t bits = attention_.load(std::memory_order_relaxed);
   if ((bits & attention::kSleepers) != 0 && wake_one()) return;
@@ -555,7 +583,8 @@ std::uintptr_t WorkStealingMachine::steal_job(Worker& self, Worker& victim) noex
 
 // F5 to F7. The owner outlives the call: it is a worker of this machine, and so is the caller.
 void WorkStealingMachine::run_job(Worker& self, Worker& owner, Job* job) noexcept {
-  const auto function = reinterpret_cast<Job::Function>(job->state.begin(reinterpret_cast<std::uintptr_t>(&self)));
+  const auto function =
+      reinterpret_cast<Job::Function>(job->state.begin(reinterpret_cast<std::uintptr_t>(&self)));
   ThreadState* const thread = thread_state();  // the call is a plain one: the thread stays the same
   LocalsFrame* const locals = std::exchange(thread->locals, job->locals);
   function(job);
@@ -564,7 +593,8 @@ void WorkStealingMachine::run_job(Worker& self, Worker& owner, Job* job) noexcep
   owner.bed.job_done();
 }
 
-// Runs one job of another worker, if there is one: rather one of the thief's, which is a part of what the caller waits for.
+// Runs one job of another worker, if there is one: rather one of the thief's, which is a part of
+// what the caller waits for.
 bool WorkStealingMachine::help(Worker& self, std::uintptr_t thief, bool& woken) noexcept {
   std::uintptr_t item = 0;
   const std::size_t count = slots_.load(std::memory_order_acquire);  // pairs with start_workers()
@@ -586,7 +616,8 @@ bool WorkStealingMachine::help(Worker& self, std::uintptr_t thief, bool& woken) 
 
 // F11.
 void WorkStealingMachine::pass_on_from_bed() noexcept {
-  waiters_.pass_on(attention_, [this] { return job_in_sight(); }, [this] { wake_for_job(); });
+  waiters_.pass_on(
+      attention_, [this] { return job_in_sight(); }, [this] { wake_for_job(); });
 }
 
 bool take_back_or_wait(LocalQueue* queue, Job* job) noexcept {
@@ -607,7 +638,8 @@ void WorkStealingMachine::wait_for(Worker& self, const Job& job) noexcept {
   bool slept = false;
   std::uint64_t spin_until = 0;
   while (!job.state.done()) {
-    // A worker that is to leave, or has used much of its stack, only waits: whoever has the job goes on by itself.
+    // A worker that is to leave, or has used much of its stack, only waits: whoever has the job
+    // goes on by itself.
     const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
     const bool helps = here > self.help_limit && !leaving(self);
     if (helps && help(self, job.state.thief(), woken)) {
@@ -624,14 +656,17 @@ void WorkStealingMachine::wait_for(Worker& self, const Job& job) noexcept {
       continue;
     }
     woken = true;  // also where it stays up: it may have been notified
-    // As in park(): a short sleep first, which needs no heavy fence. Nor does one who looks out for no other jobs.
+    // As in park(): a short sleep first, which needs no heavy fence. Nor does one who looks out for
+    // no other jobs.
     std::optional<std::uint64_t> until;
     if (helps && !slept) until = now + kFirstSleepNs;
-    const Slept how = waiters_.sleep(self.bed, attention_, helps, helps && slept, until, reason_to_stay_up);
+    const Slept how =
+        waiters_.sleep(self.bed, attention_, helps, helps && slept, until, reason_to_stay_up);
     slept = how == Slept::until_deadline;
     if (how != Slept::not_at_all) {
       WorkerCounters::add<std::uint64_t>(self.counters.parks);
-      WorkerCounters::add<std::int64_t>(self.counters.idle_ns, static_cast<std::int64_t>(StdEnv::now_ns() - now));
+      WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
+                                        static_cast<std::int64_t>(StdEnv::now_ns() - now));
     }
     if (how == Slept::until_woken) WorkerCounters::add<std::uint64_t>(self.counters.wakeups);
     spin_until = slept ? 1 : 0;  // after a short sleep a long one, at once
@@ -659,7 +694,8 @@ void WorkStealingMachine::add_stats(ExecutorStats& stats) const {
     if (until == 0) until = static_cast<std::int64_t>(StdEnv::now_ns());
     if (since != 0) {
       w.idle = std::chrono::nanoseconds(c.idle_ns.load(std::memory_order_relaxed));
-      w.busy = std::max(std::chrono::nanoseconds(until - since) - w.idle, std::chrono::nanoseconds(0));
+      w.busy =
+          std::max(std::chrono::nanoseconds(until - since) - w.idle, std::chrono::nanoseconds(0));
     }
     stats.total.tasks_run += w.tasks_run;
     stats.total.local_pops += w.local_pops;

@@ -33,7 +33,8 @@ TEST_P(Any, FirstToSucceedWinsOverEarlierFailures) {  // B134
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
-    auto first = co_await any(fail("a"), fail_after(1ms, "b"), give_after(2ms, 3), watched(ended, why));
+    auto first =
+        co_await any(fail("a"), fail_after(1ms, "b"), give_after(2ms, 3), watched(ended, why));
     EXPECT_EQ(first.index, 2u);
     EXPECT_EQ(first.value, 3);
     EXPECT_TRUE(ended);
@@ -44,7 +45,8 @@ TEST_P(Any, FirstToSucceedWinsOverEarlierFailures) {  // B134
 
 TEST_P(Any, WithoutSuccessItGivesEveryFailureInTheirOrder) {
   machine.run([&]() -> Task<> {
-    Result<Indexed<int>> r = co_await as_result(any(fail_after(3ms, "third"), fail_after(1ms, "first"), fail_after(2ms, "second")));
+    Result<Indexed<int>> r = co_await as_result(
+        any(fail_after(3ms, "third"), fail_after(1ms, "first"), fail_after(2ms, "second")));
     const ExceptionGroup group = group_of(r.error());
     EXPECT_EQ(group.exceptions().size(), 3u);
     if (group.exceptions().size() != 3) co_return;
@@ -66,7 +68,8 @@ TEST_P(Any, ChildThatEndedCancelledDoesNotWin) {
   machine.run([&]() -> Task<> {
     auto first = co_await any(cancel_itself(), give_after(1ms, 2));
     EXPECT_EQ(first.value, 2);
-    Result<Indexed<int>> all = co_await as_result(any(cancel_itself("mine"), cancel_itself("mine")));
+    Result<Indexed<int>> all =
+        co_await as_result(any(cancel_itself("mine"), cancel_itself("mine")));
     EXPECT_TRUE(all.is_cancelled());
     EXPECT_EQ(reason_of(all.error()).message, "mine");
     co_await this_task::checkpoint();
@@ -90,7 +93,8 @@ TEST_P(Any, TypesOfResults) {
   int number = 1;
   machine.run([&]() -> Task<> {
     auto mixed = co_await any(fail("x"), give_text("t"), nothing_after(1s));
-    static_assert(std::is_same_v<decltype(mixed), Indexed<std::variant<int, std::string, std::monostate>>>);
+    static_assert(
+        std::is_same_v<decltype(mixed), Indexed<std::variant<int, std::string, std::monostate>>>);
     EXPECT_EQ(std::get<1>(mixed.value), "t");
     Indexed<void> plain = co_await any(nothing_after(2ms), nothing_after(1ms));
     EXPECT_EQ(plain.index, 1u);
@@ -105,7 +109,8 @@ TEST_P(Any, TypesOfResults) {
     auto moved = co_await any(broken(), make(9));
     EXPECT_EQ(moved.value.value(), 9);
     std::vector<Task<NoDefault>> tasks;
-    for (int i = 0; i < 3; ++i) tasks.push_back([](int v) -> Task<NoDefault> { co_return NoDefault(v); }(i));
+    for (int i = 0; i < 3; ++i)
+      tasks.push_back([](int v) -> Task<NoDefault> { co_return NoDefault(v); }(i));
     auto picked = co_await any(std::move(tasks));
     EXPECT_EQ(picked.value.value, static_cast<int>(picked.index));
   });
@@ -148,7 +153,8 @@ TEST_P(Any, LosersValuesGoToOnDiscard) {
   machine.run([&]() -> Task<> {
     int sum = 0;
     auto add = [&](std::size_t, int&& v) { sum += v; };
-    auto contest = any(stubborn(5ms, 10), give_after(1ms, 1), fail("x"), stubborn(3ms, 20)).on_discard(add);
+    auto contest =
+        any(stubborn(5ms, 10), give_after(1ms, 1), fail("x"), stubborn(3ms, 20)).on_discard(add);
     auto first = co_await std::move(contest);
     EXPECT_EQ(first.value, 1);
     EXPECT_EQ(sum, 30);
@@ -193,7 +199,8 @@ TEST_P(Any, AcquireThatLosesTakesNoPermit) {
 TEST_P(Any, ManyContestants) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
-    for (int i = 0; i < 1000; ++i) tasks.push_back(i == 777 ? give_after(5ms, i) : fail_after(1ms, "no"));
+    for (int i = 0; i < 1000; ++i)
+      tasks.push_back(i == 777 ? give_after(5ms, i) : fail_after(1ms, "no"));
     auto first = co_await any(std::move(tasks));
     EXPECT_EQ(first.index, 777u);
     std::vector<Task<int>> losers;

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// as_completed in every order: several consumers, losers of races, a timeout, a cancellation; and on oneTBB.
+// as_completed in every order: several consumers, losers of races, a timeout, a cancellation; and
+// on oneTBB.
 
 #include <magpie/as_completed.h>
 
@@ -52,7 +53,8 @@ struct Tally {
   std::atomic<int> cancelled{0};
 };
 
-/// Asks until there is no more, or it is too late, or it is cancelled; now and then it loses a race.
+/// Asks until there is no more, or it is too late, or it is cancelled; now and then it loses a
+/// race.
 Task<> consume(CompletionStream<Tracked>& stream, Tally& tally, bool races) {
   for (;;) {
     std::optional<Indexed<Result<Tracked>>> next;
@@ -81,11 +83,13 @@ Task<> consume(CompletionStream<Tracked>& stream, Tally& tally, bool races) {
       break;
     }
     ++tally.given[next->index];
-    must(next->value.has_value() || next->index == 1 || next->value.is_cancelled(), "a result is wrong");
+    must(next->value.has_value() || next->index == 1 || next->value.is_cancelled(),
+         "a result is wrong");
   }
 }
 
-// Several consumers, tasks that end and fail, a timeout and a cancellation, all within a few steps: each result goes to one consumer.
+// Several consumers, tasks that end and fail, a timeout and a cancellation, all within a few steps:
+// each result goes to one consumer.
 TEST(AsCompletedInEveryOrder, EachResultIsGivenOnceAndNothingStays) {
   testing::explore(scaled(1000), [](testing::SimulatedExecutor& simulator) {
     Ledger ledger;
@@ -93,9 +97,11 @@ TEST(AsCompletedInEveryOrder, EachResultIsGivenOnceAndNothingStays) {
       Tally tally;
       CancellationSource source;
       std::vector<Task<Tracked>> tasks;
-      for (int i = 0; i < 5; ++i) tasks.push_back(tracked_after(ledger, i == 4 && mode == 1 ? 1000 : i % 3, i == 1));
+      for (int i = 0; i < 5; ++i)
+        tasks.push_back(tracked_after(ledger, i == 4 && mode == 1 ? 1000 : i % 3, i == 1));
       auto body = [&](CompletionStream<Tracked>& stream) -> Task<> {
-        co_await gather(consume(stream, tally, false), consume(stream, tally, true), consume(stream, tally, false));
+        co_await gather(consume(stream, tally, false), consume(stream, tally, true),
+                        consume(stream, tally, false));
       };
       auto meddle = [&]() -> Task<> {
         for (int i = 0; i < 6; ++i) co_await this_task::yield();
@@ -104,7 +110,8 @@ TEST(AsCompletedInEveryOrder, EachResultIsGivenOnceAndNothingStays) {
       JoinHandle<void> meddler = spawn(meddle());
       std::optional<Duration> limit;
       if (mode == 1) limit = 1ns;
-      const auto ended = co_await as_result(with_token(source.token(), as_completed(std::move(tasks), limit, body)));
+      const auto ended = co_await as_result(
+          with_token(source.token(), as_completed(std::move(tasks), limit, body)));
       co_await meddler;
       int given = 0;
       for (std::atomic<int>& count : tally.given) {
@@ -112,8 +119,11 @@ TEST(AsCompletedInEveryOrder, EachResultIsGivenOnceAndNothingStays) {
         given += count;
       }
       if (mode == 0) must(ended.has_value() && given == 5 && tally.ends >= 2, "a result was lost");
-      if (mode == 1) must(ended.has_value() && given <= 5 && tally.late + tally.ends >= 2, "somebody was told nothing");
-      if (mode == 2) must(ended.has_value() || ended.is_cancelled(), "it ended in no way that there is");
+      if (mode == 1)
+        must(ended.has_value() && given <= 5 && tally.late + tally.ends >= 2,
+             "somebody was told nothing");
+      if (mode == 2)
+        must(ended.has_value() || ended.is_cancelled(), "it ended in no way that there is");
     };
     for (const int mode : {0, 1, 2}) simulator.run(program(mode));
     must(ledger.alive() == 0, "a value was lost");
@@ -137,7 +147,8 @@ TEST(AsCompletedInEveryOrder, LeavesNothingBehindInADeadlock) {
       auto body = [&](CompletionStream<Tracked>& stream) -> Task<> {
         const Tracked local(ledger);
         auto drain = [&]() -> Task<> {
-          for (auto next = co_await stream.next(); next; next = co_await stream.next()) {}
+          for (auto next = co_await stream.next(); next; next = co_await stream.next()) {
+          }
         };
         co_await uncancellable(drain());
       };
@@ -156,9 +167,11 @@ TEST(AsCompletedAcrossThreads, EndsTimersAndConsumersMeet) {
     for (std::size_t round = 0; round < scaled(3000); ++round) {
       Tally tally;
       std::vector<Task<Tracked>> tasks;
-      for (int i = 0; i < 5; ++i) tasks.push_back(tracked_after(ledger, i * static_cast<int>(round % 4), i == 1));
+      for (int i = 0; i < 5; ++i)
+        tasks.push_back(tracked_after(ledger, i * static_cast<int>(round % 4), i == 1));
       auto body = [&](CompletionStream<Tracked>& stream) -> Task<> {
-        co_await gather(consume(stream, tally, false), consume(stream, tally, true), consume(stream, tally, false));
+        co_await gather(consume(stream, tally, false), consume(stream, tally, true),
+                        consume(stream, tally, false));
       };
       const auto limit = std::chrono::microseconds(1 + round % 30);
       co_await as_completed(std::move(tasks), limit, body);
@@ -174,7 +187,8 @@ Task<> stream_ends(CompletionStream<int>& stream) {
   co_await stream.next();
 }
 
-// The stream's timeout is an error, which wins a race of the first to end, but not one of the first to succeed.
+// The stream's timeout is an error, which wins a race of the first to end, but not one of the first
+// to succeed.
 TEST(AsCompletedOrders, ANextThatIsTooLateDoesNotWinAnAny) {
   for (const bool waits : {false, true}) {
     testing::explore(scaled(100), [&](testing::SimulatedExecutor& simulator) {
@@ -204,7 +218,8 @@ TEST(AsCompletedOnTbb, Works) {
     tasks.push_back(never());
     int sum = 0;
     const auto timed = [&](CompletionStream<int>& stream) -> Task<> {
-      for (auto next = co_await stream.next(); next; next = co_await stream.next()) sum += next->value.value();
+      for (auto next = co_await stream.next(); next; next = co_await stream.next())
+        sum += next->value.value();
     };
     const auto result = co_await as_result(as_completed(std::move(tasks), 100ms, timed));
     EXPECT_TRUE(result.is_timeout());

@@ -50,18 +50,19 @@ INSTANTIATE_TEST_SUITE_P(Threads, AsCompleted, kThreads, threads_name);
 TEST_P(AsCompleted, GivesResultsInTheOrderInWhichTheyCome) {  // B124
   machine.run([&]() -> Task<> {
     std::vector<std::size_t> order;
-    const int sum = co_await as_completed(after(3, 1, 4, 2), [&](CompletionStream<int>& stream) -> Task<int> {
-      int values = 0;
-      for (auto next = co_await stream.next(); next; next = co_await stream.next()) {
-        EXPECT_EQ(static_cast<std::size_t>(next->value.value()), next->index);
-        order.push_back(next->index);
-        values += next->value.value();
-        EXPECT_EQ(machine.elapsed(), std::chrono::seconds(order.size()));
-      }
-      auto again = co_await stream.next();
-      EXPECT_FALSE(again.has_value());
-      co_return values;
-    });
+    const int sum =
+        co_await as_completed(after(3, 1, 4, 2), [&](CompletionStream<int>& stream) -> Task<int> {
+          int values = 0;
+          for (auto next = co_await stream.next(); next; next = co_await stream.next()) {
+            EXPECT_EQ(static_cast<std::size_t>(next->value.value()), next->index);
+            order.push_back(next->index);
+            values += next->value.value();
+            EXPECT_EQ(machine.elapsed(), std::chrono::seconds(order.size()));
+          }
+          auto again = co_await stream.next();
+          EXPECT_FALSE(again.has_value());
+          co_return values;
+        });
     EXPECT_EQ(sum, 6);
     EXPECT_EQ(order, (std::vector<std::size_t>{1, 3, 0, 2}));
   });
@@ -73,7 +74,8 @@ TEST_P(AsCompleted, GivesWhatFinishedMeanwhileInItsOrder) {  // B125
     std::vector<std::size_t> order;
     co_await as_completed(after(3, 1, 2), [&](CompletionStream<int>& stream) -> Task<> {
       co_await sleep_for(5s);
-      for (auto next = co_await stream.next(); next; next = co_await stream.next()) order.push_back(next->index);
+      for (auto next = co_await stream.next(); next; next = co_await stream.next())
+        order.push_back(next->index);
     });
     EXPECT_EQ(order, (std::vector<std::size_t>{1, 2, 0}));
   });
@@ -106,7 +108,8 @@ TEST_P(AsCompleted, AllMayFail) {
     for (int i = 0; i < 20; ++i) tasks.push_back(fail("all of them"));
     int failures = 0;
     co_await as_completed(std::move(tasks), [&](CompletionStream<int>& stream) -> Task<> {
-      for (auto next = co_await stream.next(); next; next = co_await stream.next()) failures += next->value.is_error();
+      for (auto next = co_await stream.next(); next; next = co_await stream.next())
+        failures += next->value.is_error();
     });
     EXPECT_EQ(failures, 20);
   });
@@ -115,11 +118,12 @@ TEST_P(AsCompleted, AllMayFail) {
 TEST_P(AsCompleted, OfNothingGivesNothing) {  // B116
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> none;
-    const int answer = co_await as_completed(std::move(none), [&](CompletionStream<int>& stream) -> Task<int> {
-      auto next = co_await stream.next();
-      EXPECT_FALSE(next.has_value());
-      co_return 5;
-    });
+    const int answer =
+        co_await as_completed(std::move(none), [&](CompletionStream<int>& stream) -> Task<int> {
+          auto next = co_await stream.next();
+          EXPECT_FALSE(next.has_value());
+          co_return 5;
+        });
     EXPECT_EQ(answer, 5);
     std::vector<Task<int>> timed;
     co_await as_completed(std::move(timed), 0s, [&](CompletionStream<int>& stream) -> Task<> {
@@ -140,7 +144,7 @@ TEST_P(AsCompleted, OneAlone) {
   });
 }
 
-// --- leaving ---------------------------------------------------------------------------------------------------------------
+// --- leaving -------------------------------------------------------------------------------------
 
 TEST_P(AsCompleted, LeavingTheBodyCancelsAndAwaitsWhatStillRuns) {  // B126, B129
   bool ended = false;
@@ -150,10 +154,11 @@ TEST_P(AsCompleted, LeavingTheBodyCancelsAndAwaitsWhatStillRuns) {  // B126, B12
     tasks.push_back(watched(ended, why));
     tasks.push_back(give_after(1s, 1));
     tasks.push_back(stubborn(3s, 2));
-    const int first = co_await as_completed(std::move(tasks), [&](CompletionStream<int>& stream) -> Task<int> {
-      auto next = co_await stream.next();
-      co_return next->value.value();
-    });
+    const int first =
+        co_await as_completed(std::move(tasks), [&](CompletionStream<int>& stream) -> Task<int> {
+          auto next = co_await stream.next();
+          co_return next->value.value();
+        });
     EXPECT_EQ(first, 1);
     EXPECT_TRUE(ended);
     EXPECT_EQ(why, CancelKind::group_cancelled);
@@ -203,7 +208,9 @@ TEST_P(AsCompleted, ACallableThatThrowsStartsNothing) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     tasks.push_back(started(ran));
-    auto plain = [&](CompletionStream<int>&) -> Task<int> { throw std::runtime_error("no body"); };  // no coroutine
+    auto plain = [&](CompletionStream<int>&) -> Task<int> {
+      throw std::runtime_error("no body");
+    };  // no coroutine
     const auto refused = co_await as_result(as_completed(std::move(tasks), plain));
     EXPECT_EQ(what_of(refused.error()), "no body");
     co_await sleep_for(1s);
@@ -211,7 +218,7 @@ TEST_P(AsCompleted, ACallableThatThrowsStartsNothing) {
   EXPECT_FALSE(ran);
 }
 
-// --- the timeout ------------------------------------------------------------------------------------------------------------
+// --- the timeout ---------------------------------------------------------------------------------
 
 TEST_P(AsCompleted, PastTheTimeoutWhatHasFinishedComesFirstThenTimeoutErrorThenNothing) {  // B126
   machine.run([&]() -> Task<> {
@@ -277,7 +284,8 @@ TEST_P(AsCompleted, TheTimeoutCancelsNoTask) {
 TEST_P(AsCompleted, ATimeoutThatIsNotNeededIsForgotten) {  // B127
   machine.run([&]() -> Task<> {
     co_await as_completed(after(1, 2), 1h, [&](CompletionStream<int>& stream) -> Task<> {
-      for (auto next = co_await stream.next(); next; next = co_await stream.next()) {}
+      for (auto next = co_await stream.next(); next; next = co_await stream.next()) {
+      }
       EXPECT_EQ(executor.stats().pending_timers, 0u);
     });
   });
@@ -295,10 +303,11 @@ TEST_P(AsCompleted, ATimeoutOfNothingIsOverAtOnce) {
         EXPECT_TRUE(next.has_value());
       });
     }
-    co_await as_completed(after(1), Duration::never(), [&](CompletionStream<int>& stream) -> Task<> {
-      auto next = co_await stream.next();
-      EXPECT_TRUE(next.has_value());
-    });
+    co_await as_completed(after(1), Duration::never(),
+                          [&](CompletionStream<int>& stream) -> Task<> {
+                            auto next = co_await stream.next();
+                            EXPECT_TRUE(next.has_value());
+                          });
     co_await as_completed(after(1), std::nullopt, [&](CompletionStream<int>& stream) -> Task<> {
       auto next = co_await stream.next();
       EXPECT_TRUE(next.has_value());
@@ -306,7 +315,7 @@ TEST_P(AsCompleted, ATimeoutOfNothingIsOverAtOnce) {
   });
 }
 
-// --- cancellation ------------------------------------------------------------------------------------------------------------
+// --- cancellation --------------------------------------------------------------------------------
 
 TEST_P(AsCompleted, InACancelledScopeItStartsNothing) {
   bool ran = false;
@@ -325,7 +334,8 @@ TEST_P(AsCompleted, InACancelledScopeItStartsNothing) {
       std::vector<Task<int>> none;
       auto asks = [&](CompletionStream<int>& stream) -> Task<int> {
         const auto next = co_await as_result(stream.next());
-        EXPECT_TRUE(next.is_cancelled());  // next() is a cancellation point; as_completed of nothing is none
+        EXPECT_TRUE(next.is_cancelled());  // next() is a cancellation point; as_completed of
+                                           // nothing is none
         co_return 3;
       };
       const int three = co_await as_completed(std::move(none), asks);
@@ -401,7 +411,7 @@ TEST_P(AsCompleted, NextTakesNothingWhenItLosesARaceOrIsCancelled) {  // B128
   });
 }
 
-// --- several consumers ------------------------------------------------------------------------------------------------------
+// --- several consumers ---------------------------------------------------------------------------
 
 TEST_P(AsCompleted, SeveralCoroutinesMayAskAtOnce) {  // B128
   machine.run([&]() -> Task<> {
@@ -415,7 +425,9 @@ TEST_P(AsCompleted, SeveralCoroutinesMayAskAtOnce) {  // B128
     };
     for (int i = 0; i < 40; ++i) tasks.push_back(wait_and_give(i));
     co_await as_completed(std::move(tasks), [&](CompletionStream<int>& stream) -> Task<> {
-      auto one = [&]() -> Task<std::optional<Indexed<Result<int>>>> { co_return co_await stream.next(); };
+      auto one = [&]() -> Task<std::optional<Indexed<Result<int>>>> {
+        co_return co_await stream.next();
+      };
       std::vector<Task<std::optional<Indexed<Result<int>>>>> consumers;
       for (int i = 0; i < 50; ++i) consumers.push_back(one());
       auto open = [&]() -> Task<std::optional<Indexed<Result<int>>>> {
@@ -450,7 +462,7 @@ TEST_P(AsCompleted, AllWhoWaitAtTheTimeoutHearOfIt) {
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-// --- what it takes ------------------------------------------------------------------------------------------------------------
+// --- what it takes -------------------------------------------------------------------------------
 
 TEST_P(AsCompleted, AwkwardValues) {
   int object = 0;
@@ -458,10 +470,11 @@ TEST_P(AsCompleted, AwkwardValues) {
     auto move_only = [](int v) -> Task<MoveOnly> { co_return MoveOnly(v); };
     std::vector<Task<MoveOnly>> movers;
     movers.push_back(move_only(3));
-    const MoveOnly moved = co_await as_completed(std::move(movers), [&](CompletionStream<MoveOnly>& stream) -> Task<MoveOnly> {
-      auto next = co_await stream.next();
-      co_return std::move(next->value).value();
-    });
+    const MoveOnly moved = co_await as_completed(
+        std::move(movers), [&](CompletionStream<MoveOnly>& stream) -> Task<MoveOnly> {
+          auto next = co_await stream.next();
+          co_return std::move(next->value).value();
+        });
     EXPECT_EQ(moved.value(), 3);
 
     auto no_default = [](int v) -> Task<NoDefault> { co_return NoDefault(v); };
@@ -490,17 +503,20 @@ TEST_P(AsCompleted, AwkwardValues) {
     auto refer = [&]() -> Task<int&> { co_return object; };
     std::vector<Task<int&>> references;
     references.push_back(refer());
-    int& same = co_await as_completed(std::move(references), [&](CompletionStream<int&>& stream) -> Task<int&> {
-      auto next = co_await stream.next();
-      co_return next->value.value();
-    });
+    int& same = co_await as_completed(std::move(references),
+                                      [&](CompletionStream<int&>& stream) -> Task<int&> {
+                                        auto next = co_await stream.next();
+                                        co_return next->value.value();
+                                      });
     EXPECT_EQ(&same, &object);
   });
 }
 
 TEST_P(AsCompleted, TakesHandlesOperationsCallablesAndOtherRanges) {
   machine.run([&]() -> Task<> {
-    std::vector<JoinHandle<int>> handles{executor.spawn(give_after(9s, 0)), executor.spawn(give_after(1s, 1)), executor.spawn(give(2))};
+    std::vector<JoinHandle<int>> handles{executor.spawn(give_after(9s, 0)),
+                                         executor.spawn(give_after(1s, 1)),
+                                         executor.spawn(give(2))};
     co_await sleep_for(500ms);
     std::vector<std::size_t> order;
     co_await as_completed(handles, [&](CompletionStream<int>& stream) -> Task<> {
@@ -513,11 +529,15 @@ TEST_P(AsCompleted, TakesHandlesOperationsCallablesAndOtherRanges) {
     const int zero = co_await handles[0];  // the task behind a handle went on
     EXPECT_EQ(zero, 0);
 
-    co_await as_completed(std::list<Task<int>>(), [](CompletionStream<int>&) -> Task<> { co_return; });
-    auto sleeps = std::views::iota(1, 4) | std::views::transform([](int i) { return sleep_for(std::chrono::seconds(4 - i)); });
+    co_await as_completed(std::list<Task<int>>(),
+                          [](CompletionStream<int>&) -> Task<> { co_return; });
+    auto sleeps = std::views::iota(1, 4) | std::views::transform([](int i) {
+                    return sleep_for(std::chrono::seconds(4 - i));
+                  });
     order.clear();
     co_await as_completed(sleeps, [&](CompletionStream<void>& stream) -> Task<> {
-      for (auto next = co_await stream.next(); next; next = co_await stream.next()) order.push_back(next->index);
+      for (auto next = co_await stream.next(); next; next = co_await stream.next())
+        order.push_back(next->index);
     });
     EXPECT_EQ(order, (std::vector<std::size_t>{2, 1, 0}));
 
@@ -525,7 +545,8 @@ TEST_P(AsCompleted, TakesHandlesOperationsCallablesAndOtherRanges) {
     std::vector<decltype(callable)> callables(3, callable);
     int sum = 0;
     co_await as_completed(std::move(callables), [&](CompletionStream<int>& stream) -> Task<> {
-      for (auto next = co_await stream.next(); next; next = co_await stream.next()) sum += next->value.value();
+      for (auto next = co_await stream.next(); next; next = co_await stream.next())
+        sum += next->value.value();
     });
     EXPECT_EQ(sum, 15);
   });
@@ -555,12 +576,14 @@ TEST_P(AsCompleted, ComesHomeFromOtherExecutors) {
     };
     std::vector<Task<int>> tasks;
     for (int i = 0; i < 8; ++i) tasks.push_back(away(i));
-    const int sum = co_await as_completed(std::move(tasks), [&](CompletionStream<int>& stream) -> Task<int> {
-      int values = 0;
-      for (auto next = co_await stream.next(); next; next = co_await stream.next()) values += next->value.value();
-      co_await resume_on(other);
-      co_return values;
-    });
+    const int sum =
+        co_await as_completed(std::move(tasks), [&](CompletionStream<int>& stream) -> Task<int> {
+          int values = 0;
+          for (auto next = co_await stream.next(); next; next = co_await stream.next())
+            values += next->value.value();
+          co_await resume_on(other);
+          co_return values;
+        });
     EXPECT_EQ(sum, 28);
     Executor& here = co_await this_task::executor();
     EXPECT_EQ(&here, &executor);
@@ -577,17 +600,19 @@ TEST_P(AsCompleted, OneHundredThousandTasks) {
     }
     std::size_t seen = 0;
     co_await as_completed(std::move(tasks), 1h, [&](CompletionStream<int>& stream) -> Task<> {
-      for (auto next = co_await stream.next(); next; next = co_await stream.next()) seen += next->value.has_value();
+      for (auto next = co_await stream.next(); next; next = co_await stream.next())
+        seen += next->value.has_value();
     });
     EXPECT_EQ(seen, n);
 
     std::vector<Task<int>> endless;
     for (std::size_t i = 0; i < n; ++i) endless.push_back(never());
     endless.push_back(give(1));
-    const std::size_t index = co_await as_completed(std::move(endless), [&](CompletionStream<int>& stream) -> Task<std::size_t> {
-      auto next = co_await stream.next();
-      co_return next->index;
-    });
+    const std::size_t index = co_await as_completed(
+        std::move(endless), [&](CompletionStream<int>& stream) -> Task<std::size_t> {
+          auto next = co_await stream.next();
+          co_return next->index;
+        });
     EXPECT_EQ(index, n);
   });
 }

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Misuse: awaitables that were moved from, or awaited before, are refused with a sentence. What takes nothing away with it, such as
-// an operation of a primitive, may be awaited again.
+// Misuse: awaitables that were moved from, or awaited before, are refused with a sentence. What
+// takes nothing away with it, such as an operation of a primitive, may be awaited again.
 
 #include <functional>
 #include <optional>
@@ -82,7 +82,8 @@ TEST_P(AwaitedTwice, GathersAreRefused) {
   refuses_a_second_await([] { return gather(give(1), give(2)); });
   refuses_a_second_await([] { return gather(give_text("a"), sleep_for(1s)); });
   refuses_a_second_await([] { return gather(sleep_for(1s), sleep_for(2s)); });
-  refuses_a_second_await([] { return gather([] { return std::string(40, 'x'); }, [] { return 1; }); });
+  refuses_a_second_await(
+      [] { return gather([] { return std::string(40, 'x'); }, [] { return 1; }); });
   refuses_a_second_await([] { return gather(return_exceptions, give(1), give_text("b")); });
   refuses_a_second_await([] { return gather(texts()); });
   refuses_what_was_moved_from([] { return gather(give(1), give(2)); });
@@ -101,7 +102,8 @@ TEST_P(AwaitedTwice, RacesAreRefused) {
 }
 
 TEST_P(AwaitedTwice, BlocksAndCallsAreRefused) {
-  refuses_a_second_await([] { return task_group([](TaskGroup&) { return give_text(std::string(40, 'x')); }); });
+  refuses_a_second_await(
+      [] { return task_group([](TaskGroup&) { return give_text(std::string(40, 'x')); }); });
   refuses_a_second_await([] { return cancel_scope([](CancelScope&) { return give(1); }); });
   refuses_a_second_await([] { return timeout_scope(1s, [](TimeoutScope&) { return give(1); }); });
   refuses_a_second_await([] { return to_thread([] { return std::string(40, 'x'); }); });
@@ -137,7 +139,8 @@ TEST_P(AwaitedTwice, StreamsAttemptsAndChainsAreRefused) {
   refuses_a_second_await([&] { return staggered_race(attempts(), 1ms); });
   refuses_a_second_await([&] { return chain(give_text("abc"), length); });
   refuses_what_was_moved_from([] { return as_completed(texts(), count); });
-  refuses_what_was_moved_from([&] { return hedge(first, HedgeOptions().delay(1ms).max_attempts(3)); });
+  refuses_what_was_moved_from(
+      [&] { return hedge(first, HedgeOptions().delay(1ms).max_attempts(3)); });
   refuses_what_was_moved_from([&] { return staggered_race(attempts(), 1ms); });
 }
 

@@ -31,30 +31,37 @@ INSTANTIATE_TEST_SUITE_P(Threads, CancelScopeTest, kThreads, threads_name);
 TEST_P(CancelScopeTest, GivesTheBlocksOutcomeAsAResult) {
   int number = 4;
   machine.run([&]() -> Task<> {
-    Result<int> value = co_await cancel_scope([](CancelScope&) -> Task<int> { return give_after(1ms, 3); });
+    Result<int> value =
+        co_await cancel_scope([](CancelScope&) -> Task<int> { return give_after(1ms, 3); });
     EXPECT_EQ(value.value(), 3);
     Result<void> nothing_at_all = co_await cancel_scope([](CancelScope&) -> Task<> { co_return; });
     EXPECT_TRUE(nothing_at_all.has_value());
     auto refer = [&](CancelScope&) -> Task<int&> { co_return number; };
     Result<int&> reference = co_await cancel_scope(refer);
     EXPECT_EQ(&reference.value(), &number);
-    Result<MoveOnly> moved = co_await cancel_scope([](CancelScope&) -> Task<MoveOnly> { co_return MoveOnly(6); });
+    Result<MoveOnly> moved =
+        co_await cancel_scope([](CancelScope&) -> Task<MoveOnly> { co_return MoveOnly(6); });
     EXPECT_EQ(std::move(moved).value().value(), 6);
-    Result<NoDefault> plain = co_await cancel_scope([](CancelScope&) -> Task<NoDefault> { co_return NoDefault(7); });
+    Result<NoDefault> plain =
+        co_await cancel_scope([](CancelScope&) -> Task<NoDefault> { co_return NoDefault(7); });
     EXPECT_EQ(plain.value().value, 7);
   });
 }
 
 TEST_P(CancelScopeTest, ErrorsOfTheBlockAreInTheResult) {
   machine.run([&]() -> Task<> {
-    Result<int> error = co_await cancel_scope([](CancelScope&) -> Task<int> { return fail("inside"); });
+    Result<int> error =
+        co_await cancel_scope([](CancelScope&) -> Task<int> { return fail("inside"); });
     EXPECT_TRUE(error.is_error());
     EXPECT_EQ(what_of(error.error()), "inside");
-    Result<int> late = co_await cancel_scope([](CancelScope&) -> Task<int> { co_return co_await timeout(never(), 1ms); });
+    Result<int> late = co_await cancel_scope(
+        [](CancelScope&) -> Task<int> { co_return co_await timeout(never(), 1ms); });
     EXPECT_TRUE(late.is_timeout());
-    Result<int> no_coroutine = co_await cancel_scope([](CancelScope&) -> Task<int> { throw std::logic_error("early"); });
+    Result<int> no_coroutine =
+        co_await cancel_scope([](CancelScope&) -> Task<int> { throw std::logic_error("early"); });
     EXPECT_EQ(what_of(no_coroutine.error()), "early");
-    Result<int> own = co_await cancel_scope([](CancelScope&) -> Task<int> { return cancel_itself("own"); });
+    Result<int> own =
+        co_await cancel_scope([](CancelScope&) -> Task<int> { return cancel_itself("own"); });
     EXPECT_TRUE(own.is_cancelled());
     co_await this_task::checkpoint();
   });

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// with_token, uncancellable, tokens of scopes, and section 9's decisions about cancellation: what api.md says of them.
+// with_token, uncancellable, tokens of scopes, and section 9's decisions about cancellation: what
+// api.md says of them.
 
 #include <magpie/cancellation.h>
 
@@ -35,7 +36,7 @@ using namespace test;
 class Cancellation : public OnMachine {};
 INSTANTIATE_TEST_SUITE_P(Threads, Cancellation, kThreads, threads_name);
 
-// --- with_token --------------------------------------------------------------------------------------------------------
+// --- with_token ----------------------------------------------------------------------------------
 
 TEST_P(Cancellation, TokenCancelsTheTask) {
   CancellationSource source;
@@ -121,7 +122,7 @@ TEST_P(Cancellation, TokenOfAnyOfSeveral) {
   });
 }
 
-// --- uncancellable -----------------------------------------------------------------------------------------------------
+// --- uncancellable -------------------------------------------------------------------------------
 
 TEST_P(Cancellation, MaskHidesTheOuterCancellationWhichIsSeenAfter) {  // B032, B170
   machine.run([&]() -> Task<> {
@@ -195,14 +196,16 @@ TEST_P(Cancellation, MaskInOneChildDoesNotProtectItsSiblings) {  // B171
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
-    auto body = [&]() -> Task<> { co_await gather(uncancellable(nothing_after(5ms)), watched(ended, why)); };
+    auto body = [&]() -> Task<> {
+      co_await gather(uncancellable(nothing_after(5ms)), watched(ended, why));
+    };
     Result<void> r = co_await as_result(timeout(body(), 1ms));
     EXPECT_TRUE(r.is_timeout());
   });
   EXPECT_TRUE(ended);
 }
 
-// --- decisions (api.md, section 9) -------------------------------------------------------------------------------------
+// --- decisions (api.md, section 9) ---------------------------------------------------------------
 
 TEST_P(Cancellation, TaskCancelledBeforeItsFirstStepNeverRuns) {  // B004
   Ledger ledger;
@@ -215,7 +218,8 @@ TEST_P(Cancellation, TaskCancelledBeforeItsFirstStepNeverRuns) {  // B004
   machine.run([&]() -> Task<> {
     CancellationSource source;
     source.cancel("born so");
-    JoinHandle<void> handle = executor.spawn(hold(Tracked(ledger), ran), SpawnOptions().token(source.token()));
+    JoinHandle<void> handle =
+        executor.spawn(hold(Tracked(ledger), ran), SpawnOptions().token(source.token()));
     Result<void> r = co_await as_result(handle);
     EXPECT_EQ(reason_of(r.error()).message, "born so");
     EXPECT_EQ(ledger.alive(), 0);  // its arguments are gone before the joiner goes on
@@ -340,7 +344,7 @@ TEST_P(Cancellation, CancellationPointsInACancelledScopeHaveNoSideEffect) {
   EXPECT_EQ(machine.elapsed(), 0ms);
 }
 
-// --- tokens of scopes --------------------------------------------------------------------------------------------------
+// --- tokens of scopes ----------------------------------------------------------------------------
 
 TEST_P(Cancellation, TokenOfAScopeFollowsItAndWhatEnclosesIt) {
   machine.run([&]() -> Task<> {
@@ -410,7 +414,8 @@ TEST_P(Cancellation, MaskedTokenDoesNotFollowTheOuterScope) {
   });
 }
 
-// Cancellations of nested scopes cross from several threads while the tasks end: no crash, no hang, every task ends.
+// Cancellations of nested scopes cross from several threads while the tasks end: no crash, no hang,
+// every task ends.
 TEST(CancellationAcrossThreads, SourcesCrossWithTheEndsOfTasks) {
   WorkStealingExecutor workers({.threads = 2});
   for (int round = 0; round < 300; ++round) {
@@ -421,7 +426,8 @@ TEST(CancellationAcrossThreads, SourcesCrossWithTheEndsOfTasks) {
       co_return n;
     };
     auto middle = [&]() -> Task<int> {
-      auto results = co_await gather(leaf(round % 7), with_token(inner.token(), leaf(round % 11)), leaf(3));
+      auto results =
+          co_await gather(leaf(round % 7), with_token(inner.token(), leaf(round % 11)), leaf(3));
       co_return std::get<0>(results);
     };
     JoinHandle<int> handle = workers.spawn(with_token(outer.token(), middle()));

@@ -264,8 +264,7 @@ TEST(ChannelInEveryOrder, NothingIsLostOrArrivesTwice) {
   });
 }
 
-// --- many threads
-// -------------------------------------------------------------------------------------------------------
+// --- many threads --------------------------------------------------------------------------------
 
 struct Numbered {
   std::uint64_t producer = 0;

@@ -439,8 +439,7 @@ TEST_P(ChannelTest, DumpsNameIt) {
   });
 }
 
-// --- items whose moves throw
-// -------------------------------------------------------------------------------------------
+// --- items whose moves throw ---------------------------------------------------------------------
 
 /// Its moves throw when told to.
 class Fragile {

@@ -107,7 +107,8 @@ TEST(ConditionInEveryOrder, ADeadlockIsTornDownTogetherWithWhatItWaitsFor) {
       auto body = [&]() -> Task<> {
         auto shared = std::make_unique<Shared>();
         auto waiter = wait_once(*shared);
-        JoinHandle<void> handle = masked ? spawn(uncancellable(std::move(waiter))) : spawn(std::move(waiter));
+        JoinHandle<void> handle =
+            masked ? spawn(uncancellable(std::move(waiter))) : spawn(std::move(waiter));
         co_await sleep_for(1ms);
         Mutex::Lock mine = co_await shared->mutex.lock();
         co_await uncancellable(handle);

@@ -107,7 +107,8 @@ TEST(EventAcrossThreads, SetsClearsAndCancellationsCross) {
   auto waiter = [&](int n) -> Task<int> {
     int woken = 0;
     for (int i = 0; i < 300; ++i) {
-      Result<void> r = co_await try_timeout(event.wait(), std::chrono::microseconds((n * 31 + i) % 60));
+      Result<void> r =
+          co_await try_timeout(event.wait(), std::chrono::microseconds((n * 31 + i) % 60));
       if (r.has_value()) ++woken;
     }
     co_return woken;

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Combinators over many tasks when memory runs out: whichever allocation fails, each either does without or ends with an error, never
-// hangs, and leaves nothing behind. And how much memory what waits takes.
+// Combinators over many tasks when memory runs out: whichever allocation fails, each either does
+// without or ends with an error, never hangs, and leaves nothing behind. And how much memory what
+// waits takes.
 
 #include <chrono>
 #include <cstddef>
@@ -48,7 +49,9 @@ std::vector<Task<Tracked>> several(Ledger& ledger, int count) {
   return tasks;
 }
 
-Task<> limited(Ledger& ledger) { (void)co_await gather_limited(3, several(ledger, 7)); }
+Task<> limited(Ledger& ledger) {
+  (void)co_await gather_limited(3, several(ledger, 7));
+}
 
 Task<> mapped(Ledger& ledger) {
   std::vector<int> items(40);
@@ -58,7 +61,8 @@ Task<> mapped(Ledger& ledger) {
 
 Task<> streamed(Ledger& ledger) {
   auto body = [](CompletionStream<Tracked>& stream) -> Task<> {
-    for (auto next = co_await stream.next(); next; next = co_await stream.next()) {}
+    for (auto next = co_await stream.next(); next; next = co_await stream.next()) {
+    }
   };
   co_await as_completed(several(ledger, 7), Duration(std::chrono::seconds(1)), body);
 }
@@ -82,11 +86,13 @@ Task<> staggered(Ledger& ledger) {
 }
 
 bool is_memory(const std::exception_ptr& error) {
-  return is<std::bad_alloc>(error) || (is<ExceptionGroup>(error) && group_of(error).contains<std::bad_alloc>());
+  return is<std::bad_alloc>(error) ||
+         (is<ExceptionGroup>(error) && group_of(error).contains<std::bad_alloc>());
 }
 
 class FanoutMemory : public ::testing::TestWithParam<Task<> (*)(Ledger&)> {};
-INSTANTIATE_TEST_SUITE_P(Combinators, FanoutMemory, ::testing::Values(limited, mapped, streamed, waited, hedged, staggered));
+INSTANTIATE_TEST_SUITE_P(Combinators, FanoutMemory,
+                         ::testing::Values(limited, mapped, streamed, waited, hedged, staggered));
 
 TEST_P(FanoutMemory, EveryAllocationMayFail) {
 #if defined(MAGPIE_TSAN)
@@ -124,9 +130,12 @@ TEST_P(FanoutMemory, EveryAllocationMayFail) {
 
 constexpr std::size_t kWaiting = 1'000;
 
-Task<> waits_for(Event& event) { co_await event.wait(); }
+Task<> waits_for(Event& event) {
+  co_await event.wait();
+}
 
-// Bytes for each of what `start` has waiting for the event. On a thread of its own, whose cache of frames is empty.
+// Bytes for each of what `start` has waiting for the event. On a thread of its own, whose cache of
+// frames is empty.
 template <class Start>
 std::size_t bytes_of_each(Start start) {
   std::size_t bytes = 0;
@@ -170,19 +179,24 @@ std::size_t bytes_of_a_spawned_task() {
   return bytes_of_each(start);
 }
 
-// The limits are what is taken today, so that nobody makes it more unawares; bench/NOTES.md says what of. A frame lies in the vector as
-// a child's record, and in memory of its own; some thirty bytes are the queue of those that have not started.
+// The limits are what is taken today, so that nobody makes it more unawares; bench/NOTES.md says
+// what of. A frame lies in the vector as a child's record, and in memory of its own; some thirty
+// bytes are the queue of those that have not started.
 #if defined(__clang__)
 constexpr std::size_t kFrame = 192;
 #else
 constexpr std::size_t kFrame = 320;
 #endif
 
-TEST(WaitingMemory, AChildWithAFrame) { EXPECT_LE(bytes_of_a_child(waits_for), kFrame + 88); }
+TEST(WaitingMemory, AChildWithAFrame) {
+  EXPECT_LE(bytes_of_a_child(waits_for), kFrame + 88);
+}
 TEST(WaitingMemory, AChildWithoutAFrame) {
   EXPECT_LE(bytes_of_a_child([](Event& event) { return event.wait(); }), 176U);
 }
-TEST(WaitingMemory, ASpawnedTask) { EXPECT_LE(bytes_of_a_spawned_task(), kFrame + 352); }
+TEST(WaitingMemory, ASpawnedTask) {
+  EXPECT_LE(bytes_of_a_spawned_task(), kFrame + 352);
+}
 
 #endif
 

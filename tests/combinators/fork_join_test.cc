@@ -89,8 +89,7 @@ class ForkJoinTest : public ::testing::TestWithParam<std::size_t> {
 };
 INSTANTIATE_TEST_SUITE_P(Threads, ForkJoinTest, test::kThreads, test::threads_name);
 
-// --- results
-// --------------------------------------------------------------------------------------
+// --- results -------------------------------------------------------------------------------------
 
 TEST_P(ForkJoinTest, GivesBothResults) {
   on_worker(executor, [] {
@@ -185,8 +184,7 @@ TEST_P(ForkJoinTest, ResultsAreDestroyedOnce) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-// --- errors
-// ---------------------------------------------------------------------------------------
+// --- errors --------------------------------------------------------------------------------------
 
 template <class Call>
 void errors_of(Call call) {
@@ -245,8 +243,7 @@ TEST_P(ForkJoinTest, AnErrorComesThroughManyForks) {
   EXPECT_EQ(tree.leaves, 256);
 }
 
-// --- where it is called
-// ---------------------------------------------------------------------------
+// --- where it is called --------------------------------------------------------------------------
 
 TEST(ForkJoin, OffTheWorkersItRunsBothInTurn) {
   const std::thread::id here = std::this_thread::get_id();
@@ -319,8 +316,7 @@ TEST(ForkJoin, AForkWakesASleepingWorker) {
   }
 }
 
-// --- while somebody waits
-// -------------------------------------------------------------------------
+// --- while somebody waits ------------------------------------------------------------------------
 
 // The thief's own forks are done by the one who waits for it, also when it has gone to sleep
 // before.
@@ -402,11 +398,13 @@ TEST(ForkJoin, WhoWaitsLongSleeps) {
   EXPECT_LT(used, 100ms);
   EXPECT_GT(executor.stats().total.parks, parks);
   std::chrono::nanoseconds idle{};
-  for (const auto& worker : executor.stats().workers) idle = std::max<std::chrono::nanoseconds>(idle, worker.idle);
+  for (const auto& worker : executor.stats().workers)
+    idle = std::max<std::chrono::nanoseconds>(idle, worker.idle);
   EXPECT_GT(idle, 200ms);  // sleeping is not being busy, wherever one sleeps
 }
 
-// An offer wakes an idle worker, which then finds a coroutine to run: who waits is woken for the job.
+// An offer wakes an idle worker, which then finds a coroutine to run: who waits is woken for the
+// job.
 TEST(ForkJoin, AnIdleWorkerThatTakesSomethingElseWakesOneWhoWaits) {
   for (int round = 0; round < 20 && !::testing::Test::HasFailure(); ++round) {
     std::atomic<bool> stolen{false}, begun{false};
@@ -416,17 +414,19 @@ TEST(ForkJoin, AnIdleWorkerThatTakesSomethingElseWakesOneWhoWaits) {
     };
     WorkStealingExecutor executor({.threads = 3});
     on_worker(executor, [&] {
-      fork_join([&] { EXPECT_TRUE(eventually([&] { return stolen.load(); })); },
+      fork_join(
+          [&] { EXPECT_TRUE(eventually([&] { return stolen.load(); })); },
+          [&] {
+            stolen = true;
+            std::this_thread::sleep_for(
+                3ms);  // until the owner sleeps in its bed, and the third worker among the idle
+            fork_join(
                 [&] {
-                  stolen = true;
-                  std::this_thread::sleep_for(3ms);  // until the owner sleeps in its bed, and the third worker among the idle
-                  fork_join(
-                      [&] {
-                        spawn(other());
-                        EXPECT_TRUE(eventually([&] { return begun.load(); }));
-                      },
-                      [&] { begun = true; });
-                });
+                  spawn(other());
+                  EXPECT_TRUE(eventually([&] { return begun.load(); }));
+                },
+                [&] { begun = true; });
+          });
     });
   }
 }
@@ -508,8 +508,7 @@ TEST(ForkJoin, InForksOfCoroutinesAndInLoops) {
   executor.run(body());
 }
 
-// --- depth, and workers that come and go
-// ----------------------------------------------------------
+// --- depth, and workers that come and go ---------------------------------------------------------
 
 // Each level forks, so the deque grows past its first ring and back.
 long down(int depth) {

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// gather_limited: what the contract says of it. That the rest is gather's is asked of each case again.
+// gather_limited: what the contract says of it. That the rest is gather's is asked of each case
+// again.
 
 #include <magpie/limited.h>
 
@@ -47,7 +48,8 @@ class Gauge {
   void enter() {
     const int now = running_.fetch_add(1) + 1;
     int most = most_.load();
-    while (now > most && !most_.compare_exchange_weak(most, now)) {}
+    while (now > most && !most_.compare_exchange_weak(most, now)) {
+    }
     started_.fetch_add(1);
   }
   void leave() { running_.fetch_sub(1); }
@@ -155,8 +157,10 @@ TEST_P(GatherLimited, PacksGiveTuplesOfAllTypes) {
     auto refer = [&]() -> Task<int&> { co_return object; };
     auto unique = []() -> Task<std::unique_ptr<int>> { co_return std::make_unique<int>(3); };
     auto no_default = []() -> Task<NoDefault> { co_return NoDefault(5); };
-    auto all = co_await gather_limited(2, give_after(2s, 1), give_text("text"), nothing_after(1s), refer(), unique(), no_default());
-    static_assert(std::is_same_v<decltype(all), std::tuple<int, std::string, std::monostate, int&, std::unique_ptr<int>, NoDefault>>);
+    auto all = co_await gather_limited(2, give_after(2s, 1), give_text("text"), nothing_after(1s),
+                                       refer(), unique(), no_default());
+    static_assert(std::is_same_v<decltype(all), std::tuple<int, std::string, std::monostate, int&,
+                                                           std::unique_ptr<int>, NoDefault>>);
     EXPECT_EQ(std::get<0>(all), 1);
     EXPECT_EQ(std::get<1>(all), "text");
     EXPECT_EQ(&std::get<3>(all), &object);
@@ -217,7 +221,8 @@ TEST_P(GatherLimited, OneAlone) {
 
 TEST_P(GatherLimited, TakesHandlesCallablesOperationsAndOtherRanges) {
   machine.run([&]() -> Task<> {
-    std::vector<JoinHandle<int>> handles{executor.spawn(give_after(1s, 1)), executor.spawn(give_after(2s, 2))};
+    std::vector<JoinHandle<int>> handles{executor.spawn(give_after(1s, 1)),
+                                         executor.spawn(give_after(2s, 2))};
     const std::vector<int> values = co_await gather_limited(1, handles);
     EXPECT_EQ(values, (std::vector<int>{1, 2}));
     EXPECT_EQ(machine.elapsed(), 2s);
@@ -250,7 +255,7 @@ TEST_P(GatherLimited, MovedFromTaskIsAnError) {
   });
 }
 
-// --- failures ------------------------------------------------------------------------------------------------------------------
+// --- failures ------------------------------------------------------------------------------------
 
 TEST_P(GatherLimited, TheFirstFailureCancelsWhatRunsAndStartsNothingMore) {  // B113
   bool ended = false;
@@ -297,7 +302,8 @@ TEST_P(GatherLimited, SiblingsAreToldWhoFailed) {
 
 TEST_P(GatherLimited, AChildThatEndsCancelledByItselfCountsAsAFailure) {
   machine.run([&]() -> Task<> {
-    const auto result = co_await as_result(gather_limited(2, never(), cancel_itself("mine"), gauged(gauge, 1s, 1)));
+    const auto result =
+        co_await as_result(gather_limited(2, never(), cancel_itself("mine"), gauged(gauge, 1s, 1)));
     EXPECT_EQ(reason_of(result.error()).message, "mine");
     co_await this_task::checkpoint();
   });
@@ -316,7 +322,8 @@ TEST_P(GatherLimited, ARealErrorGoesBeforeACancellation) {
 TEST_P(GatherLimited, AllMayFail) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
-    for (int i = 0; i < 10; ++i) tasks.push_back(gauged_failure(gauge, std::chrono::seconds(1 + i), std::to_string(i)));
+    for (int i = 0; i < 10; ++i)
+      tasks.push_back(gauged_failure(gauge, std::chrono::seconds(1 + i), std::to_string(i)));
     const auto result = co_await as_result(gather_limited(keep_going, 3, std::move(tasks)));
     EXPECT_EQ(what_of(result.error()), "0");
   });
@@ -327,10 +334,12 @@ TEST_P(GatherLimited, AllMayFail) {
 TEST_P(GatherLimited, KeepGoingRunsTheOthersThenThrowsTheFirst) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
-    for (int i = 0; i < 6; ++i) tasks.push_back(i == 1 ? gauged_failure(gauge, 1s, "one") : gauged(gauge, 1s, i));
+    for (int i = 0; i < 6; ++i)
+      tasks.push_back(i == 1 ? gauged_failure(gauge, 1s, "one") : gauged(gauge, 1s, i));
     const auto result = co_await as_result(gather_limited(keep_going, 2, std::move(tasks)));
     EXPECT_EQ(what_of(result.error()), "one");
-    const auto cancelled = co_await as_result(gather_limited(keep_going, 2, cancel_itself("c"), give_after(1s, 1)));
+    const auto cancelled =
+        co_await as_result(gather_limited(keep_going, 2, cancel_itself("c"), give_after(1s, 1)));
     EXPECT_EQ(reason_of(cancelled.error()).message, "c");
   });
   EXPECT_EQ(gauge.started(), 6);
@@ -344,7 +353,8 @@ TEST_P(GatherLimited, ReturnExceptionsGivesAResultForEach) {
     tasks.push_back(fail("two"));
     tasks.push_back(cancel_itself());
     tasks.push_back(give_after(1s, 4));
-    const std::vector<Result<int>> results = co_await gather_limited(return_exceptions, 2, std::move(tasks));
+    const std::vector<Result<int>> results =
+        co_await gather_limited(return_exceptions, 2, std::move(tasks));
     EXPECT_EQ(results[0].value(), 1);
     EXPECT_EQ(what_of(results[1].error()), "two");
     EXPECT_TRUE(results[2].is_cancelled());
@@ -356,7 +366,7 @@ TEST_P(GatherLimited, ReturnExceptionsGivesAResultForEach) {
   });
 }
 
-// --- cancellation --------------------------------------------------------------------------------------------------------------
+// --- cancellation --------------------------------------------------------------------------------
 
 TEST_P(GatherLimited, InACancelledScopeItStartsNothing) {
   machine.run([&]() -> Task<> {
@@ -366,7 +376,8 @@ TEST_P(GatherLimited, InACancelledScopeItStartsNothing) {
       tasks.push_back(gauged(gauge, 1s, 1));
       const auto result = co_await as_result(gather_limited(3, std::move(tasks)));
       EXPECT_EQ(reason_of(result.error()).message, "before");
-      const auto collected = co_await as_result(gather_limited(return_exceptions, 3, gauged(gauge, 1s, 1)));
+      const auto collected =
+          co_await as_result(gather_limited(return_exceptions, 3, gauged(gauge, 1s, 1)));
       EXPECT_TRUE(collected.is_cancelled());
     };
     const Result<void> ended = co_await cancel_scope(block);
@@ -417,10 +428,12 @@ TEST_P(GatherLimited, ReturnExceptionsReturnsAlsoWhenItIsCancelled) {
       tasks.push_back(give(1));
       tasks.push_back(stubborn(2s, 2));
       for (int i = 0; i < 5; ++i) tasks.push_back(never());
-      const std::vector<Result<int>> results = co_await gather_limited(return_exceptions, 2, std::move(tasks));
+      const std::vector<Result<int>> results =
+          co_await gather_limited(return_exceptions, 2, std::move(tasks));
       EXPECT_EQ(results.size(), 7u);
       EXPECT_EQ(results[1].value(), 2);
-      for (std::size_t i = 2; i < 7; ++i) EXPECT_EQ(reason_of(results[i].error()).message, "enough");
+      for (std::size_t i = 2; i < 7; ++i)
+        EXPECT_EQ(reason_of(results[i].error()).message, "enough");
       co_await this_task::checkpoint();
     };
     const auto ended = co_await as_result(with_token(source.token(), body()));

@@ -158,8 +158,8 @@ TEST_P(GatherRateLimited, OtherPoliciesOfGather) {
   RateLimiter limiter(10, 1);
   machine.run([&]() -> Task<> {
     bool ran = false;
-    auto going = gather_rate_limited(keep_going, limiter, fail("first"), fail("second"),
-                                     started(ran));
+    auto going =
+        gather_rate_limited(keep_going, limiter, fail("first"), fail("second"), started(ran));
     Result<std::tuple<int, int, int>> r = co_await as_result(std::move(going));
     EXPECT_EQ(what_of(r.error()), "first");
     EXPECT_TRUE(ran);

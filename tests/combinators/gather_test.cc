@@ -42,15 +42,25 @@ using test::OnForeignThread;
 using test::scaled;
 using test::Tracked;
 
-Task<int> give(int value) { co_return value; }
+Task<int> give(int value) {
+  co_return value;
+}
 Task<int> give_later(int value) {
   co_await sleep_for(100us);
   co_return value;
 }
-Task<> do_nothing() { co_return; }
-Task<MoveOnly> give_move_only(int value) { co_return MoveOnly(value); }
-Task<NoDefault> give_no_default(int value) { co_return NoDefault(value); }
-Task<int&> give_reference(int& value) { co_return value; }
+Task<> do_nothing() {
+  co_return;
+}
+Task<MoveOnly> give_move_only(int value) {
+  co_return MoveOnly(value);
+}
+Task<NoDefault> give_no_default(int value) {
+  co_return NoDefault(value);
+}
+Task<int&> give_reference(int& value) {
+  co_return value;
+}
 Task<int> fail(const char* what) {
   throw std::runtime_error(what);
   co_return 0;
@@ -83,7 +93,8 @@ Task<int> fails_when_cancelled(const char* what) {
 
 class GatherTest : public testing::Test {
  protected:
-  /// Runs the gather in a task that is cancelled once `ready` says so; gives the task's handle, ended.
+  /// Runs the gather in a task that is cancelled once `ready` says so; gives the task's handle,
+  /// ended.
   template <class F>
   auto cancelled_when(F&& make, std::function<bool()> ready) {
     auto handle = executor.spawn(make());
@@ -96,7 +107,7 @@ class GatherTest : public testing::Test {
   WorkStealingExecutor executor{ExecutorOptions{.threads = 2}};
 };
 
-// --- shapes ---------------------------------------------------------------------------------------------------------------
+// --- shapes --------------------------------------------------------------------------------------
 
 TEST_F(GatherTest, APackGivesATupleInItsOrder) {
   auto body = []() -> Task<> {
@@ -142,7 +153,8 @@ TEST_F(GatherTest, AnyInputRangeOfTasks) {
     auto view = std::views::iota(0, 5) | std::views::transform([](int i) { return give(i); });
     std::vector<int> c = co_await gather(view);
     EXPECT_EQ(c, (std::vector<int>{0, 1, 2, 3, 4}));
-    std::vector<int> d = co_await gather(std::views::iota(5, 7) | std::views::transform([](int i) { return give(i); }));
+    std::vector<int> d = co_await gather(std::views::iota(5, 7) |
+                                         std::views::transform([](int i) { return give(i); }));
     EXPECT_EQ(d, (std::vector<int>{5, 6}));
   };
   executor.run(body());
@@ -160,7 +172,8 @@ TEST_F(GatherTest, ViewsLeaveHandlesAndCallablesToTheirOwner) {
   }
   for (const auto& handle : handles) EXPECT_EQ(handle.result().value().size(), 40U);
 
-  std::vector<std::function<int()>> functions(3, [s = std::string(50, 'x')] { return static_cast<int>(s.size()); });
+  std::vector<std::function<int()>> functions(
+      3, [s = std::string(50, 'x')] { return static_cast<int>(s.size()); });
   EXPECT_EQ(executor.run(gather(functions | std::views::take(2))), (std::vector<int>{50, 50}));
   for (const auto& function : functions) EXPECT_TRUE(function);
   // A view that owns its range is gone before the gather is awaited.
@@ -209,7 +222,8 @@ TEST_F(GatherTest, CallablesRunAsChildren) {
   auto coroutine = []() -> Task<int> { co_return 6; };
   auto nothing = [] {};
   auto body = [&]() -> Task<> {
-    auto [a, b, c, d, e] = co_await gather(named, coroutine, nothing, give(1), [] { return std::make_unique<int>(9); });
+    auto [a, b, c, d, e] = co_await gather(named, coroutine, nothing, give(1),
+                                           [] { return std::make_unique<int>(9); });
     static_assert(std::is_same_v<decltype(c), std::monostate>);
     EXPECT_EQ(a + b + d + *e, 21);
     auto kept = co_await gather(keep_going, named, coroutine);
@@ -269,7 +283,8 @@ TEST_F(GatherTest, HandlesOperationsCombinatorsAndForeignAwaitables) {
     JoinHandle<int> lvalue = spawn(give_later(1));
     JoinHandle<int> rvalue = spawn(give_later(2));
     auto [a, b, c, d, e, f] =
-        co_await gather(lvalue, std::move(rvalue), sleep_for(50us), OnForeignThread(4), gather(give(5), give(6)), this_task::id());
+        co_await gather(lvalue, std::move(rvalue), sleep_for(50us), OnForeignThread(4),
+                        gather(give(5), give(6)), this_task::id());
     static_assert(std::is_same_v<decltype(c), std::monostate>);
     EXPECT_EQ(a + b + d + std::get<0>(e) + std::get<1>(e), 18);
     TaskId mine = co_await this_task::id();
@@ -335,7 +350,7 @@ TEST_F(GatherTest, AMovedFromTaskIsRefused) {
   EXPECT_THROW((void)gather(std::move(task), give(2)), std::logic_error);
 }
 
-// --- fail fast ------------------------------------------------------------------------------------------------------------
+// --- fail fast -----------------------------------------------------------------------------------
 
 TEST_F(GatherTest, FirstFailureCancelsTheSiblingsAndIsRethrownAfterThem) {
   std::atomic<int> cancelled{0};
@@ -417,7 +432,8 @@ TEST_F(GatherTest, OfSeveralErrorsTheFirstToCompleteIsThrown) {
   auto body = []() -> Task<> {
     std::string what;
     try {
-      co_await gather(fails_when_cancelled("second"), fail_later("first"), fails_when_cancelled("third"));
+      co_await gather(fails_when_cancelled("second"), fail_later("first"),
+                      fails_when_cancelled("third"));
     } catch (const std::runtime_error& error) {
       what = error.what();
     }
@@ -436,7 +452,7 @@ TEST_F(GatherTest, AChildThatEndsCancelledOnItsOwnCountsAsAFailure) {
       message = error.reason().message;
     }
     EXPECT_EQ(message, "mine");
-    EXPECT_LE(cancelled.load(), 1);  // none if it was cancelled before it started
+    EXPECT_LE(cancelled.load(), 1);    // none if it was cancelled before it started
     co_await this_task::checkpoint();  // the caller itself is not cancelled
   };
   executor.run(body());
@@ -526,7 +542,7 @@ TEST_F(GatherTest, ARealErrorBeatsACancellationThatCameBefore) {
   executor.run(body());
 }
 
-// --- keep going -----------------------------------------------------------------------------------------------------------
+// --- keep going ----------------------------------------------------------------------------------
 
 TEST_F(GatherTest, KeepGoingLetsTheSiblingsFinish) {
   std::atomic<int> finished{0};
@@ -563,12 +579,14 @@ TEST_F(GatherTest, KeepGoingLetsTheSiblingsFinish) {
   executor.run(body());
 }
 
-// --- return exceptions ----------------------------------------------------------------------------------------------------
+// --- return exceptions ---------------------------------------------------------------------------
 
 TEST_F(GatherTest, ReturnExceptionsGivesEachOutcome) {
   auto body = []() -> Task<> {
-    auto results = co_await gather(return_exceptions, give(1), fail("x"), cancel_itself("c"), do_nothing());
-    static_assert(std::is_same_v<decltype(results), std::tuple<Result<int>, Result<int>, Result<int>, Result<void>>>);
+    auto results =
+        co_await gather(return_exceptions, give(1), fail("x"), cancel_itself("c"), do_nothing());
+    static_assert(std::is_same_v<decltype(results),
+                                 std::tuple<Result<int>, Result<int>, Result<int>, Result<void>>>);
     EXPECT_EQ(std::get<0>(results).value(), 1);
     EXPECT_TRUE(std::get<1>(results).is_error());
     EXPECT_TRUE(std::get<2>(results).is_cancelled());
@@ -597,7 +615,8 @@ TEST_F(GatherTest, ReturnExceptionsGivesResultsAlsoWhenTheCallerIsCancelledMeanw
     co_return 7;
   };
   auto body = [&]() -> Task<int> {
-    auto results = co_await gather(return_exceptions, sleep_long(cancelled), mark(), stubborn(3, &started));
+    auto results =
+        co_await gather(return_exceptions, sleep_long(cancelled), mark(), stubborn(3, &started));
     int score = 0;
     if (std::get<0>(results).is_cancelled()) score += 1;
     if (std::get<1>(results).has_value()) score += 10;
@@ -613,7 +632,7 @@ TEST_F(GatherTest, ReturnExceptionsGivesResultsAlsoWhenTheCallerIsCancelledMeanw
   EXPECT_EQ(handle.result().value(), 1111);
 }
 
-// --- cancellation from outside --------------------------------------------------------------------------------------------
+// --- cancellation from outside -------------------------------------------------------------------
 
 TEST_F(GatherTest, InACancelledScopeItStartsNothing) {
   std::atomic<bool> started{false};
@@ -794,7 +813,8 @@ TEST_F(GatherTest, RacesOfFailureAndOuterCancellation) {
       throw std::runtime_error("child");
     };
     auto body = [&]() -> Task<> {
-      co_await gather(child(Tracked(ledger), 20us), child(Tracked(ledger), 21us), child(Tracked(ledger), 1h));
+      co_await gather(child(Tracked(ledger), 20us), child(Tracked(ledger), 21us),
+                      child(Tracked(ledger), 1h));
     };
     auto handle = executor.spawn(body());
     if (round % 2 == 0) std::this_thread::sleep_for(std::chrono::microseconds(round % 60));
@@ -805,7 +825,7 @@ TEST_F(GatherTest, RacesOfFailureAndOuterCancellation) {
   }
 }
 
-// --- many -----------------------------------------------------------------------------------------------------------------
+// --- many ----------------------------------------------------------------------------------------
 
 TEST_F(GatherTest, AHundredThousandChildrenOfEachKind) {
   const std::size_t n = scaled(100'000);
@@ -834,7 +854,8 @@ TEST_F(GatherTest, AHundredThousandChildrenOfEachKind) {
     EXPECT_EQ(made.back(), static_cast<int>(n - 1));
 
     std::vector<detail::SleepOperation> sleeps;
-    for (std::size_t i = 0; i < n; ++i) sleeps.push_back(sleep_for(std::chrono::microseconds(i % 200)));
+    for (std::size_t i = 0; i < n; ++i)
+      sleeps.push_back(sleep_for(std::chrono::microseconds(i % 200)));
     co_await gather(std::move(sleeps));
 
     auto target = spawn(give_later(3));

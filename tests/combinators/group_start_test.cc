@@ -190,7 +190,9 @@ TEST_P(GroupStart, CallableThatThrowsLeaksNothing) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
-      auto broken = [tracked = Tracked(ledger)](ReadySignal<int>) -> Task<void> { throw std::runtime_error("no coroutine"); };
+      auto broken = [tracked = Tracked(ledger)](ReadySignal<int>) -> Task<void> {
+        throw std::runtime_error("no coroutine");
+      };
       Result<int> r = co_await as_result(group.start(broken));
       EXPECT_EQ(what_of(r.error()), "no coroutine");
     };
@@ -229,7 +231,7 @@ TEST_P(GroupStart, CallableThatCannotBeCopiedIsReferenced) {
   });
 }
 
-// --- cancellation ------------------------------------------------------------------------------------------------------
+// --- cancellation --------------------------------------------------------------------------------
 
 TEST_P(GroupStart, CancelledOneTakesItsChildAlong) {  // B097
   bool ended = false;
@@ -369,7 +371,8 @@ TEST(GroupStartInEveryOrder, EachStartHasOneOutcome) {
       JoinHandle<void> a = group.spawn(meddle(group, false));
       JoinHandle<void> b = group.spawn(meddle(group, true));
       const Result<int> r = co_await uncancellable(as_result(starter));
-      if (!r.has_value() && !r.is_cancelled()) throw std::runtime_error("neither a value nor cancelled");
+      if (!r.has_value() && !r.is_cancelled())
+        throw std::runtime_error("neither a value nor cancelled");
       co_return r.value_or(0);
     };
     simulator.run(task_group(body));
@@ -377,8 +380,8 @@ TEST(GroupStartInEveryOrder, EachStartHasOneOutcome) {
   });
 }
 
-// The signal comes from a thread of its own, at the moment of the cancellation: either the value is delivered and the child goes on
-// in the group, or it is taken along.
+// The signal comes from a thread of its own, at the moment of the cancellation: either the value is
+// delivered and the child goes on in the group, or it is taken along.
 TEST(GroupStartAcrossThreads, SignalAgainstCancellation) {
   WorkStealingExecutor workers({.threads = 2});
   int ready_count = 0;

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// hedge: what the contract says of it; and the attempts behind it and staggered_race in every order. What they share is asked in
-// staggered_race_test.cc.
+// hedge: what the contract says of it; and the attempts behind it and staggered_race in every
+// order. What they share is asked in staggered_race_test.cc.
 
 #include <magpie/hedge.h>
 
@@ -94,7 +94,8 @@ TEST_P(Hedge, AllFailedIsAGroupInTheOrderOfTheAttempts) {
     const auto result = co_await as_result(hedge(ask, HedgeOptions().delay(1s).max_attempts(3)));
     const ExceptionGroup group = group_of(result.error());
     EXPECT_EQ(group.exceptions().size(), 3u);
-    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(what_of(group.exceptions()[i]), std::to_string(i + 1));
+    for (std::size_t i = 0; i < 3; ++i)
+      EXPECT_EQ(what_of(group.exceptions()[i]), std::to_string(i + 1));
     const auto once = co_await as_result(hedge(ask, HedgeOptions().max_attempts(1)));
     EXPECT_EQ(group_of(once.error()).exceptions().size(), 1u);
   });
@@ -122,7 +123,8 @@ TEST_P(Hedge, AnyNumberOfAttemptsCostsOnlyThoseThatAreMade) {
   machine.run([&]() -> Task<> {
     int attempts = 0;
     auto ask = [&]() -> Task<int> { return ++attempts == 1000 ? give(1000) : fail("no"); };
-    const int value = co_await hedge(ask, HedgeOptions().max_attempts(std::numeric_limits<std::size_t>::max()));
+    const int value =
+        co_await hedge(ask, HedgeOptions().max_attempts(std::numeric_limits<std::size_t>::max()));
     EXPECT_EQ(value, 1000);
   });
 }
@@ -135,7 +137,8 @@ TEST_P(Hedge, LosersAreCancelledAndTheirValuesGoToOnDiscard) {
       return starts.size() == 3 ? give_after(1s, 3) : forgiving(static_cast<int>(starts.size()));
     };
     auto keep = [&](std::size_t attempt, int&& value) { discarded.emplace_back(attempt, value); };
-    const int value = co_await hedge(ask, HedgeOptions().delay(1s).max_attempts(3)).on_discard(keep);
+    const int value =
+        co_await hedge(ask, HedgeOptions().delay(1s).max_attempts(3)).on_discard(keep);
     EXPECT_EQ(value, 3);
     EXPECT_EQ(discarded, (std::vector<std::pair<std::size_t, int>>{{0, 1}, {1, 2}}));
   });
@@ -169,7 +172,8 @@ TEST_P(Hedge, AwkwardValues) {
 TEST_P(Hedge, KeepsItsFactory) {
   machine.run([&]() -> Task<> {
     auto start_it = [](int value) {
-      auto ask = [value, text = std::string(40, 'x')]() -> Task<int> {  // the closure lives in the operation
+      auto ask = [value, text = std::string(
+                             40, 'x')]() -> Task<int> {  // the closure lives in the operation
         co_await sleep_for(1s);
         co_return value + static_cast<int>(text.size());
       };
@@ -196,14 +200,15 @@ TEST_P(Hedge, CancelledBeforeItStartsNothingAndWhileItRunsNothingMore) {
     const Result<void> ended = co_await cancel_scope(block);
     EXPECT_TRUE(ended.has_value());
     EXPECT_TRUE(starts.empty());
-    const auto timed = co_await try_timeout(hedge(ask, HedgeOptions().delay(1s).max_attempts(9)), 1500ms);
+    const auto timed =
+        co_await try_timeout(hedge(ask, HedgeOptions().delay(1s).max_attempts(9)), 1500ms);
     EXPECT_TRUE(timed.is_timeout());
     EXPECT_EQ(starts.size(), 2u);
   });
   EXPECT_EQ(machine.elapsed(), 1500ms);
 }
 
-// --- in every order ------------------------------------------------------------------------------------------------------------
+// --- in every order ------------------------------------------------------------------------------
 
 void must(bool holds, const char* what) {
   if (!holds) throw std::runtime_error(what);
@@ -221,8 +226,9 @@ Task<Tracked> attempt(Ledger& ledger, int steps, bool fails, bool minds) {
   co_return Tracked(ledger);
 }
 
-// Attempts that end at once or later, fail, ignore their cancellation, and a cancellation from outside: one wins, each value is either
-// the result or discarded, none is started twice or after the end.
+// Attempts that end at once or later, fail, ignore their cancellation, and a cancellation from
+// outside: one wins, each value is either the result or discarded, none is started twice or after
+// the end.
 TEST(AttemptsInEveryOrder, EachValueIsTheResultOrDiscarded) {
   testing::explore(scaled(1000), [](testing::SimulatedExecutor& simulator) {
     Ledger ledger;
@@ -239,17 +245,20 @@ TEST(AttemptsInEveryOrder, EachValueIsTheResultOrDiscarded) {
         must(!std::exchange(calling, true), "two factories are called at once");
         const int number = static_cast<int>(called++);
         calling = false;
-        return attempt(ledger, number == 0 && mode == 3 ? 50 : number % 3, mode == 1 || number % 2 == 0, number % 3 != 0);
+        return attempt(ledger, number == 0 && mode == 3 ? 50 : number % 3,
+                       mode == 1 || number % 2 == 0, number % 3 != 0);
       };
       std::vector<std::size_t> discarded;
       auto discard = [&](std::size_t index, Tracked&&) { discarded.push_back(index); };
       HedgeOptions options;
       options.delay(mode == 3 ? Duration(1ns) : Duration(0s)).max_attempts(6);
       {
-        const auto result = co_await as_result(with_token(source.token(), hedge(make, options).on_discard(discard)));
+        const auto result = co_await as_result(
+            with_token(source.token(), hedge(make, options).on_discard(discard)));
         must(called <= 6, "there were too many attempts");
         if (mode == 0 || mode == 3) must(result.has_value(), "nobody won");
-        if (mode == 1) must(group_of(result.error()).exceptions().size() == 6, "a failure is missing");
+        if (mode == 1)
+          must(group_of(result.error()).exceptions().size() == 6, "a failure is missing");
         if (mode == 2) must(result.has_value() || source.cancelled(), "it was cancelled by nobody");
         for (const std::size_t index : discarded) must(index < called, "a value came from nowhere");
       }
@@ -260,7 +269,8 @@ TEST(AttemptsInEveryOrder, EachValueIsTheResultOrDiscarded) {
   });
 }
 
-// Two fail at one moment, the second perhaps while the first one's successor is on its way to its call: two start, at that moment.
+// Two fail at one moment, the second perhaps while the first one's successor is on its way to its
+// call: two start, at that moment.
 TEST(AttemptsInEveryOrder, TwoFailuresAtOnceStartTwo) {
   testing::explore(scaled(200), [](testing::SimulatedExecutor& simulator) {
     std::vector<std::chrono::nanoseconds> starts;
@@ -269,7 +279,9 @@ TEST(AttemptsInEveryOrder, TwoFailuresAtOnceStartTwo) {
       auto make = [&]() -> Task<int> {
         starts.push_back(simulator.clock().now() - begin);
         const std::size_t number = starts.size();
-        return number == 1 ? fail_after(1500ms, "a") : number == 2 ? fail_after(500ms, "b") : give_after(800ms, 3);
+        return number == 1   ? fail_after(1500ms, "a")
+               : number == 2 ? fail_after(500ms, "b")
+                             : give_after(800ms, 3);
       };
       HedgeOptions options;
       options.delay(1s).max_attempts(9);
@@ -317,14 +329,16 @@ TEST(AttemptsAcrossThreads, TimersFailuresAndEndsMeet) {
         EXPECT_FALSE(calling.exchange(true));
         const int number = called++;
         calling.store(false);
-        return attempt(ledger, (number + static_cast<int>(round)) % 5, number < static_cast<int>(round % 6), number % 2 == 0);
+        return attempt(ledger, (number + static_cast<int>(round)) % 5,
+                       number < static_cast<int>(round % 6), number % 2 == 0);
       };
       HedgeOptions options;
       options.delay(std::chrono::microseconds(1 + round % 7)).max_attempts(5);
       const auto limit = std::chrono::microseconds(round % 4 == 3 ? 1 + round % 20 : 1'000'000);
       const auto result = co_await as_result(timeout(hedge(make, options), limit));
       EXPECT_LE(called, 5);
-      const bool as_it_should = result.has_value() || result.is_timeout() || is<ExceptionGroup>(result.error());
+      const bool as_it_should =
+          result.has_value() || result.is_timeout() || is<ExceptionGroup>(result.error());
       EXPECT_TRUE(as_it_should);
     }
   };

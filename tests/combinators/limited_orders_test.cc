@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// gather_limited and map_concurrent in every order and on many threads: failures, cancellations and ends that meet, lanes that all want
-// the next item at once, and a range that is slow.
+// gather_limited and map_concurrent in every order and on many threads: failures, cancellations and
+// ends that meet, lanes that all want the next item at once, and a range that is slow.
 
 #include <magpie/limited.h>
 
@@ -55,7 +55,8 @@ class Present {
   explicit Present(World& world) : world_(world) {
     const int now = ++world_.running;
     int seen = world_.most.load();
-    while (now > seen && !world_.most.compare_exchange_weak(seen, now)) {}
+    while (now > seen && !world_.most.compare_exchange_weak(seen, now)) {
+    }
   }
   Present(const Present&) = delete;
   Present& operator=(const Present&) = delete;
@@ -90,19 +91,23 @@ TEST(LimitedInEveryOrder, EndsFailuresAndCancellationsMeet) {
       JoinHandle<void> meddler = spawn(meddle());
       world.most = 0;
       auto task = [&](int i) { return work(world, i % 4, mode == 1 && i == 5, i % 3 != 0); };
-      const auto mapped = co_await as_result(with_token(source.token(), map_concurrent(std::views::iota(0, 9), 3, task)));
+      const auto mapped = co_await as_result(
+          with_token(source.token(), map_concurrent(std::views::iota(0, 9), 3, task)));
       co_await meddler;
       must(world.most <= 3, "the limit was passed");
       must(world.running == 0, "something still runs");
       if (mode == 0) must(mapped.has_value() && mapped.value().size() == 9, "a value is missing");
       if (mode == 1) must(what_of(mapped.error()) == "failed", "the failure was hidden");
-      if (mode == 2) must(mapped.has_value() || reason_of(mapped.error()).message == "meddled", "it ended in no way that there is");
+      if (mode == 2)
+        must(mapped.has_value() || reason_of(mapped.error()).message == "meddled",
+             "it ended in no way that there is");
 
       std::vector<Task<Tracked>> tasks;
       for (int i = 0; i < 9; ++i) tasks.push_back(task(i));
       const auto all = co_await gather_limited(return_exceptions, 3, std::move(tasks));
       must(world.most <= 3, "the limit was passed");
-      for (std::size_t i = 0; i < 9; ++i) must(all[i].has_value() == (mode != 1 || i != 5), "a result is wrong");
+      for (std::size_t i = 0; i < 9; ++i)
+        must(all[i].has_value() == (mode != 1 || i != 5), "a result is wrong");
     };
     for (const int mode : {0, 1, 2}) simulator.run(program(mode));
     must(world.ledger.alive() == 0, "a value was lost");
@@ -132,7 +137,8 @@ TEST(LimitedInEveryOrder, LeavesNothingBehindInADeadlock) {
   }
 }
 
-/// Numbers that take their time, so that everybody stands in line for them; it must not be asked by two at once.
+/// Numbers that take their time, so that everybody stands in line for them; it must not be asked by
+/// two at once.
 class SlowNumbers {
  public:
   explicit SlowNumbers(int count) : count_(count) {}
@@ -160,8 +166,10 @@ class SlowNumbers {
   void advance() {
     EXPECT_FALSE(asked_.exchange(true));
     ++at_;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(at_ % 64 == 0 ? 50 : 1);
-    while (std::chrono::steady_clock::now() < until) {}
+    const auto until =
+        std::chrono::steady_clock::now() + std::chrono::microseconds(at_ % 64 == 0 ? 50 : 1);
+    while (std::chrono::steady_clock::now() < until) {
+    }
     asked_.store(false);
   }
   std::atomic<bool> asked_{false};
@@ -206,7 +214,8 @@ TEST(LimitedAcrossThreads, LanesThatStandInLineHearOfAFailureOrACancellation) {
       };
       const auto limit = std::chrono::microseconds(round % 2 == 0 ? 1'000'000 : 1 + last);
       SlowNumbers numbers(100);
-      const auto result = co_await as_result(timeout(map_concurrent(numbers, 1 + round % 40, item), limit));
+      const auto result =
+          co_await as_result(timeout(map_concurrent(numbers, 1 + round % 40, item), limit));
       EXPECT_EQ(world.running.load(), 0);
       const bool failed = what_of(result.error()) == "last" || result.is_timeout();
       EXPECT_TRUE(failed || round % 2 != 0);
@@ -225,11 +234,14 @@ TEST(LimitedAcrossThreads, TasksEndOnSeveralWorkersWhileTheirOwnerIsCancelled) {
     for (std::size_t round = 0; round < scaled(3000); ++round) {
       std::vector<Task<Tracked>> tasks;
       const int failing = static_cast<int>(round % 60);
-      for (int i = 0; i < 40; ++i) tasks.push_back(work(world, (i + static_cast<int>(round)) % 3, i == failing, i % 2 == 0));
+      for (int i = 0; i < 40; ++i)
+        tasks.push_back(work(world, (i + static_cast<int>(round)) % 3, i == failing, i % 2 == 0));
       const auto limit = std::chrono::microseconds(round % 3 == 0 ? 1 + round % 20 : 1'000'000);
-      const auto result = co_await as_result(timeout(gather_limited(1 + round % 9, std::move(tasks)), limit));
+      const auto result =
+          co_await as_result(timeout(gather_limited(1 + round % 9, std::move(tasks)), limit));
       EXPECT_EQ(world.running.load(), 0);
-      const bool as_it_should = result.has_value() ? result.value().size() == 40u : result.is_timeout() || failing < 40;
+      const bool as_it_should =
+          result.has_value() ? result.value().size() == 40u : result.is_timeout() || failing < 40;
       EXPECT_TRUE(as_it_should);
     }
   };

@@ -60,7 +60,8 @@ class MapConcurrent : public OnMachine {
       ++test_->made;
       const int now = ++test_->exist;
       int seen = test_->most.load();
-      while (now > seen && !test_->most.compare_exchange_weak(seen, now)) {}
+      while (now > seen && !test_->most.compare_exchange_weak(seen, now)) {
+      }
     }
     Counted(Counted&& other) noexcept : test_(std::exchange(other.test_, nullptr)) {}
     Counted& operator=(Counted&&) = delete;
@@ -82,7 +83,9 @@ TEST_P(MapConcurrent, ResultsAreInTheOrderOfTheItemsAndNoMoreTasksExistThanTheLi
   std::vector<int> items(30);
   std::iota(items.begin(), items.end(), 0);
   machine.run([&]() -> Task<> {
-    auto work = [&](int i) { return counted(Counted(*this), std::chrono::seconds(1 + (i % 3)), i * 2); };
+    auto work = [&](int i) {
+      return counted(Counted(*this), std::chrono::seconds(1 + (i % 3)), i * 2);
+    };
     const std::vector<int> doubled = co_await map_concurrent(items, 4, work);
     EXPECT_EQ(doubled.size(), 30u);
     for (int i : items) EXPECT_EQ(doubled[static_cast<std::size_t>(i)], 2 * i);
@@ -106,7 +109,8 @@ TEST_P(MapConcurrent, ALimitOfOneRunsOneAfterTheOther) {
 TEST_P(MapConcurrent, ALargeLimitMakesNoMoreThanThereIs) {
   machine.run([&]() -> Task<> {
     auto work = [&](int i) { return counted(Counted(*this), 1s, i); };
-    const std::vector<int> values = co_await map_concurrent(std::views::iota(0, 9), std::numeric_limits<std::size_t>::max(), work);
+    const std::vector<int> values = co_await map_concurrent(
+        std::views::iota(0, 9), std::numeric_limits<std::size_t>::max(), work);
     EXPECT_EQ(values.size(), 9u);
   });
   EXPECT_EQ(most.load(), 9);
@@ -131,7 +135,8 @@ TEST_P(MapConcurrent, OfNothingGivesNothingAlsoInACancelledScope) {
       const std::vector<int> none = co_await map_concurrent(std::vector<int>(), 3, give);
       EXPECT_TRUE(none.empty());
       auto odd = [](int i) { return i % 2 != 0; };
-      const std::vector<int> filtered = co_await map_concurrent(std::vector<int>(4, 2) | std::views::filter(odd), 3, give);
+      const std::vector<int> filtered =
+          co_await map_concurrent(std::vector<int>(4, 2) | std::views::filter(odd), 3, give);
       EXPECT_TRUE(filtered.empty());
     };
     const Result<void> ended = co_await cancel_scope(block);
@@ -170,7 +175,8 @@ TEST_P(MapConcurrent, VoidReferencesAndAwkwardResults) {
     auto unique = [](int i) -> Task<std::unique_ptr<int>> { co_return std::make_unique<int>(i); };
     auto pointers = co_await map_concurrent(items, 2, unique);
     EXPECT_EQ(*pointers[1], 2);
-    const std::vector<std::string> texts = co_await map_concurrent(std::vector<std::string>(3, "text"), 2, give_text);
+    const std::vector<std::string> texts =
+        co_await map_concurrent(std::vector<std::string>(3, "text"), 2, give_text);
     EXPECT_EQ(texts[2], "text");
     auto no_default = [](int i) -> Task<NoDefault> { co_return NoDefault(i); };
     auto others = co_await map_concurrent(items, 2, no_default);
@@ -189,7 +195,7 @@ TEST_P(MapConcurrent, FnMayGiveAnyAwaitable) {
   });
 }
 
-// --- items ---------------------------------------------------------------------------------------------------------------------
+// --- items ---------------------------------------------------------------------------------------
 
 TEST_P(MapConcurrent, ElementsOfAnLvalueRangeAreReferenced) {
   std::vector<std::string> items{"a", "b", "c"};
@@ -230,7 +236,8 @@ TEST_P(MapConcurrent, ElementsOfAnRvalueContainerAreGivenAwayAndLiveUntilTheirTa
       co_await sleep_for(1s);
       co_return text.size();
     };
-    const std::vector<std::size_t> borrowed = co_await map_concurrent(std::vector<std::string>(3, "abc"), 2, borrow);
+    const std::vector<std::size_t> borrowed =
+        co_await map_concurrent(std::vector<std::string>(3, "abc"), 2, borrow);
     EXPECT_EQ(borrowed, std::vector<std::size_t>(3, 3));
   });
 }
@@ -242,7 +249,8 @@ TEST_P(MapConcurrent, ElementsBehindAViewAreNotGivenAway) {
     const std::vector<std::size_t> all = co_await map_concurrent(std::span(items), 2, take);
     EXPECT_EQ(all, (std::vector<std::size_t>{3, 3, 5}));
     auto short_ones = [](const std::string& text) { return text.size() == 3; };
-    const std::vector<std::size_t> some = co_await map_concurrent(items | std::views::filter(short_ones), 2, take);
+    const std::vector<std::size_t> some =
+        co_await map_concurrent(items | std::views::filter(short_ones), 2, take);
     EXPECT_EQ(some.size(), 2u);
     auto const_span = [&]() -> const std::span<std::string> { return std::span(items); };
     (void)co_await map_concurrent(const_span(), 2, take);
@@ -269,10 +277,12 @@ TEST_P(MapConcurrent, WhatARangeMakesOnTheWayIsKeptBesideItsTask) {
       co_await sleep_for(1s);
       co_return s[29];
     };
-    const std::vector<char> letters = co_await map_concurrent(std::views::iota(0, 6) | std::views::transform(text), 3, first);
+    const std::vector<char> letters =
+        co_await map_concurrent(std::views::iota(0, 6) | std::views::transform(text), 3, first);
     EXPECT_EQ(std::string(letters.begin(), letters.end()), "abcdef");
     auto take = [](std::string&& s) -> Task<std::size_t> { co_return s.size(); };
-    const std::vector<std::size_t> taken = co_await map_concurrent(std::views::iota(0, 6) | std::views::transform(text), 3, take);
+    const std::vector<std::size_t> taken =
+        co_await map_concurrent(std::views::iota(0, 6) | std::views::transform(text), 3, take);
     EXPECT_EQ(taken, std::vector<std::size_t>(6, 30));
   });
 }
@@ -280,11 +290,13 @@ TEST_P(MapConcurrent, WhatARangeMakesOnTheWayIsKeptBesideItsTask) {
 TEST_P(MapConcurrent, SinglePassRangesAreReadOnceAndInOrder) {
   machine.run([&]() -> Task<> {
     std::istringstream words("the quick brown fox jumps over the lazy dog");
-    auto length = [&](const std::string& word) -> Task<std::size_t> {  // the stream's own string changes meanwhile
+    auto length = [&](const std::string& word)
+        -> Task<std::size_t> {  // the stream's own string changes meanwhile
       co_await sleep_for(std::chrono::seconds(10 - static_cast<int>(word.size())));
       co_return word.size();
     };
-    const std::vector<std::size_t> lengths = co_await map_concurrent(std::views::istream<std::string>(words), 3, length);
+    const std::vector<std::size_t> lengths =
+        co_await map_concurrent(std::views::istream<std::string>(words), 3, length);
     EXPECT_EQ(lengths, (std::vector<std::size_t>{3, 5, 5, 3, 5, 4, 3, 4, 3}));
 
     std::istringstream again("1 2 3 4");
@@ -297,7 +309,8 @@ TEST_P(MapConcurrent, SinglePassRangesAreReadOnceAndInOrder) {
 TEST_P(MapConcurrent, RangesOfManyKinds) {
   machine.run([&]() -> Task<> {
     const std::vector<int> from_list = co_await map_concurrent(std::list<int>(3, 4), 2, give);
-    const std::vector<int> from_forward_list = co_await map_concurrent(std::forward_list<int>(3, 4), 2, give);
+    const std::vector<int> from_forward_list =
+        co_await map_concurrent(std::forward_list<int>(3, 4), 2, give);
     EXPECT_EQ(from_list, from_forward_list);
     int array[] = {1, 2, 3};
     const std::vector<int> from_array = co_await map_concurrent(array, 2, give);
@@ -311,7 +324,8 @@ TEST_P(MapConcurrent, RangesOfManyKinds) {
     const std::vector<int> from_bits = co_await map_concurrent(bits, 2, bit);
     EXPECT_EQ(from_bits, (std::vector<int>{1, 0, 1}));
     auto character = [](char c) { return give(c); };
-    const std::vector<int> from_text = co_await map_concurrent(std::string_view("ab"), 2, character);
+    const std::vector<int> from_text =
+        co_await map_concurrent(std::string_view("ab"), 2, character);
     EXPECT_EQ(from_text, (std::vector<int>{'a', 'b'}));
   });
 }
@@ -334,9 +348,10 @@ TEST_P(MapConcurrent, KeepsItsCallableAndItsRange) {
   machine.run([&]() -> Task<> {
     auto start = [](int factor) {
       std::vector<int> items{1, 2, 3};
-      auto multiply = [factor, text = std::string(40, 'x')](int i) -> Task<int> {  // the closure lives in the operation
+      auto multiply = [factor, text = std::string(40, 'x')](
+                          int i) -> Task<int> {  // the closure lives in the operation
         co_await sleep_for(1s);
-        co_return i * factor + static_cast<int>(text.size());
+        co_return i* factor + static_cast<int>(text.size());
       };
       return map_concurrent(std::move(items), 2, std::move(multiply));
     };
@@ -349,7 +364,7 @@ TEST_P(MapConcurrent, KeepsItsCallableAndItsRange) {
   });
 }
 
-// --- failures and cancellation -----------------------------------------------------------------------------------------------------
+// --- failures and cancellation -------------------------------------------------------------------
 
 TEST_P(MapConcurrent, AfterAFailureNoMoreAreMade) {
   machine.run([&]() -> Task<> {
@@ -362,7 +377,8 @@ TEST_P(MapConcurrent, AfterAFailureNoMoreAreMade) {
       if (i == 3) return fail_after(500ms, "three");
       return counted(Counted(*this), 1s, i);
     };
-    const auto result = co_await as_result(map_concurrent(std::views::iota(0, 100) | std::views::transform(count), 4, work));
+    const auto result = co_await as_result(
+        map_concurrent(std::views::iota(0, 100) | std::views::transform(count), 4, work));
     EXPECT_EQ(what_of(result.error()), "three");
     EXPECT_EQ(read, 4);
     co_await this_task::checkpoint();
@@ -381,7 +397,8 @@ TEST_P(MapConcurrent, ARangeThatThrowsCancelsAndJoinsWhatWasStarted) {
       return i;
     };
     auto work = [&](int i) -> Task<int> { return i == 0 ? watched(ended, why) : stubborn(1s, i); };
-    const auto result = co_await as_result(map_concurrent(std::views::iota(0, 10) | std::views::transform(bad), 5, work));
+    const auto result = co_await as_result(
+        map_concurrent(std::views::iota(0, 10) | std::views::transform(bad), 5, work));
     EXPECT_EQ(what_of(result.error()), "range");
     EXPECT_TRUE(ended);
     EXPECT_EQ(why, CancelKind::sibling_failed);
@@ -400,7 +417,9 @@ TEST_P(MapConcurrent, AnFnThatThrowsIsAFailureOfItsItem) {
     auto empty = [](int) { return Task<int>(); };
     const auto moved_from = co_await as_result(map_concurrent(std::views::iota(0, 10), 5, empty));
     EXPECT_TRUE(is<std::logic_error>(moved_from.error()));
-    auto cancels = [](int) -> Task<int> { throw CancelledError(CancelReason{CancelKind::requested, "from fn"}); };
+    auto cancels = [](int) -> Task<int> {
+      throw CancelledError(CancelReason{CancelKind::requested, "from fn"});
+    };
     const auto cancelled = co_await as_result(map_concurrent(std::views::iota(0, 10), 5, cancels));
     EXPECT_EQ(reason_of(cancelled.error()).message, "from fn");
   });
@@ -421,7 +440,8 @@ TEST_P(MapConcurrent, InACancelledScopeItReadsAndStartsNothing) {
     auto block = [&](CancelScope& scope) -> Task<> {
       scope.cancel("before");
       std::istringstream numbers("1 2 3");
-      const auto result = co_await as_result(map_concurrent(std::views::istream<int>(numbers), 2, give));
+      const auto result =
+          co_await as_result(map_concurrent(std::views::istream<int>(numbers), 2, give));
       EXPECT_EQ(reason_of(result.error()).message, "before");
       int first = 0;
       numbers >> first;
@@ -435,15 +455,18 @@ TEST_P(MapConcurrent, InACancelledScopeItReadsAndStartsNothing) {
 TEST_P(MapConcurrent, CancelledFromOutsideCancelsWhatRunsAndMakesNoMore) {
   machine.run([&]() -> Task<> {
     auto work = [&](int i) { return counted(Counted(*this), 1s, i); };
-    const auto result = co_await try_timeout(map_concurrent(std::views::iota(0, 1000), 4, work), 2500ms);
+    const auto result =
+        co_await try_timeout(map_concurrent(std::views::iota(0, 1000), 4, work), 2500ms);
     EXPECT_TRUE(result.is_timeout());
     EXPECT_EQ(exist.load(), 0);
     EXPECT_EQ(made.load(), 12);
     // All are there already: they are returned, and the cancellation stays pending.
     auto mind = [](int i) { return stubborn(2s, i); };
-    const std::vector<int> all = co_await timeout(map_concurrent(std::views::iota(1, 3), 2, mind), 1s);
+    const std::vector<int> all =
+        co_await timeout(map_concurrent(std::views::iota(1, 3), 2, mind), 1s);
     EXPECT_EQ(all, (std::vector<int>{1, 2}));
-    const auto some = co_await as_result(timeout(map_concurrent(std::views::iota(1, 4), 2, mind), 1s));
+    const auto some =
+        co_await as_result(timeout(map_concurrent(std::views::iota(1, 4), 2, mind), 1s));
     EXPECT_TRUE(some.is_timeout());
   });
 }
@@ -478,7 +501,9 @@ TEST_P(MapConcurrent, FnSeesTheTaskLocalsOfItsCaller) {
       spawned.push_back(spawn(read()));  // inherits what fn sees
       return inside(i);
     };
-    co_await local.with(7, [](auto& f) -> Task<> { (void)co_await map_concurrent(std::views::iota(10, 40), 3, f); }(work));
+    co_await local.with(7, [](auto& f) -> Task<> {
+      (void)co_await map_concurrent(std::views::iota(10, 40), 3, f);
+    }(work));
     for (auto& handle : spawned) {
       const int seen = co_await handle;
       EXPECT_EQ(seen, 7);
@@ -493,13 +518,15 @@ TEST_P(MapConcurrent, OneHundredThousandItems) {
       if (i % 4 == 0) co_await sleep_for(std::chrono::microseconds(i % 10));
       co_return i;
     };
-    const std::vector<std::size_t> values = co_await map_concurrent(std::views::iota(std::size_t{0}, n), 64, work);
+    const std::vector<std::size_t> values =
+        co_await map_concurrent(std::views::iota(std::size_t{0}, n), 64, work);
     EXPECT_EQ(values.size(), n);
     EXPECT_TRUE(std::is_sorted(values.begin(), values.end()));
     auto quick = [](std::size_t) { return nothing(); };
     co_await map_concurrent(std::views::iota(std::size_t{0}, n), n, quick);
     auto endless = [](std::size_t) { return never(); };
-    const auto timed = co_await try_timeout(map_concurrent(std::views::iota(std::size_t{0}, 2 * n), n, endless), 1s);
+    const auto timed = co_await try_timeout(
+        map_concurrent(std::views::iota(std::size_t{0}, 2 * n), n, endless), 1s);
     EXPECT_TRUE(timed.is_timeout());
   });
 }

@@ -311,7 +311,8 @@ static_assert(std::is_trivially_copyable_v<Token>);
 TEST_P(ParallelTest, ReducesWhatCanOnlyBeMovedHoweverSimple) {
   auto body = []() -> Task<> {
     Token sum = co_await parallel_reduce(
-        0, 100, 7, Token(0), [](int i) { return Token(i); }, [](Token a, Token b) { return Token(a.value + b.value); });
+        0, 100, 7, Token(0), [](int i) { return Token(i); },
+        [](Token a, Token b) { return Token(a.value + b.value); });
     EXPECT_EQ(sum.value, 4950);
   };
   machine.run(body);

@@ -60,7 +60,8 @@ TEST_P(Race, LoserThatCannotBeCancelledIsWaitedFor) {  // B132
 
 TEST_P(Race, FirstErrorIsThrown) {  // B134
   machine.run([&]() -> Task<> {
-    Result<Indexed<int>> r = co_await as_result(race(never(), fail_after(1ms, "oops"), give_after(2ms, 1)));
+    Result<Indexed<int>> r =
+        co_await as_result(race(never(), fail_after(1ms, "oops"), give_after(2ms, 1)));
     EXPECT_EQ(what_of(r.error()), "oops");
   });
   EXPECT_EQ(machine.elapsed(), 1ms);
@@ -132,7 +133,8 @@ TEST_P(Race, DifferentTypesGiveAVariantWithOneAlternativeEach) {
   int number = 3;
   machine.run([&]() -> Task<> {
     auto mixed = co_await race(give_after(1s, 1), give_text("text"), nothing_after(1s));
-    static_assert(std::is_same_v<decltype(mixed), Indexed<std::variant<int, std::string, std::monostate>>>);
+    static_assert(
+        std::is_same_v<decltype(mixed), Indexed<std::variant<int, std::string, std::monostate>>>);
     EXPECT_EQ(mixed.index, 1u);
     EXPECT_EQ(mixed.value.index(), 1u);
     EXPECT_EQ(std::get<1>(mixed.value), "text");
@@ -204,7 +206,8 @@ TEST_P(Race, TakesRangesOfAllKinds) {
   machine.run([&]() -> Task<> {
     constexpr int kCount = 500;
     std::vector<Task<int>> tasks;
-    for (int i = 0; i < kCount; ++i) tasks.push_back(give_after(std::chrono::milliseconds(kCount - i), i));
+    for (int i = 0; i < kCount; ++i)
+      tasks.push_back(give_after(std::chrono::milliseconds(kCount - i), i));
     auto first = co_await race(std::move(tasks));
     EXPECT_EQ(first.index, static_cast<std::size_t>(kCount - 1));
     EXPECT_EQ(first.value, kCount - 1);
@@ -219,7 +222,8 @@ TEST_P(Race, TakesRangesOfAllKinds) {
     EXPECT_EQ(made.value, 4);
 
     std::vector<JoinHandle<int>> handles;
-    for (int i = 0; i < 3; ++i) handles.push_back(executor.spawn(give_after(std::chrono::seconds(3 - i), i)));
+    for (int i = 0; i < 3; ++i)
+      handles.push_back(executor.spawn(give_after(std::chrono::seconds(3 - i), i)));
     auto handle = co_await race(handles);  // lvalues: copies
     EXPECT_EQ(handle.index, 2u);
     EXPECT_EQ(handle.value, 2);
@@ -245,7 +249,8 @@ TEST_P(Race, CallablesAreContestants) {
 TEST_P(Race, CombinatorsAndOperationsAreContestants) {
   Event event;
   machine.run([&]() -> Task<> {
-    auto first = co_await race(sleep_for(2ms), event.wait(), race(nothing_after(1ms), nothing_after(1h)));
+    auto first =
+        co_await race(sleep_for(2ms), event.wait(), race(nothing_after(1ms), nothing_after(1h)));
     EXPECT_EQ(first.index, 2u);
     EXPECT_EQ(std::get<2>(first.value).index, 0u);
     auto timer = co_await race(timeout(never(), 1h), sleep_for(1ms));
@@ -283,7 +288,7 @@ TEST_P(Race, OfPureOperationsEndsInPlace) {
   EXPECT_EQ(machine.elapsed(), 1ms);
 }
 
-// --- handles -----------------------------------------------------------------------------------------------------------
+// --- handles -------------------------------------------------------------------------------------
 
 TEST_P(Race, CancelsItsWaitForAHandleNotTheTaskBehindIt) {
   machine.run([&]() -> Task<> {
@@ -329,7 +334,7 @@ TEST_P(Race, MovedHandleThatFailedWins) {
   });
 }
 
-// --- cancellation ------------------------------------------------------------------------------------------------------
+// --- cancellation --------------------------------------------------------------------------------
 
 TEST_P(Race, StartsNothingInACancelledScope) {
   bool ran = false;
@@ -350,7 +355,9 @@ TEST_P(Race, CancelledFromOutsideCancelsAndAwaitsAll) {  // B137
   CancelKind why[2] = {};
   JoinHandle<Indexed<int>> handle;
   machine.run([&]() -> Task<> {
-    auto body = [&]() -> Task<Indexed<int>> { co_return co_await race(watched(ended[0], why[0]), watched(ended[1], why[1])); };
+    auto body = [&]() -> Task<Indexed<int>> {
+      co_return co_await race(watched(ended[0], why[0]), watched(ended[1], why[1]));
+    };
     handle = executor.spawn(body());
     co_await sleep_for(1ms);
     handle.cancel("outside");
@@ -379,7 +386,9 @@ TEST_P(Race, ValueGivenInSpiteOfACancellationFromOutsideWins) {
 
 TEST_P(Race, ErrorAfterACancellationFromOutsideIsReported) {  // rule 0.4
   machine.run([&]() -> Task<> {
-    auto body = [&]() -> Task<Indexed<int>> { co_return co_await race(never(), bitter("cleanup")); };
+    auto body = [&]() -> Task<Indexed<int>> {
+      co_return co_await race(never(), bitter("cleanup"));
+    };
     JoinHandle<Indexed<int>> handle = executor.spawn(body());
     co_await sleep_for(1ms);
     handle.cancel();
@@ -412,13 +421,14 @@ TEST_P(Race, WithinATimeout) {
   EXPECT_EQ(machine.elapsed(), 3ms);
 }
 
-// --- what a loser gives ------------------------------------------------------------------------------------------------
+// --- what a loser gives --------------------------------------------------------------------------
 
 TEST_P(Race, LosersValuesGoToOnDiscard) {  // B142
   machine.run([&]() -> Task<> {
     std::vector<std::pair<std::size_t, int>> discarded;
     auto keep = [&](std::size_t index, int&& value) { discarded.emplace_back(index, value); };
-    auto first = co_await race(stubborn(2ms, 20), stubborn(1ms, 10), stubborn(3ms, 30), never()).on_discard(keep);
+    auto first = co_await race(stubborn(2ms, 20), stubborn(1ms, 10), stubborn(3ms, 30), never())
+                     .on_discard(keep);
     EXPECT_EQ(first.value, 10);
     const std::vector<std::pair<std::size_t, int>> expected{{0, 20}, {2, 30}};
     EXPECT_EQ(discarded, expected);
@@ -432,7 +442,9 @@ TEST_P(Race, OnDiscardGetsTheLosersOwnType) {
     struct Sink {
       std::string& text;
       int& voids;
-      void operator()(std::size_t, MoveOnly&& value) const { text = "move-only " + std::to_string(value.value()); }
+      void operator()(std::size_t, MoveOnly&& value) const {
+        text = "move-only " + std::to_string(value.value());
+      }
       void operator()(std::size_t) const { ++voids; }
     };
     auto late = []() -> Task<MoveOnly> {
@@ -471,7 +483,8 @@ TEST_P(Race, OnDiscardIsCalledForAllAlsoWhenOneCallThrows) {
       ++calls;
       throw std::logic_error("not wanted");
     };
-    auto contest = race(stubborn(2ms, 1), stubborn(2ms, 2), give_after(1ms, 3)).on_discard(refuse);  // all have started
+    auto contest = race(stubborn(2ms, 1), stubborn(2ms, 2), give_after(1ms, 3))
+                       .on_discard(refuse);  // all have started
     Result<Indexed<int>> r = co_await as_result(std::move(contest));
     EXPECT_TRUE(is<std::logic_error>(r.error()));
     EXPECT_EQ(calls, 2);
@@ -518,7 +531,7 @@ TEST_P(Race, DroppedUnawaitedFreesItsTasks) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-// --- things that only the winner takes ---------------------------------------------------------------------------------
+// --- things that only the winner takes -----------------------------------------------------------
 
 TEST_P(Race, AcquireThatLosesTakesNoPermit) {  // B138
   Semaphore semaphore(0);
@@ -555,12 +568,14 @@ TEST_P(Race, AcquireAgainstWhatIsReadyAtOnce) {
 TEST_P(Race, AcquireOfTooManyIsItsError) {
   BoundedSemaphore semaphore(1);
   machine.run([&]() -> Task<> {
-    Result<Indexed<Permit>> r = co_await as_result(race(semaphore.acquire(2), semaphore.acquire(2)));
+    Result<Indexed<Permit>> r =
+        co_await as_result(race(semaphore.acquire(2), semaphore.acquire(2)));
     EXPECT_TRUE(is<std::invalid_argument>(r.error()));
   });
 }
 
-// In every order of steps: whoever wins, the permits are where they belong, and nothing else was taken.
+// In every order of steps: whoever wins, the permits are where they belong, and nothing else was
+// taken.
 TEST(RaceInEveryOrder, AcquiresHandlesAndTimers) {
   testing::explore(400, [](testing::SimulatedExecutor& simulator) {
     Semaphore semaphore(1);
@@ -578,7 +593,8 @@ TEST(RaceInEveryOrder, AcquiresHandlesAndTimers) {
       JoinHandle<Tracked> task = spawn(value());
       int discarded = 0;
       auto discard = [&](std::size_t, auto&&) { ++discarded; };
-      auto contest = race(semaphore.acquire(), task, value(), this_task::yield()).on_discard(discard);
+      auto contest =
+          race(semaphore.acquire(), task, value(), this_task::yield()).on_discard(discard);
       auto first = co_await std::move(contest);
       if (first.index == 0) {
         if (semaphore.available() != 0) throw std::runtime_error("the winner has no permit");
@@ -595,7 +611,8 @@ TEST(RaceInEveryOrder, AcquiresHandlesAndTimers) {
   });
 }
 
-// Permits given back by another thread at random moments, against a timer: none is lost, none is taken twice.
+// Permits given back by another thread at random moments, against a timer: none is lost, none is
+// taken twice.
 TEST(RaceAcrossThreads, PermitsSurviveAnyOrderOfReleaseAndTimer) {
   WorkStealingExecutor executor({.threads = 2});
   Semaphore semaphore(1);
@@ -608,7 +625,8 @@ TEST(RaceAcrossThreads, PermitsSurviveAnyOrderOfReleaseAndTimer) {
   auto body = [&](int seed) -> Task<int> {
     int won = 0;
     for (int i = 0; i < 500; ++i) {
-      auto first = co_await race(semaphore.acquire(), sleep_for(std::chrono::microseconds((seed * 7 + i) % 40)));
+      auto first = co_await race(semaphore.acquire(),
+                                 sleep_for(std::chrono::microseconds((seed * 7 + i) % 40)));
       if (first.index == 0) ++won;
     }
     co_return won;

@@ -8,8 +8,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -306,7 +306,7 @@ TEST_P(RateLimiterTest, TokenGrantedBeforeTheCancellationIsDelivered) {
     co_await sleep_for(1ms);
     clock.ns = 1'000'000'000;
     EXPECT_FALSE(limiter.try_acquire());  // gives the token to the waiter
-    handle.cancel();  // in time or not
+    handle.cancel();                      // in time or not
     co_await as_result(handle);
     EXPECT_TRUE(got);
   });

@@ -278,7 +278,8 @@ TEST_P(RetryPolicyTest, WhatWasWithdrawnIsPutBackIfOnRetryThrows) {
   auto bad = [] { return fail("bad"); };
   auto on_retry = [](const RetryEvent&) { throw std::runtime_error("enough"); };
   machine.run([&]() -> Task<> {
-    Result<int> result = co_await as_result(retry(bad, RetryPolicy().budget(budget).on_retry(on_retry)));
+    Result<int> result =
+        co_await as_result(retry(bad, RetryPolicy().budget(budget).on_retry(on_retry)));
     EXPECT_EQ(what_of(result.error()), "enough");
     EXPECT_EQ(budget.available(), 1u);
   });

@@ -32,7 +32,8 @@ using namespace test;
 class SemaphoreTest : public OnMachine {};
 INSTANTIATE_TEST_SUITE_P(Threads, SemaphoreTest, kThreads, threads_name);
 
-Task<> take_and_note(Semaphore& semaphore, std::size_t n, int name, std::vector<int>& order, Duration hold = {}) {
+Task<> take_and_note(Semaphore& semaphore, std::size_t n, int name, std::vector<int>& order,
+                     Duration hold = {}) {
   static std::mutex mutex;
   Permit permit = co_await semaphore.acquire(n);
   {
@@ -127,7 +128,8 @@ TEST_P(SemaphoreTest, LargeRequestAtTheHeadIsNotStarved) {  // B185
     JoinHandle<void> large = executor.spawn(take_and_note(semaphore, 4, 4, order));
     co_await sleep_for(1ms);
     std::vector<JoinHandle<void>> small;
-    for (int i = 0; i < 5; ++i) small.push_back(executor.spawn(take_and_note(semaphore, 1, 1, order)));
+    for (int i = 0; i < 5; ++i)
+      small.push_back(executor.spawn(take_and_note(semaphore, 1, 1, order)));
     co_await sleep_for(1ms);
     EXPECT_TRUE(order.empty());  // one is free, but the head wants four
     EXPECT_FALSE(semaphore.try_acquire(1).has_value());
@@ -246,7 +248,8 @@ TEST_P(SemaphoreTest, BoundedOneNeverHasMoreThanItBeganWith) {  // B188
   machine.run([&]() -> Task<> {
     EXPECT_THROW(semaphore.add_permits(1), std::logic_error);
     Permit held = co_await semaphore.acquire();
-    EXPECT_THROW(semaphore.add_permits(1), std::logic_error);  // the permit's own release brings it back
+    EXPECT_THROW(semaphore.add_permits(1),
+                 std::logic_error);  // the permit's own release brings it back
     Result<Permit> r = co_await as_result(semaphore.acquire(3));
     EXPECT_TRUE(is<std::invalid_argument>(r.error()));
     held.release();
@@ -258,7 +261,8 @@ TEST_P(SemaphoreTest, BoundedOneNeverHasMoreThanItBeganWith) {  // B188
   EXPECT_EQ(semaphore.available(), 2u);
 }
 
-// Everything at once, from several threads: permits in hand never exceed the number, and all are back in the end.
+// Everything at once, from several threads: permits in hand never exceed the number, and all are
+// back in the end.
 TEST(SemaphoreAcrossThreads, NoPermitIsLostOrTakenTwice) {
   constexpr std::size_t kPermits = 5;
   WorkStealingExecutor workers({.threads = 3});
@@ -306,7 +310,8 @@ TEST(SemaphoreAcrossThreads, NoPermitIsLostOrTakenTwice) {
         default: {
           auto first = co_await any(semaphore.acquire(n), semaphore.acquire(1), sleep_for(limit));
           if (first.index == 2) break;
-          const std::size_t taken = first.index == 0 ? std::get<0>(first.value).count() : std::get<1>(first.value).count();
+          const std::size_t taken = first.index == 0 ? std::get<0>(first.value).count()
+                                                     : std::get<1>(first.value).count();
           hold(taken);
           ++got;
           held.fetch_sub(static_cast<long>(taken));

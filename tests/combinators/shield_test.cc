@@ -110,7 +110,8 @@ TEST_P(Shield, InsideAGatherOnlyTheWaitIsCancelled) {  // B169
       finished.fetch_add(1);
       co_return 1;
     };
-    Result<std::tuple<int, int>> r = co_await as_result(timeout(gather(shield(work()), shield(work())), 1ms));
+    Result<std::tuple<int, int>> r =
+        co_await as_result(timeout(gather(shield(work()), shield(work())), 1ms));
     EXPECT_TRUE(r.is_timeout());
     co_await sleep_for(10ms);
     auto first = co_await race(shield(work()), give(1));

@@ -38,7 +38,8 @@ using Factories = std::vector<TaskFactory<int>>;
 
 class StaggeredRace : public OnMachine {
  protected:
-  std::vector<std::chrono::nanoseconds> starts;  // factories are called one after the other: no lock
+  std::vector<std::chrono::nanoseconds>
+      starts;  // factories are called one after the other: no lock
 
   /// A factory that notes when it is called.
   template <class F>
@@ -78,7 +79,8 @@ TEST_P(StaggeredRace, TheFirstAloneIfItIsQuick) {  // B140
 
 TEST_P(StaggeredRace, TheNextStartsAfterTheDelay) {  // B140
   machine.run([&]() -> Task<> {
-    const auto first = co_await staggered_race(list(gives(10s, 0), gives(10s, 1), gives(1s, 2), gives(1s, 3)), 3s);
+    const auto first =
+        co_await staggered_race(list(gives(10s, 0), gives(10s, 1), gives(1s, 2), gives(1s, 3)), 3s);
     EXPECT_EQ(first.index, 2u);
     EXPECT_EQ(first.value, 2);
   });
@@ -88,7 +90,8 @@ TEST_P(StaggeredRace, TheNextStartsAfterTheDelay) {  // B140
 
 TEST_P(StaggeredRace, TheNextStartsAtOnceWhenOneFailsAndTheDelayCountsFromThere) {  // B140
   machine.run([&]() -> Task<> {
-    const auto first = co_await staggered_race(list(fails(1s, "a"), gives(20s, 1), fails(500ms, "c"), gives(1s, 3)), 3s);
+    const auto first = co_await staggered_race(
+        list(fails(1s, "a"), gives(20s, 1), fails(500ms, "c"), gives(1s, 3)), 3s);
     EXPECT_EQ(first.index, 3u);
   });
   EXPECT_EQ(starts, (Times{0s, 1s, 4s, 4500ms}));
@@ -98,7 +101,8 @@ TEST_P(StaggeredRace, TheNextStartsAtOnceWhenOneFailsAndTheDelayCountsFromThere)
 TEST_P(StaggeredRace, AnyFailureStartsOneNotOnlyTheLatest) {
   machine.run([&]() -> Task<> {
     // The first one fails at 4 s, when the second has run for a second.
-    const auto first = co_await staggered_race(list(fails(4s, "a"), gives(20s, 1), gives(1s, 2), gives(1s, 3)), 3s);
+    const auto first = co_await staggered_race(
+        list(fails(4s, "a"), gives(20s, 1), gives(1s, 2), gives(1s, 3)), 3s);
     EXPECT_EQ(first.index, 2u);
   });
   EXPECT_EQ(starts, (Times{0s, 3s, 4s}));
@@ -111,7 +115,8 @@ TEST_P(StaggeredRace, NoDelayStartsAllAtOnceNeverOnlyAfterFailures) {
     EXPECT_EQ(first.index, 2u);
     EXPECT_EQ(starts, Times(3, 0s));
     starts.clear();
-    const auto second = co_await staggered_race(list(fails(1s, "a"), gives(100h, 1), gives(1s, 2)), Duration::never());
+    const auto second = co_await staggered_race(list(fails(1s, "a"), gives(100h, 1), gives(1s, 2)),
+                                                Duration::never());
     EXPECT_EQ(second.index, 1u);
     EXPECT_EQ(starts, (Times{1s, 2s}));
     starts.clear();
@@ -122,7 +127,8 @@ TEST_P(StaggeredRace, NoDelayStartsAllAtOnceNeverOnlyAfterFailures) {
 
 TEST_P(StaggeredRace, AllFailuresAreAGroupInTheOrderOfTheAttempts) {  // B141
   machine.run([&]() -> Task<> {
-    const auto result = co_await as_result(staggered_race(list(fails(9s, "a"), fails(1s, "b"), fails(3s, "c")), 2s));
+    const auto result = co_await as_result(
+        staggered_race(list(fails(9s, "a"), fails(1s, "b"), fails(3s, "c")), 2s));
     const ExceptionGroup group = group_of(result.error());
     EXPECT_EQ(group.exceptions().size(), 3u);
     EXPECT_EQ(what_of(group.exceptions()[0]), "a");
@@ -162,7 +168,8 @@ TEST_P(StaggeredRace, AFactoryThatThrowsIsAFailedAttempt) {
   machine.run([&]() -> Task<> {
     auto bad = []() -> Task<int> { throw std::runtime_error("factory"); };
     auto empty = [] { return Task<int>(); };
-    const auto first = co_await staggered_race(list(noted(bad), noted(empty), TaskFactory<int>(), gives(1s, 3)), 1h);
+    const auto first = co_await staggered_race(
+        list(noted(bad), noted(empty), TaskFactory<int>(), gives(1s, 3)), 1h);
     EXPECT_EQ(first.index, 3u);
     EXPECT_EQ(starts, Times(3, 0s));
     const auto none = co_await as_result(staggered_race(list(noted(bad), noted(bad)), 1h));
@@ -175,7 +182,8 @@ TEST_P(StaggeredRace, OneThatEndsCancelledByItselfHasFailedButIsNoError) {
     auto quits = [] { return cancel_itself("quit"); };
     const auto first = co_await staggered_race(list(noted(quits), gives(1s, 1)), 1h);
     EXPECT_EQ(first.index, 1u);
-    const auto mixed = co_await as_result(staggered_race(list(noted(quits), fails(1s, "error")), 1h));
+    const auto mixed =
+        co_await as_result(staggered_race(list(noted(quits), fails(1s, "error")), 1h));
     EXPECT_EQ(group_of(mixed.error()).exceptions().size(), 1u);
     const auto all = co_await as_result(staggered_race(list(noted(quits), noted(quits)), 1h));
     EXPECT_EQ(reason_of(all.error()).message, "quit");
@@ -183,7 +191,7 @@ TEST_P(StaggeredRace, OneThatEndsCancelledByItselfHasFailedButIsNoError) {
   });
 }
 
-// --- values that lost ------------------------------------------------------------------------------------------------------------
+// --- values that lost ----------------------------------------------------------------------------
 
 TEST_P(StaggeredRace, LosersValuesGoToOnDiscard) {  // B142
   machine.run([&]() -> Task<> {
@@ -191,7 +199,9 @@ TEST_P(StaggeredRace, LosersValuesGoToOnDiscard) {  // B142
     auto discard = [&](std::size_t index, int&& value) { discarded.emplace_back(index, value); };
     auto forgives = [] { return forgiving(40); };
     auto mind = [] { return stubborn(9s, 41); };
-    auto contest = staggered_race(list(noted(forgives), noted(mind), fails(500ms, "c"), gives(1s, 3)), 1s).on_discard(discard);
+    auto contest =
+        staggered_race(list(noted(forgives), noted(mind), fails(500ms, "c"), gives(1s, 3)), 1s)
+            .on_discard(discard);
     const auto first = co_await std::move(contest);
     EXPECT_EQ(first.index, 3u);
     EXPECT_EQ(discarded, (std::vector<std::pair<std::size_t, int>>{{0, 40}, {1, 41}}));
@@ -206,7 +216,8 @@ TEST_P(StaggeredRace, AnOnDiscardThatThrowsReplacesTheResultAndStillGetsTheRest)
       throw std::runtime_error("discard");
     };
     auto forgives = [] { return forgiving(40); };
-    auto contest = staggered_race(list(noted(forgives), noted(forgives), gives(1s, 3)), 1s).on_discard(discard);
+    auto contest = staggered_race(list(noted(forgives), noted(forgives), gives(1s, 3)), 1s)
+                       .on_discard(discard);
     const auto result = co_await as_result(std::move(contest));
     EXPECT_EQ(what_of(result.error()), "discard");
     EXPECT_EQ(calls, 2);
@@ -229,7 +240,8 @@ TEST_P(StaggeredRace, AwkwardValues) {
 
     std::vector<TaskFactory<void>> voids(3, [] { return nothing_after(2s); });
     int discarded = 0;
-    auto contest = staggered_race(std::move(voids), 1s).on_discard([&](std::size_t) { ++discarded; });
+    auto contest =
+        staggered_race(std::move(voids), 1s).on_discard([&](std::size_t) { ++discarded; });
     const Indexed<void> done = co_await std::move(contest);
     EXPECT_EQ(done.index, 0u);
 
@@ -248,7 +260,7 @@ TEST_P(StaggeredRace, AwkwardValues) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-// --- cancellation ------------------------------------------------------------------------------------------------------------------
+// --- cancellation --------------------------------------------------------------------------------
 
 TEST_P(StaggeredRace, InACancelledScopeItStartsNothing) {
   machine.run([&]() -> Task<> {
@@ -266,7 +278,8 @@ TEST_P(StaggeredRace, InACancelledScopeItStartsNothing) {
 TEST_P(StaggeredRace, CancelledFromOutsideCancelsWhatRunsAndStartsNoMore) {
   machine.run([&]() -> Task<> {
     auto endless = [] { return never(); };
-    const auto result = co_await try_timeout(staggered_race(Factories(9, noted(endless)), 1s), 2500ms);
+    const auto result =
+        co_await try_timeout(staggered_race(Factories(9, noted(endless)), 1s), 2500ms);
     EXPECT_TRUE(result.is_timeout());
   });
   EXPECT_EQ(starts, (Times{0s, 1s, 2s}));
@@ -279,10 +292,12 @@ TEST_P(StaggeredRace, WhatIsThereAllTheSameGoesBeforeACancellation) {
     auto mind = [] { return stubborn(2s, 7); };
     const auto value = co_await timeout(staggered_race(list(noted(mind), noted(endless)), 10s), 1s);
     EXPECT_EQ(value.value, 7);
-    const auto failed = co_await try_timeout(staggered_race(list(fails(1s, "before"), noted(endless), noted(endless)), 10s), 2s);
+    const auto failed = co_await try_timeout(
+        staggered_race(list(fails(1s, "before"), noted(endless), noted(endless)), 10s), 2s);
     EXPECT_EQ(group_of(failed.error()).exceptions().size(), 1u);
     auto answers = [] { return bitter("answer"); };
-    const auto bitterly = co_await try_timeout(staggered_race(list(noted(answers), noted(endless)), 10s), 1s);
+    const auto bitterly =
+        co_await try_timeout(staggered_race(list(noted(answers), noted(endless)), 10s), 1s);
     EXPECT_EQ(what_of(group_of(bitterly.error()).exceptions()[0]), "answer");
   });
 }

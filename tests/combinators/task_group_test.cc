@@ -40,7 +40,8 @@ TEST_P(TaskGroupTest, GivesTheBodysValueOnceAllChildrenHaveEnded) {
         co_await sleep_for(5ms);
         ++ended;
       };
-      // The closure is in the block, which the children outlive: what they use is by reference to what lies outside.
+      // The closure is in the block, which the children outlive: what they use is by reference to
+      // what lies outside.
       group.spawn(nothing_after(5ms));
       co_await child();
       co_return 4;
@@ -87,7 +88,7 @@ TEST_P(TaskGroupTest, ValuesOfAllKindsFromTheBody) {
   });
 }
 
-// --- failures ----------------------------------------------------------------------------------------------------------
+// --- failures ------------------------------------------------------------------------------------
 
 TEST_P(TaskGroupTest, FirstFailureCancelsTheOthersAndTheBody) {  // B070, B071, B075
   bool ended[2] = {};
@@ -255,7 +256,7 @@ TEST_P(TaskGroupTest, BodyThatThrowsBeforeItIsACoroutine) {
   });
 }
 
-// --- cancellation ------------------------------------------------------------------------------------------------------
+// --- cancellation --------------------------------------------------------------------------------
 
 TEST_P(TaskGroupTest, CancelledFromOutsideCancelsAndAwaitsEverything) {  // B077, B083
   bool ended[2] = {};
@@ -311,7 +312,8 @@ TEST_P(TaskGroupTest, IfAllReturnedValuesInSpiteOfACancellationTheValueIsGiven) 
   });
 }
 
-TEST_P(TaskGroupTest, ChildCancelledByHandEarlierDoesNotMakeACancellationFromOutsideAnInterruption) {
+TEST_P(TaskGroupTest,
+       ChildCancelledByHandEarlierDoesNotMakeACancellationFromOutsideAnInterruption) {
   machine.run([&]() -> Task<> {
     auto body = [](TaskGroup& group) -> Task<int> {
       JoinHandle<int> child = group.spawn(never());
@@ -382,7 +384,7 @@ TEST_P(TaskGroupTest, LeavingItIsNoCancellationPointWhenAllCompleted) {  // B085
   });
 }
 
-// --- group.cancel() ----------------------------------------------------------------------------------------------------
+// --- group.cancel() ------------------------------------------------------------------------------
 
 TEST_P(TaskGroupTest, CancelEndsItWithoutAnError) {  // B084, B090
   bool ended = false;
@@ -494,7 +496,7 @@ TEST_P(TaskGroupTest, BodyThatEndsCancelledByItselfTakesTheChildrenAlong) {
   EXPECT_TRUE(ended);
 }
 
-// --- who spawns, and when ----------------------------------------------------------------------------------------------
+// --- who spawns, and when ------------------------------------------------------------------------
 
 TEST_P(TaskGroupTest, ChildrenSpawnWhileItCloses) {  // B067
   std::atomic<int> ran{0};

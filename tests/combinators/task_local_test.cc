@@ -89,7 +89,8 @@ TEST_P(TaskLocalTest, ChildrenOfAllCombinatorsInherit) {
       EXPECT_EQ(masked, "r");
       std::string shielded = co_await shield(ask(1ms));
       EXPECT_EQ(shielded, "r");
-      Result<std::string> block = co_await cancel_scope([](CancelScope&) -> Task<std::string> { return ask(1ms); });
+      Result<std::string> block =
+          co_await cancel_scope([](CancelScope&) -> Task<std::string> { return ask(1ms); });
       EXPECT_EQ(block.value(), "r");
       auto group = [](TaskGroup& g) -> Task<std::string> {
         JoinHandle<std::string> child = g.spawn(ask(1ms));
@@ -120,7 +121,8 @@ TEST_P(TaskLocalTest, SpawnedTaskHasASnapshot) {  // B017
 
 TEST_P(TaskLocalTest, SiblingsAndParentsDoNotSeeIt) {  // B017
   machine.run([&]() -> Task<> {
-    auto results = co_await gather(request.with("a", ask(2ms)), ask(1ms), request.with("b", ask(1ms)), ask(3ms));
+    auto results = co_await gather(request.with("a", ask(2ms)), ask(1ms),
+                                   request.with("b", ask(1ms)), ask(3ms));
     EXPECT_EQ(std::get<0>(results), "a");
     EXPECT_EQ(std::get<1>(results), "none");
     EXPECT_EQ(std::get<2>(results), "b");
@@ -174,7 +176,8 @@ TEST_P(TaskLocalTest, FollowsTheTaskToOtherThreadsAndExecutors) {
       EXPECT_EQ(there, "kept");
     };
     std::vector<Task<>> tasks;
-    for (int i = 0; i < 10; ++i) tasks.push_back([](auto& make) -> Task<> { co_await request.with("kept", make()); }(body));
+    for (int i = 0; i < 10; ++i)
+      tasks.push_back([](auto& make) -> Task<> { co_await request.with("kept", make()); }(body));
     co_await gather(std::move(tasks));
   });
 }

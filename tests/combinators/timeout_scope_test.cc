@@ -129,7 +129,8 @@ TEST_P(TimeoutScopeTest, DeadlineInThePastExpiresAtOnceWithoutTheClockMoving) {
         ADD_FAILURE() << "the checkpoint did not throw";
         co_return 1;
       };
-      Result<int> r = co_await as_result(timeout_scope(had_one ? Duration(1h) : Duration::never(), body));
+      Result<int> r =
+          co_await as_result(timeout_scope(had_one ? Duration(1h) : Duration::never(), body));
       EXPECT_TRUE(r.is_timeout());
     }
   });
@@ -199,7 +200,8 @@ TEST_P(TimeoutScopeTest, ChildrenAndOthersMoveItsDeadline) {
   EXPECT_EQ(machine.elapsed(), 110ms);
 }
 
-// From another thread, against expiry: true means that the deadline was moved, false that it has expired; nothing in between.
+// From another thread, against expiry: true means that the deadline was moved, false that it has
+// expired; nothing in between.
 TEST(TimeoutScopeAcrossThreads, RescheduleAgainstExpiry) {
   WorkStealingExecutor workers({.threads = 2});
   for (int round = 0; round < 100; ++round) {

@@ -148,7 +148,8 @@ TEST_P(Timeout, NeverAndVeryLongDoNotOverflow) {  // B145
     const int e = co_await timeout(give_after(1ms, 5), std::chrono::nanoseconds::max() - 1ns);
     EXPECT_EQ(a + b + c + d + e, 15);
   });
-  EXPECT_THROW((void)timeout(give(1), std::chrono::duration<double>(std::numeric_limits<double>::quiet_NaN())),
+  EXPECT_THROW((void)timeout(give(1), std::chrono::duration<double>(
+                                          std::numeric_limits<double>::quiet_NaN())),
                std::invalid_argument);
 }
 
@@ -169,7 +170,7 @@ TEST_P(Timeout, TaskThatEndsAtItsDeadlineOrderIsEither) {
   EXPECT_EQ(machine.elapsed(), 5ms);
 }
 
-// --- nesting -----------------------------------------------------------------------------------------------------------
+// --- nesting -------------------------------------------------------------------------------------
 
 TEST_P(Timeout, InnerTimeoutErrorPassesThroughAnOuterOne) {
   machine.run([&]() -> Task<> {
@@ -255,7 +256,7 @@ TEST_P(Timeout, ManyDeepEachWithItsDeadline) {
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-// --- cancellation ------------------------------------------------------------------------------------------------------
+// --- cancellation --------------------------------------------------------------------------------
 
 TEST_P(Timeout, CancellationFromOutsideGoesOnAndTheTaskIsAwaited) {  // B153, B157
   bool ended = false;
@@ -378,7 +379,7 @@ TEST_P(Timeout, IsLevelTriggeredInside) {  // B020
   });
 }
 
-// --- the variants ------------------------------------------------------------------------------------------------------
+// --- the variants --------------------------------------------------------------------------------
 
 TEST_P(Timeout, WithTimeoutGivesTheDefaultOnlyForItself) {
   machine.run([&]() -> Task<> {
@@ -470,7 +471,7 @@ TEST_P(Timeout, AwkwardValues) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-// --- deadlines ---------------------------------------------------------------------------------------------------------
+// --- deadlines -----------------------------------------------------------------------------------
 
 TEST_P(Timeout, DeadlineIsTheEarliestThatCanReachThePoint) {  // B160
   machine.run([&]() -> Task<> {
@@ -536,8 +537,11 @@ TEST(TimeoutInRealTime, BusyWorkersSeeTheirDeadlinesAtCheckpoints) {
     for (;;) co_await this_task::checkpoint();
   };
   auto body = [&]() -> Task<bool> {
-    auto results = co_await gather(as_result(timeout(spin(), 20ms)), as_result(timeout(spin(), 20ms)), as_result(timeout(spin(), 20ms)));
-    co_return std::get<0>(results).is_timeout() && std::get<1>(results).is_timeout() && std::get<2>(results).is_timeout();
+    auto results =
+        co_await gather(as_result(timeout(spin(), 20ms)), as_result(timeout(spin(), 20ms)),
+                        as_result(timeout(spin(), 20ms)));
+    co_return std::get<0>(results).is_timeout() && std::get<1>(results).is_timeout() &&
+        std::get<2>(results).is_timeout();
   };
   EXPECT_TRUE(busy.run(body()));
 }
@@ -550,15 +554,17 @@ TEST(TimeoutInRealTime, ATaskThatNeverParksIsTimedOut) {  // B163
   EXPECT_THROW(busy.run(timeout(spin(), 10ms)), TimeoutError);
 }
 
-// Completion against expiry at the same moment, from other threads: exactly one of them, and the permit goes with it.
+// Completion against expiry at the same moment, from other threads: exactly one of them, and the
+// permit goes with it.
 TEST(TimeoutInRealTime, PermitsSurviveAnyOrderOfReleaseAndDeadline) {
   WorkStealingExecutor workers({.threads = 3});
   Semaphore semaphore(2);
   auto body = [&](int seed) -> Task<int> {
     int got = 0;
     for (int i = 0; i < 300; ++i) {
-      Result<Permit> r = co_await try_timeout(semaphore.acquire(1 + static_cast<std::size_t>((seed + i) % 2)),
-                                              std::chrono::microseconds((seed * 13 + i * 7) % 120));
+      Result<Permit> r =
+          co_await try_timeout(semaphore.acquire(1 + static_cast<std::size_t>((seed + i) % 2)),
+                               std::chrono::microseconds((seed * 13 + i * 7) % 120));
       if (r.has_value()) {
         ++got;
         co_await sleep_for(std::chrono::microseconds(i % 50));

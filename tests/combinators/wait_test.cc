@@ -48,7 +48,9 @@ std::vector<JoinHandle<T>> list(JoinHandle<T> first, More... more) {
 
 class Wait : public OnMachine {
  protected:
-  JoinHandle<int> in(Duration pause, int value = 0) { return executor.spawn(give_after(pause, value)); }
+  JoinHandle<int> in(Duration pause, int value = 0) {
+    return executor.spawn(give_after(pause, value));
+  }
 };
 INSTANTIATE_TEST_SUITE_P(Threads, Wait, kThreads, threads_name);
 
@@ -66,7 +68,8 @@ TEST_P(Wait, AllCompletedIsTheDefaultAndWaitsForEveryOne) {
 
 TEST_P(Wait, AllCompletedDoesNotStopAtAnError) {  // B119
   machine.run([&]() -> Task<> {
-    std::vector<JoinHandle<int>> handles{executor.spawn(fail_after(1s, "oops")), in(2s), executor.spawn(cancel_itself())};
+    std::vector<JoinHandle<int>> handles{executor.spawn(fail_after(1s, "oops")), in(2s),
+                                         executor.spawn(cancel_itself())};
     const WaitResult<int> result = co_await wait(handles, ReturnWhen::all_completed);
     EXPECT_EQ(result.done, handles);
     EXPECT_EQ(what_of(result.done[0].result().error()), "oops");
@@ -108,7 +111,8 @@ TEST_P(Wait, EveryTaskThatIsDoneByThenIsInDone) {  // B117
 
 TEST_P(Wait, FirstExceptionReturnsWithTheFirstErrorAndNotWithACancelledTask) {  // B118
   machine.run([&]() -> Task<> {
-    std::vector<JoinHandle<int>> handles{in(1s), executor.spawn(cancel_itself()), executor.spawn(fail_after(2s, "oops")), in(9s)};
+    std::vector<JoinHandle<int>> handles{in(1s), executor.spawn(cancel_itself()),
+                                         executor.spawn(fail_after(2s, "oops")), in(9s)};
     auto result = co_await wait(handles, ReturnWhen::first_exception);
     EXPECT_EQ(result.done, (std::vector{handles[0], handles[1], handles[2]}));
     EXPECT_EQ(result.pending, std::vector{handles[3]});
@@ -175,7 +179,8 @@ TEST_P(Wait, TimeoutOfNothingLooksOnce) {
   });
 }
 
-TEST(WaitPolling, LetsOthersRun) {  // a loop that polls must not keep the only worker from what it polls for
+TEST(WaitPolling,
+     LetsOthersRun) {  // a loop that polls must not keep the only worker from what it polls for
   Machine machine(1);
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{machine.executor.spawn(give(1))};
@@ -246,7 +251,8 @@ TEST_P(Wait, OnesOwnHandleIsAnError) {
 
 TEST_P(Wait, OneHandleAlone) {
   machine.run([&]() -> Task<> {
-    for (const ReturnWhen when : {ReturnWhen::first_completed, ReturnWhen::first_exception, ReturnWhen::all_completed}) {
+    for (const ReturnWhen when :
+         {ReturnWhen::first_completed, ReturnWhen::first_exception, ReturnWhen::all_completed}) {
       auto result = co_await wait(list(in(1s, 7)), when);
       EXPECT_EQ(result.done.size(), 1u);
       EXPECT_EQ(result.done[0].result().value(), 7);
@@ -267,7 +273,8 @@ TEST_P(Wait, TakesBraces) {
   });
 }
 
-TEST_P(Wait, TakesNoResult) {  // move-only and other awkward values stay where they are; so do errors that nobody has seen
+TEST_P(Wait, TakesNoResult) {  // move-only and other awkward values stay where they are; so do
+                               // errors that nobody has seen
   machine.run([&]() -> Task<> {
     auto unique = [](int v) -> Task<std::unique_ptr<int>> { co_return std::make_unique<int>(v); };
     auto result = co_await wait(list(executor.spawn(unique(5)), executor.spawn(unique(6))));
@@ -278,7 +285,8 @@ TEST_P(Wait, TakesNoResult) {  // move-only and other awkward values stay where 
     auto second = co_await wait(list(executor.spawn(no_default())));
     EXPECT_EQ(second.done[0].result().value().value, 4);
 
-    auto voids = co_await wait(list(executor.spawn(nothing_after(1s)), executor.spawn(nothing())), ReturnWhen::first_completed);
+    auto voids = co_await wait(list(executor.spawn(nothing_after(1s)), executor.spawn(nothing())),
+                               ReturnWhen::first_completed);
     static_assert(std::is_same_v<decltype(voids), WaitResult<void>>);
     EXPECT_EQ(voids.done.size(), 1u);
 
@@ -291,9 +299,12 @@ TEST_P(Wait, TakesNoResult) {  // move-only and other awkward values stay where 
 
 TEST(WaitErrors, ThatNobodyAsksForAreReported) {
   std::atomic<int> reported{0};
-  WorkStealingExecutor executor({.threads = 2, .on_unobserved_error = [&](std::string_view, std::exception_ptr) { ++reported; }});
+  WorkStealingExecutor executor(
+      {.threads = 2,
+       .on_unobserved_error = [&](std::string_view, std::exception_ptr) { ++reported; }});
   auto body = [&]() -> Task<> {
-    std::vector<JoinHandle<int>> handles{executor.spawn(fail("seen")), executor.spawn(fail("unseen"))};
+    std::vector<JoinHandle<int>> handles{executor.spawn(fail("seen")),
+                                         executor.spawn(fail("unseen"))};
     auto result = co_await wait(std::move(handles));
     EXPECT_EQ(what_of(result.done[0].result().error()), "seen");
   };
@@ -301,7 +312,7 @@ TEST(WaitErrors, ThatNobodyAsksForAreReported) {
   EXPECT_EQ(reported.load(), 1);
 }
 
-// --- cancellation ----------------------------------------------------------------------------------------------------------
+// --- cancellation --------------------------------------------------------------------------------
 
 TEST_P(Wait, CancellingItEndsTheWaitAlone) {  // B122
   machine.run([&]() -> Task<> {
@@ -338,7 +349,8 @@ TEST_P(Wait, IsACancellationPointAlsoWhenEverythingIsDone) {
 TEST_P(Wait, OuterDeadlineGoesBeforeItsOwn) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(9s)};
-    const auto waited = co_await as_result(timeout(wait(handles, ReturnWhen::all_completed, 5s), 1s));
+    const auto waited =
+        co_await as_result(timeout(wait(handles, ReturnWhen::all_completed, 5s), 1s));
     EXPECT_TRUE(waited.is_timeout());
     EXPECT_EQ(machine.elapsed(), 1s);
     const auto inner = co_await timeout(wait(handles, ReturnWhen::all_completed, 1s), 5s);
@@ -362,7 +374,8 @@ TEST_P(Wait, CanBeAContestantAndAChild) {
 TEST_P(Wait, WaitsForAGroupsChildren) {
   machine.run([&]() -> Task<> {
     co_await task_group([&](TaskGroup& group) -> Task<> {
-      std::vector<JoinHandle<int>> handles{group.spawn(give_after(1s, 1)), group.spawn(give_after(2s, 2))};
+      std::vector<JoinHandle<int>> handles{group.spawn(give_after(1s, 1)),
+                                           group.spawn(give_after(2s, 2))};
       auto first = co_await wait(handles, ReturnWhen::first_completed);
       EXPECT_EQ(first.done, std::vector{handles[0]});
     });
@@ -389,7 +402,8 @@ TEST(WaitOnTbb, Works) {
   ManualClock clock;
   TbbExecutor executor({.threads = 2, .clock = &clock});
   auto body = [&]() -> Task<> {
-    std::vector<JoinHandle<int>> handles{executor.spawn(give_after(1ms, 1)), executor.spawn(never()), executor.spawn(give(2))};
+    std::vector<JoinHandle<int>> handles{executor.spawn(give_after(1ms, 1)),
+                                         executor.spawn(never()), executor.spawn(give(2))};
     auto first = co_await wait(handles, ReturnWhen::first_completed);
     EXPECT_GE(first.done.size(), 1u);
     auto timed = co_await wait(handles, ReturnWhen::all_completed, 20ms);
@@ -398,9 +412,10 @@ TEST(WaitOnTbb, Works) {
   executor.run(body());
 }
 
-// --- in every order ------------------------------------------------------------------------------------------------------------
+// --- in every order ------------------------------------------------------------------------------
 
-// Tasks that end, fail, are cancelled, and a waiter that is cancelled or timed out, all within a few steps.
+// Tasks that end, fail, are cancelled, and a waiter that is cancelled or timed out, all within a
+// few steps.
 TEST(WaitInEveryOrder, GivesWhatIsTrue) {
   testing::explore(scaled(1000), [](testing::SimulatedExecutor& simulator) {
     auto body = [&]() -> Task<> {
@@ -409,8 +424,10 @@ TEST(WaitInEveryOrder, GivesWhatIsTrue) {
         if (fails) throw std::runtime_error("failed");
         co_return n;
       };
-      for (const ReturnWhen when : {ReturnWhen::first_completed, ReturnWhen::first_exception, ReturnWhen::all_completed}) {
-        std::vector<JoinHandle<int>> handles{spawn(steps(2, false)), spawn(steps(1, true)), spawn(steps(3, false)), spawn(steps(2, false))};
+      for (const ReturnWhen when :
+           {ReturnWhen::first_completed, ReturnWhen::first_exception, ReturnWhen::all_completed}) {
+        std::vector<JoinHandle<int>> handles{spawn(steps(2, false)), spawn(steps(1, true)),
+                                             spawn(steps(3, false)), spawn(steps(2, false))};
         handles.push_back(handles[1]);
         CancellationSource source;
         auto meddle = [&]() -> Task<> {
@@ -429,9 +446,12 @@ TEST(WaitInEveryOrder, GivesWhatIsTrue) {
             failed = failed || (!handle.result() && !handle.cancelled());
           }
           must(result.done.size() + result.pending.size() == 5, "a handle was lost");
-          if (when == ReturnWhen::first_completed) must(!result.done.empty(), "it returned without a reason");
-          if (when == ReturnWhen::first_exception) must(failed || result.pending.empty(), "it returned without an error");
-          if (when == ReturnWhen::all_completed) must(result.pending.empty(), "it returned too early");
+          if (when == ReturnWhen::first_completed)
+            must(!result.done.empty(), "it returned without a reason");
+          if (when == ReturnWhen::first_exception)
+            must(failed || result.pending.empty(), "it returned without an error");
+          if (when == ReturnWhen::all_completed)
+            must(result.pending.empty(), "it returned too early");
         } else {
           must(waited.is_cancelled() && source.cancelled(), "it was cancelled by nobody");
         }
@@ -477,15 +497,19 @@ TEST(WaitAcrossThreads, EndsAndCancellationsMeet) {
         for (std::size_t i = 0; i < n; ++i) co_await this_task::yield();
         co_return 1;
       };
-      for (std::size_t i = 0; i < 6; ++i) handles.push_back(executor.spawn(hop((i * 7 + round) % 4)));
+      for (std::size_t i = 0; i < 6; ++i)
+        handles.push_back(executor.spawn(hop((i * 7 + round) % 4)));
       CancellationSource source;
       if (round % 3 != 0) current.store(&source);
       const auto when = static_cast<ReturnWhen>(round % 3);
       const auto waited = co_await as_result(with_token(source.token(), wait(handles, when, 1ms)));
-      if (CancellationSource* expected = &source; !current.compare_exchange_strong(expected, nullptr)) {
-        while (round % 3 != 0 && !source.cancelled()) co_await this_task::yield();  // it is being used
+      if (CancellationSource* expected = &source;
+          !current.compare_exchange_strong(expected, nullptr)) {
+        while (round % 3 != 0 && !source.cancelled())
+          co_await this_task::yield();  // it is being used
       }
-      const bool whole = !waited || waited.value().done.size() + waited.value().pending.size() == handles.size();
+      const bool whole =
+          !waited || waited.value().done.size() + waited.value().pending.size() == handles.size();
       EXPECT_TRUE(whole);
       int sum = 0;
       for (JoinHandle<int>& handle : handles) sum += co_await handle;

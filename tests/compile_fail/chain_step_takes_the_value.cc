@@ -7,7 +7,9 @@
 #include <magpie/chain.h>
 #include <magpie/task.h>
 
-magpie::Task<int> one() { co_return 1; }
+magpie::Task<int> one() {
+  co_return 1;
+}
 
 magpie::Task<int> both() {
 #ifdef MAGPIE_COMPILE_FAIL

@@ -5,7 +5,9 @@
 #include <magpie/gather.h>
 #include <magpie/task.h>
 
-magpie::Task<int> one() { co_return 1; }
+magpie::Task<int> one() {
+  co_return 1;
+}
 
 magpie::Task<int> both() {
   magpie::Task<int> first = one();

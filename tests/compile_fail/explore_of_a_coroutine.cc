@@ -7,8 +7,10 @@
 #include <magpie/testing/simulated_executor.h>
 
 int main() {
-  magpie::testing::explore(1, [](magpie::testing::SimulatedExecutor& executor) { return executor.steps(); });
+  magpie::testing::explore(
+      1, [](magpie::testing::SimulatedExecutor& executor) { return executor.steps(); });
 #ifdef MAGPIE_COMPILE_FAIL
-  magpie::testing::explore(1, [](magpie::testing::SimulatedExecutor&) -> magpie::Task<> { co_return; });
+  magpie::testing::explore(
+      1, [](magpie::testing::SimulatedExecutor&) -> magpie::Task<> { co_return; });
 #endif
 }

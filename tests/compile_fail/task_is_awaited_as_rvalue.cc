@@ -4,7 +4,9 @@
 
 #include <magpie/task.h>
 
-magpie::Task<int> one() { co_return 1; }
+magpie::Task<int> one() {
+  co_return 1;
+}
 
 magpie::Task<int> twice() {
   magpie::Task<int> task = one();

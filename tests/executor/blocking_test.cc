@@ -87,7 +87,8 @@ TEST_P(Blocking, GivesWhatTheFunctionGivesFromAnotherThread) {
 
 TEST_P(Blocking, WhatItThrowsLeavesTheAwait) {
   machine.run([&]() -> Task<> {
-    Result<int> r = co_await as_result(to_thread([]() -> int { throw std::runtime_error("blocked"); }));
+    Result<int> r =
+        co_await as_result(to_thread([]() -> int { throw std::runtime_error("blocked"); }));
     EXPECT_EQ(what_of(r.error()), "blocked");
     Result<void> cancelled = co_await as_result(to_thread([] { throw CancelledError(); }));
     EXPECT_TRUE(cancelled.is_cancelled());
@@ -236,7 +237,8 @@ TEST(BlockingPoolLimits, ExecutorWaitsForACallThatRuns) {
   EXPECT_TRUE(finished.load());
 }
 
-// Calls, withdrawals and the ends of calls cross: every call that began has ended before its awaiter goes on.
+// Calls, withdrawals and the ends of calls cross: every call that began has ended before its
+// awaiter goes on.
 TEST(BlockingAcrossThreads, CancellationsCrossWithCalls) {
   Ledger ledger;
   {
@@ -247,7 +249,8 @@ TEST(BlockingAcrossThreads, CancellationsCrossWithCalls) {
         auto state = std::make_shared<Tracked>(ledger);
         auto function = [state] { state->touch(); };
         auto call = to_thread(std::move(function));
-        Result<void> r = co_await try_timeout(std::move(call), std::chrono::microseconds(random.below(60)));
+        Result<void> r =
+            co_await try_timeout(std::move(call), std::chrono::microseconds(random.below(60)));
         EXPECT_TRUE(r.has_value() || r.is_timeout());
       }
     };

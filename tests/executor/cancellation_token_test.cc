@@ -116,7 +116,9 @@ TEST(CancellationCallback, RunsAtOnceIfTheTokenIsCancelled) {
 TEST(CancellationCallback, DoesNotRunOnceItIsGone) {
   CancellationSource source;
   int calls = 0;
-  { CancellationCallback callback(source.token(), [&] { ++calls; }); }
+  {
+    CancellationCallback callback(source.token(), [&] { ++calls; });
+  }
   source.cancel();
   EXPECT_EQ(calls, 0);
 }
@@ -129,7 +131,8 @@ TEST(CancellationCallback, IsMadeFromAnyCallable) {
   static_assert(std::is_same_v<decltype(deduced), CancellationCallback<decltype(lambda)>>);
   CancellationCallback<std::function<void()>> function(source.token(), [&] { ++calls; });
   auto owned = std::make_unique<int>(1);
-  CancellationCallback moved(source.token(), [&calls, owned = std::move(owned)] { calls += *owned; });
+  CancellationCallback moved(source.token(),
+                             [&calls, owned = std::move(owned)] { calls += *owned; });
   std::optional<CancellationCallback<std::function<void()>>> later;
   later.emplace(source.token(), lambda);
   source.cancel();
@@ -170,7 +173,8 @@ TEST(CancellationCallback, MayRegisterAnotherFromInside) {
   CancellationSource source;
   int calls = 0;
   std::optional<CancellationCallback<std::function<void()>>> second;
-  CancellationCallback first(source.token(), [&] { second.emplace(source.token(), [&] { ++calls; }); });
+  CancellationCallback first(source.token(),
+                             [&] { second.emplace(source.token(), [&] { ++calls; }); });
   source.cancel();
   EXPECT_EQ(calls, 1);
 }
@@ -203,7 +207,8 @@ TEST(CancellationCallback, DestructorWaitsForARunOnAnotherThread) {
       while (!release.load()) std::this_thread::yield();
       finished = true;
     };
-    auto callback = std::make_unique<CancellationCallback<decltype(function)>>(source.token(), function);
+    auto callback =
+        std::make_unique<CancellationCallback<decltype(function)>>(source.token(), function);
     std::thread canceller([&] { source.cancel(); });
     ASSERT_TRUE(eventually([&] { return inside.load(); }));
     std::thread opener([&] { release = true; });
@@ -276,7 +281,8 @@ TEST(AnyOf, OfNothingCannotBeCancelled) {
 TEST(AnyOf, IsCancelledByEachOfItsTokensWithThatOnesReason) {
   for (std::size_t which = 0; which < 6; ++which) {
     std::vector<CancellationSource> s(6);
-    CancellationToken token = any_of(s[0].token(), s[1].token(), s[2].token(), s[3].token(), s[4].token(), s[5].token());
+    CancellationToken token =
+        any_of(s[0].token(), s[1].token(), s[2].token(), s[3].token(), s[4].token(), s[5].token());
     EXPECT_FALSE(token.cancelled());
     s[which].cancel("number " + std::to_string(which));
     EXPECT_TRUE(token.cancelled());
@@ -294,8 +300,9 @@ TEST(AnyOf, TakesOneToSixTokensAndAVector) {
   const CancellationToken t = s.token();
   EXPECT_EQ(any_of(t), t);
   EXPECT_EQ(any_of(t, t), t);  // duplicates collapse
-  std::vector<CancellationToken> all{any_of(t, CancellationSource().token()), any_of(t, t, t), any_of(t, t, t, t),
-                                     any_of(t, t, t, t, t), any_of(t, t, t, t, t, t)};
+  std::vector<CancellationToken> all{any_of(t, CancellationSource().token()), any_of(t, t, t),
+                                     any_of(t, t, t, t), any_of(t, t, t, t, t),
+                                     any_of(t, t, t, t, t, t)};
   const CancellationToken every = any_of(all);
   s.cancel();
   EXPECT_TRUE(every.cancelled());

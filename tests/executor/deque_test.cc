@@ -246,7 +246,8 @@ TEST(Deque, ABiasThatIsSoonRevokedReturnsLaterEachTime) {
     }
     dwells.push_back((now - start) / DequeTestAccess::shortest_dwell);
   }
-  EXPECT_EQ(dwells, (std::vector<std::uint64_t>{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000}));
+  EXPECT_EQ(dwells,
+            (std::vector<std::uint64_t>{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000}));
 }
 
 TEST(Deque, TheBiasReturnsAlsoToAnOwnerThatOnlyPops) {

@@ -49,7 +49,9 @@ std::string dump_of(const Executor& executor) {
   return std::move(out).str();
 }
 
-Task<> sleeper() { co_await sleep_for(1h); }
+Task<> sleeper() {
+  co_await sleep_for(1h);
+}
 
 Task<> family() {
   auto inner = [](TaskGroup& group) -> Task<> {
@@ -84,7 +86,8 @@ TEST(Dump, ShowsTheTasksOfAGroupBelowTheOneWhoseGroupItIs) {
   // In the order of their numbers, which is that of their births.
   EXPECT_EQ(lines[1].rest, "root: waiting for the tasks of a group, age 60.000 s") << dump;
   EXPECT_EQ(lines[1].indent, 2U) << dump;
-  EXPECT_EQ(lines[2].rest, "child one (in a group): waiting for the tasks of a group, age 60.000 s") << dump;
+  EXPECT_EQ(lines[2].rest, "child one (in a group): waiting for the tasks of a group, age 60.000 s")
+      << dump;
   EXPECT_EQ(lines[2].indent, 4U) << dump;
   EXPECT_EQ(lines[3].rest, "grandchild one (in a group): waiting for sleep, age 60.000 s") << dump;
   EXPECT_EQ(lines[3].indent, 6U) << dump;

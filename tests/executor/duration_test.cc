@@ -135,8 +135,10 @@ TEST(Deadline, IsNeverPastTheEndOfTime) {
 }
 
 TEST(Duration, IsCalculatedWithAndDoesNotOverflow) {
-  static_assert(Duration(5ms) + 1ms == 6ms && 1ms + Duration(5ms) == 6ms && Duration(5ms) - 1ms == 4ms);
-  static_assert(Duration(5ms) * 2 == 10ms && 2U * Duration(5ms) == 10ms && Duration(1s) * 0.25 == 250ms);
+  static_assert(Duration(5ms) + 1ms == 6ms && 1ms + Duration(5ms) == 6ms &&
+                Duration(5ms) - 1ms == 4ms);
+  static_assert(Duration(5ms) * 2 == 10ms && 2U * Duration(5ms) == 10ms &&
+                Duration(1s) * 0.25 == 250ms);
   EXPECT_EQ(Duration(1ms) - 2ms, 0ms);
   EXPECT_EQ(Duration(1ms) * -1, 0ms);
   EXPECT_EQ(Duration(1ms) * -0.5, 0ms);

@@ -86,7 +86,8 @@ TEST(FramePool, FramesAreFreedByOtherThreadsAndAfterTheirThreadHasEnded) {
 
 struct AtThreadEnd {
   ~AtThreadEnd() {
-    // After the cache's own clean-up, if it was made later than this: goes straight to the allocator.
+    // After the cache's own clean-up, if it was made later than this: goes straight to the
+    // allocator.
     for (int i = 0; i < 10; ++i) {
       void* const frame = detail::allocate_frame(300);
       detail::free_frame(frame, 300);
@@ -105,7 +106,9 @@ TEST(FramePool, MayBeUsedWhileAThreadEnds) {
   thread.join();
 }
 
-Task<int> one() { co_return 1; }
+Task<int> one() {
+  co_return 1;
+}
 
 TEST(FramePool, AwaitsInALoopAllocateNothing) {
   if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";

@@ -3,7 +3,8 @@
 // ctest-labels: slow
 // ctest-serial
 
-// An executor with nothing to do costs nothing. On its own: nothing else of the process may use the processor meanwhile.
+// An executor with nothing to do costs nothing. On its own: nothing else of the process may use the
+// processor meanwhile.
 
 #include <ctime>
 

@@ -35,16 +35,28 @@ using test::NoDefault;
 using test::ThrowsOnCopy;
 using test::Tracked;
 
-Task<int> give(int value) { co_return value; }
-Task<> do_nothing() { co_return; }
-Task<MoveOnly> give_move_only(int value) { co_return MoveOnly(value); }
-Task<NoDefault> give_no_default(int value) { co_return NoDefault(value); }
-Task<std::string> give_text() { co_return std::string(100, 'x'); }
+Task<int> give(int value) {
+  co_return value;
+}
+Task<> do_nothing() {
+  co_return;
+}
+Task<MoveOnly> give_move_only(int value) {
+  co_return MoveOnly(value);
+}
+Task<NoDefault> give_no_default(int value) {
+  co_return NoDefault(value);
+}
+Task<std::string> give_text() {
+  co_return std::string(100, 'x');
+}
 Task<int> fail() {
   throw std::runtime_error("failed");
   co_return 0;
 }
-Task<> sleep_long() { co_await sleep_for(1h); }
+Task<> sleep_long() {
+  co_await sleep_for(1h);
+}
 
 /// A gate that tasks poll, for holding them at a place.
 struct Gate {
@@ -72,18 +84,20 @@ class JoinHandleTest : public testing::Test {
 
   std::mutex mutex_;
   std::vector<Report> reports_;
-  std::optional<WorkStealingExecutor> slot_{std::in_place,
-                                            ExecutorOptions{.threads = 2, .on_unobserved_error = [this](std::string_view name, std::exception_ptr error) {
-                                              std::string what = "?";
-                                              try {
-                                                std::rethrow_exception(error);
-                                              } catch (const std::exception& e) {
-                                                what = e.what();
-                                              } catch (...) {
-                                              }
-                                              std::lock_guard guard(mutex_);
-                                              reports_.push_back({std::string(name), what});
-                                            }}};
+  std::optional<WorkStealingExecutor> slot_{
+      std::in_place, ExecutorOptions{.threads = 2,
+                                     .on_unobserved_error = [this](std::string_view name,
+                                                                   std::exception_ptr error) {
+                                       std::string what = "?";
+                                       try {
+                                         std::rethrow_exception(error);
+                                       } catch (const std::exception& e) {
+                                         what = e.what();
+                                       } catch (...) {
+                                       }
+                                       std::lock_guard guard(mutex_);
+                                       reports_.push_back({std::string(name), what});
+                                     }}};
   WorkStealingExecutor& executor = *slot_;
 };
 
@@ -126,7 +140,8 @@ TEST_F(JoinHandleTest, MoverGetsTheValueAfterThoseWhoWaitedBeforeHaveTheirs) {
       executor.dump_tasks(out);
       const std::string dump = out.str();
       int count = 0;
-      for (std::size_t at = dump.find(what); at != std::string::npos; at = dump.find(what, at + 1)) ++count;
+      for (std::size_t at = dump.find(what); at != std::string::npos; at = dump.find(what, at + 1))
+        ++count;
       return count;
     };
     auto text = [](Gate& g) -> Task<std::string> {
@@ -147,7 +162,8 @@ TEST_F(JoinHandleTest, MoverGetsTheValueAfterThoseWhoWaitedBeforeHaveTheirs) {
     };
     std::vector<JoinHandle<std::size_t>> all;
     for (int i = 0; i < 3; ++i) all.push_back(executor.spawn(copier(handle)));
-    ASSERT_TRUE(eventually([&] { return waiting.load() == 3 && parked("waiting for a task") == 3; }));
+    ASSERT_TRUE(
+        eventually([&] { return waiting.load() == 3 && parked("waiting for a task") == 3; }));
     all.push_back(executor.spawn(mover(std::move(handle))));
     gate.open = true;
     for (auto& h : all) ASSERT_EQ(h.wait().value(), 64U);
@@ -382,7 +398,7 @@ TEST_F(JoinHandleTest, WaiterOfACancelledTaskIsNotCancelledItself) {
     } catch (const CancelledError&) {
       ++caught;
     }
-    co_await sleep_for(1us);       // its own scope is untouched
+    co_await sleep_for(1us);  // its own scope is untouched
     co_await this_task::checkpoint();
     co_return caught;
   };
@@ -446,7 +462,8 @@ TEST_F(JoinHandleTest, OnDoneIsCalledOnceWithTheResult) {
   std::atomic<int> sum{0};
   handle.on_done([&](const Result<int>& result) { sum += result.value(); });
   auto owned = std::make_unique<int>(100);
-  handle.on_done([&, owned = std::move(owned)](const Result<int>& result) { sum += result.value() + *owned; });
+  handle.on_done(
+      [&, owned = std::move(owned)](const Result<int>& result) { sum += result.value() + *owned; });
   EXPECT_EQ(sum.load(), 0);
   gate.open = true;
   handle.wait();

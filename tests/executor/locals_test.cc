@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Bindings of task-locals, as far as the executor carries them about: to spawned tasks, other threads and callbacks.
+// Bindings of task-locals, as far as the executor carries them about: to spawned tasks, other
+// threads and callbacks.
 
 #include <magpie/detail/locals.h>
 
@@ -69,7 +70,8 @@ TEST(Locals, StayWithTheirStrandOnEveryThread) {
       auto handle = spawn(current());
       std::string spawned = co_await std::move(handle);
       auto [a, b] = co_await gather(current(), current());
-      for (const std::string& seen : {before, spawned, a, b}) wrong += seen == std::to_string(id) ? 0 : 1;
+      for (const std::string& seen : {before, spawned, a, b})
+        wrong += seen == std::to_string(id) ? 0 : 1;
     }
     co_return wrong;
   };
@@ -101,15 +103,17 @@ TEST(Locals, WhatIsPostedHasNone) {
   EXPECT_EQ(seen, "none");
 }
 
-// A strand that waits within a binding leaves nothing behind on its worker: what runs between two strands there would find the
-// bindings of a frame that may be gone.
+// A strand that waits within a binding leaves nothing behind on its worker: what runs between two
+// strands there would find the bindings of a frame that may be gone.
 TEST(Locals, ADestructorOfATaskCancelledBeforeItsStartSeesNoOthers) {
   WorkStealingExecutor executor({.threads = 1});
   std::string seen;
   std::atomic<bool> checked{false};
   struct SpawnsAtItsEnd {
-    SpawnsAtItsEnd(std::string& the_seen, std::atomic<bool>& the_checked) : out(&the_seen), done(&the_checked) {}
-    SpawnsAtItsEnd(SpawnsAtItsEnd&& other) noexcept : out(std::exchange(other.out, nullptr)), done(other.done) {}
+    SpawnsAtItsEnd(std::string& the_seen, std::atomic<bool>& the_checked)
+        : out(&the_seen), done(&the_checked) {}
+    SpawnsAtItsEnd(SpawnsAtItsEnd&& other) noexcept
+        : out(std::exchange(other.out, nullptr)), done(other.done) {}
     ~SpawnsAtItsEnd() {
       if (out == nullptr) return;
       spawn(current()).on_done([o = out, d = done](const Result<std::string>& result) {
@@ -184,7 +188,9 @@ TEST(Locals, ValuesLiveAsLongAsSomebodyIsBoundToThem) {
       spawn(inside());
       co_return;
     };
-    auto body = [&]() -> Task<> { co_await local.with(std::make_shared<Tracked>(ledger), starts()); };
+    auto body = [&]() -> Task<> {
+      co_await local.with(std::make_shared<Tracked>(ledger), starts());
+    };
     executor.run(body());
     executor.shutdown(1h);
   }

@@ -37,7 +37,8 @@ namespace {
 using namespace magpie;
 using namespace std::chrono_literals;
 
-// A jump that must not happen is given this long to happen all the same. A failure to jump is a hang, which ctest's timeout ends.
+// A jump that must not happen is given this long to happen all the same. A failure to jump is a
+// hang, which ctest's timeout ends.
 constexpr auto kGrace = 3ms;
 
 int rounds() {
@@ -107,7 +108,8 @@ TEST(ManualClock, ElapsedTimeIsThatOfTheLongestOfMany) {
     for (int i = 1; i <= 40; ++i) tasks.push_back(sleep_often(i % 7 + 1, std::chrono::seconds(i)));
     executor.run(gather(std::move(tasks)));
     std::chrono::seconds longest{};
-    for (int i = 1; i <= 40; ++i) longest = std::max(longest, std::chrono::seconds(i * (i % 7 + 1)));
+    for (int i = 1; i <= 40; ++i)
+      longest = std::max(longest, std::chrono::seconds(i * (i % 7 + 1)));
     EXPECT_EQ(clock.now() - start, longest);
   });
 }
@@ -311,7 +313,8 @@ TEST(ManualClock, StandsStillWhileABlockingCallIsQueued) {
         if (time.now() != from) moved.fetch_add(1);
       });
     };
-    executor.run(gather(sleep_for(1h), call(clock, start, early), call(clock, start, early), call(clock, start, early)));
+    executor.run(gather(sleep_for(1h), call(clock, start, early), call(clock, start, early),
+                        call(clock, start, early)));
     EXPECT_EQ(early.load(), 0);
     EXPECT_EQ(clock.now() - start, 1h);
   });
@@ -331,9 +334,7 @@ TEST(ManualClock, GoesOnAfterACancelledBlockingCall) {
         while (!go.load()) std::this_thread::yield();
       });
     };
-    const auto queued = [&]() -> Task<void> {
-      co_await to_thread([] {});
-    };
+    const auto queued = [&]() -> Task<void> { co_await to_thread([] {}); };
     const auto body = [&]() -> Task<void> {
       JoinHandle<void> first = spawn(blocks());
       while (!began.load()) co_await this_task::yield();
@@ -362,7 +363,9 @@ TEST(ManualClock, StandsStillWhileATaskVisitsAnotherExecutor) {
       co_await sleep_for(kGrace);  // real time there
       co_return time.now() == from;
     };
-    const auto visits = [&](ManualClock& time, Deadline from) -> Task<bool> { return on(other, there(time, from)); };
+    const auto visits = [&](ManualClock& time, Deadline from) -> Task<bool> {
+      return on(other, there(time, from));
+    };
     const auto body = [&](ManualClock& time, Deadline from) -> Task<bool> {
       auto [still, nothing] = co_await gather(visits(time, from), sleep_for(1h));
       co_return still;
@@ -429,7 +432,8 @@ TEST(ManualClock, OneAdvanceOverSeveralTimersShowsEachItsOwnTime) {
   JoinHandle<void> a = executor.spawn(sleeper(order, 1));
   JoinHandle<void> b = executor.spawn(sleeper(order, 2));
   while (executor.stats().pending_timers != 3) std::this_thread::yield();
-  // One worker, held by a task while time passes: it finds all three in its queue, in the order in which they fired.
+  // One worker, held by a task while time passes: it finds all three in its queue, in the order in
+  // which they fired.
   std::atomic<bool> held{false};
   std::atomic<bool> go{false};
   executor.post([&] {

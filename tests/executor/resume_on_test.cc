@@ -269,7 +269,8 @@ TEST(ResumeOnAcrossThreads, AnExecutorWaitsForTheParentWhoseChildrenHaveGoneElse
   end.join();
 }
 
-// Random trees of combinators whose children hop between executors; each executor then ends, and must have nobody left.
+// Random trees of combinators whose children hop between executors; each executor then ends, and
+// must have nobody left.
 class Hops {
  public:
   Task<int> tree(std::uint64_t seed, int depth) {
@@ -305,7 +306,8 @@ class Hops {
       default: {
         const std::uint64_t next = random();
         auto read = [&](CompletionStream<int>& stream) -> Task<> {
-          for (auto one = co_await stream.next(); one; one = co_await stream.next()) co_await visit(one->index);
+          for (auto one = co_await stream.next(); one; one = co_await stream.next())
+            co_await visit(one->index);
           co_await hop(next, depth - 1);
         };
         co_await as_completed(several(random(), depth - 1), read);

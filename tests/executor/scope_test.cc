@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Scopes by themselves: what a cancellation reaches, and what it leaves alone. The steps are those of executor/CANCELLATION.md.
+// Scopes by themselves: what a cancellation reaches, and what it leaves alone. The steps are those
+// of executor/CANCELLATION.md.
 
 #include <magpie/detail/scope.h>
 
@@ -20,7 +21,9 @@ namespace {
 
 using test::scaled;
 
-ReasonRef reason(const char* message) { return ReasonRef::make(CancelKind::requested, message); }
+ReasonRef reason(const char* message) {
+  return ReasonRef::make(CancelKind::requested, message);
+}
 
 int count(const BasicCancelEffects<StdEnv>& effects) {
   int n = 0;
@@ -248,8 +251,8 @@ TEST(Scope, ATokenThatNobodyKeepsIsDroppedWithItsScope) {
   EXPECT_EQ(root.scope.take_tokens(), nullptr);  // else a long-lived task would collect them
 }
 
-// Threads: some open, park in, complete and leave scopes below one root; others cancel. Every parked waiter is claimed by exactly
-// one side, and nothing is touched after it was left.
+// Threads: some open, park in, complete and leave scopes below one root; others cancel. Every
+// parked waiter is claimed by exactly one side, and nothing is touched after it was left.
 TEST(Scope, ParkingCompletingLeavingAndCancellingOnManyThreads) {
   for (std::size_t round = 0; round < scaled(600); ++round) {
     Root root;

@@ -31,8 +31,12 @@ using test::Ledger;
 using test::scaled;
 using test::Tracked;
 
-Task<int> give(int value) { co_return value; }
-Task<> sleep_long() { co_await sleep_for(1h); }
+Task<int> give(int value) {
+  co_return value;
+}
+Task<> sleep_long() {
+  co_await sleep_for(1h);
+}
 
 TEST(Shutdown, WaitsForWhatEndsWithinTheDrain) {
   WorkStealingExecutor executor({.threads = 2});
@@ -91,9 +95,11 @@ TEST(Shutdown, AfterItWorkIsRefused) {
   EXPECT_THROW(executor.run(give(1)), ExecutorShutdownError);
   EXPECT_THROW(executor.post([] {}), ExecutorShutdownError);
   CancellationSource source;
-  EXPECT_THROW(executor.spawn(give(1), SpawnOptions().token(source.token())), ExecutorShutdownError);
+  EXPECT_THROW(executor.spawn(give(1), SpawnOptions().token(source.token())),
+               ExecutorShutdownError);
   source.cancel();
-  EXPECT_THROW(executor.spawn(give(1), SpawnOptions().token(source.token())), ExecutorShutdownError);
+  EXPECT_THROW(executor.spawn(give(1), SpawnOptions().token(source.token())),
+               ExecutorShutdownError);
   WorkStealingExecutor other({.threads = 1});
   auto elsewhere = [&]() -> Task<> {
     executor.spawn(give(1));
@@ -315,7 +321,8 @@ TEST(Shutdown, CancellingThroughATokenRacesWithDestruction) {
     CancellationSource source;
     auto executor = std::make_unique<WorkStealingExecutor>(ExecutorOptions{.threads = 2});
     std::vector<JoinHandle<void>> handles;
-    for (int i = 0; i < 4; ++i) handles.push_back(executor->spawn(sleep_long(), SpawnOptions().token(source.token())));
+    for (int i = 0; i < 4; ++i)
+      handles.push_back(executor->spawn(sleep_long(), SpawnOptions().token(source.token())));
     std::thread canceller([&] { source.cancel(); });
     std::thread second([h = handles.front()] { h.cancel(); });
     executor.reset();

@@ -31,7 +31,7 @@ namespace {
 using namespace test;
 
 bool is_default(int number) {
-  struct sigaction action{};
+  struct sigaction action {};
   return ::sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_DFL;
 }
 
@@ -129,8 +129,8 @@ TEST(OnSignal, SecondSignalOfTheSetEndsTheProcess) {
     if (child == 0) {
       // Another process image: this one's signal thread stayed with the parent.
       const char* const name = second == SIGTERM ? "15" : "2";
-      ::execl("/proc/self/exe", "signals_child", "--gtest_filter=SignalsChild.*", "--gtest_also_run_disabled_tests", name,
-              static_cast<char*>(nullptr));
+      ::execl("/proc/self/exe", "signals_child", "--gtest_filter=SignalsChild.*",
+              "--gtest_also_run_disabled_tests", name, static_cast<char*>(nullptr));
       std::_Exit(99);
     }
     int status = 0;

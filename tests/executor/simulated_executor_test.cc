@@ -59,7 +59,9 @@ class Local {
   std::string name_;
 };
 
-Task<int> answer() { co_return 42; }
+Task<int> answer() {
+  co_return 42;
+}
 
 Task<void> fail(std::string message) {
   co_await this_task::yield();
@@ -106,7 +108,7 @@ bool ended_with_deadlock(const JoinHandle<void>& handle) {
   return false;
 }
 
-// --- run -----------------------------------------------------------------------------------------------------------------
+// --- run -----------------------------------------------------------------------------------------
 
 TEST(SimulatedExecutor, RunGivesTheTasksValue) {
   SimulatedExecutor executor;
@@ -201,7 +203,9 @@ TEST(SimulatedExecutor, CanBeRunAgain) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(executor.run(answer()), 42);
 }
 
-TEST(SimulatedExecutor, HasOneThread) { EXPECT_EQ(SimulatedExecutor().thread_count(), 1U); }
+TEST(SimulatedExecutor, HasOneThread) {
+  EXPECT_EQ(SimulatedExecutor().thread_count(), 1U);
+}
 
 TEST(SimulatedExecutor, CountsItsSteps) {
   SimulatedExecutor executor;
@@ -214,7 +218,7 @@ TEST(SimulatedExecutor, CountsItsSteps) {
   EXPECT_EQ(executor.stats().total.tasks_run, executor.steps());
 }
 
-// --- order ---------------------------------------------------------------------------------------------------------------
+// --- order ---------------------------------------------------------------------------------------
 
 TEST(SimulatedExecutor, TheSameSeedGivesTheSameTrace) {
   for (std::uint64_t seed : {0ULL, 1ULL, 77ULL, ~0ULL}) EXPECT_EQ(trace_of(seed), trace_of(seed));
@@ -251,7 +255,7 @@ TEST(SimulatedExecutor, ATaskThatYieldsInALoopDoesNotStarveOthers) {
   EXPECT_TRUE(go);
 }
 
-// --- time ----------------------------------------------------------------------------------------------------------------
+// --- time ----------------------------------------------------------------------------------------
 
 TEST(SimulatedExecutor, SleepsPassInVirtualTimeAndExactly) {
   SimulatedExecutor executor;
@@ -288,7 +292,7 @@ TEST(SimulatedExecutor, TimeoutsFireInVirtualTime) {
   EXPECT_THROW(executor.run(timeout(never.wait(), 100h)), TimeoutError);
 }
 
-// --- what is left over ---------------------------------------------------------------------------------------------------
+// --- what is left over ---------------------------------------------------------------------------
 
 TEST(SimulatedExecutor, WhatStillRunsIsCancelledAndAwaited) {
   SimulatedExecutor executor;
@@ -372,12 +376,14 @@ TEST(SimulatedExecutor, TaskLocalsDoNotStayOnTheCallingThread) {
   EXPECT_EQ(executor.run(local.with(2, reads())), 2);
   EXPECT_EQ(executor.run(reads()), 1);
   Event never;
-  const auto stuck = [&]() -> Task<void> { co_await uncancellable(gather(never.wait(), never.wait())); };
+  const auto stuck = [&]() -> Task<void> {
+    co_await uncancellable(gather(never.wait(), never.wait()));
+  };
   deadlock_of([&] { executor.run(local.with(3, stuck())); });
   EXPECT_EQ(executor.run(reads()), 1);
 }
 
-// --- threads -------------------------------------------------------------------------------------------------------------
+// --- threads -------------------------------------------------------------------------------------
 
 TEST(SimulatedExecutor, ToThreadRunsInlineAsOneStep) {
   SimulatedExecutor executor;
@@ -440,13 +446,15 @@ TEST(SimulatedExecutor, StrandsOfAnotherExecutorMayVisit) {
   SimulatedExecutor executor;
   WorkStealingExecutor pool({.threads = 1});
   const auto where = []() -> Task<std::thread::id> { co_return std::this_thread::get_id(); };
-  const auto body = [&where](SimulatedExecutor& simulated) -> Task<std::thread::id> { return on(simulated, where()); };
+  const auto body = [&where](SimulatedExecutor& simulated) -> Task<std::thread::id> {
+    return on(simulated, where());
+  };
   JoinHandle<std::thread::id> handle = pool.spawn(body(executor));
   while (!handle.done()) executor.run(sleep_for(1s));
   EXPECT_EQ(handle.result().value(), std::this_thread::get_id());
 }
 
-// --- deadlocks -----------------------------------------------------------------------------------------------------------
+// --- deadlocks -----------------------------------------------------------------------------------
 
 TEST(SimulatedExecutor, ADeadlockIsAnErrorThatShowsTheTasks) {
   SimulatedExecutor executor;
@@ -590,7 +598,8 @@ TEST(SimulatedExecutor, TheParentOfAJoinGoesAfterItsLastChild) {
   };
   const auto parent = [&](Event& event, Trace& log) -> Task<void> {
     const Local local(log, "parent");
-    co_await gather(child(event, log, "child"), done(log), uncancellable(event.wait()), child(event, log, "child"),
+    co_await gather(child(event, log, "child"), done(log), uncancellable(event.wait()),
+                    child(event, log, "child"),
                     as_result(uncancellable(sleep_for(Duration::never()))));
     log.push_back("not reached");
   };
@@ -630,10 +639,12 @@ TEST(SimulatedExecutor, EveryCombinatorCanBeDestroyedWhereItWaits) {
       co_return 1;
     };
     const auto clean = [&]() -> Task<void> { co_await event.wait(); };
-    co_await gather(race(stuck(event), stuck(event)), any(stuck(event), answer()), timeout(stuck(event), 1h),
-                    with_timeout(stuck(event), 1h, 2), try_timeout(stuck(event), 1h), timeout_scope(1h, in_time),
-                    cancel_scope(in_scope), task_group(in_group), tokens(event), as_result(stuck(event)), take(),
-                    finally(answer(), clean), gather(return_exceptions, stuck(event), fail("unseen")));
+    co_await gather(race(stuck(event), stuck(event)), any(stuck(event), answer()),
+                    timeout(stuck(event), 1h), with_timeout(stuck(event), 1h, 2),
+                    try_timeout(stuck(event), 1h), timeout_scope(1h, in_time),
+                    cancel_scope(in_scope), task_group(in_group), tokens(event),
+                    as_result(stuck(event)), take(), finally(answer(), clean),
+                    gather(return_exceptions, stuck(event), fail("unseen")));
   };
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     SimulatedExecutor executor(seed);
@@ -656,7 +667,9 @@ TEST(SimulatedExecutor, WhatADestroyedFrameHeldIsGivenBack) {
     Permit permit = co_await semaphore.acquire();
     co_await uncancellable(event.wait());
   };
-  const auto wants = [](Semaphore& semaphore) -> Task<void> { const Permit permit = co_await uncancellable(semaphore.acquire()); };
+  const auto wants = [](Semaphore& semaphore) -> Task<void> {
+    const Permit permit = co_await uncancellable(semaphore.acquire());
+  };
   deadlock_of([&] { executor.run(gather(holder(never, slots), wants(slots), wants(slots))); });
   EXPECT_EQ(slots.available(), 1U);
 }
@@ -819,11 +832,13 @@ TEST(SimulatedExecutor, ADeadlockOfTheRestDoesNotHideTheTasksOwnError) {
   }
 }
 
-// --- explore -------------------------------------------------------------------------------------------------------------
+// --- explore -------------------------------------------------------------------------------------
 
 class Environment {
  public:
-  explicit Environment(const char* value) { value != nullptr ? setenv("MAGPIE_SEED", value, 1) : unsetenv("MAGPIE_SEED"); }
+  explicit Environment(const char* value) {
+    value != nullptr ? setenv("MAGPIE_SEED", value, 1) : unsetenv("MAGPIE_SEED");
+  }
   ~Environment() { unsetenv("MAGPIE_SEED"); }
 };
 

@@ -29,8 +29,12 @@ namespace {
 using namespace std::chrono_literals;
 using test::eventually;
 
-Task<int> give(int value) { co_return value; }
-Task<> sleep_long() { co_await sleep_for(1h); }
+Task<int> give(int value) {
+  co_return value;
+}
+Task<> sleep_long() {
+  co_await sleep_for(1h);
+}
 Task<std::string> my_name() {
   std::string name = co_await this_task::name();
   co_return name;
@@ -43,7 +47,10 @@ TEST(Spawn, TakesOptionsInEachSpelling) {
   EXPECT_EQ(executor.spawn(my_name(), "literal").wait().value(), "literal");
   EXPECT_EQ(executor.spawn(my_name(), text).wait().value(), "text");
   EXPECT_EQ(executor.spawn(my_name(), std::string_view("view")).wait().value(), "view");
-  EXPECT_EQ(executor.spawn(my_name(), SpawnOptions().name("chained").token(source.token())).wait().value(), "chained");
+  EXPECT_EQ(executor.spawn(my_name(), SpawnOptions().name("chained").token(source.token()))
+                .wait()
+                .value(),
+            "chained");
   EXPECT_EQ(executor.spawn(my_name(), SpawnOptions("made")).wait().value(), "made");
   EXPECT_EQ(executor.spawn(my_name(), SpawnOptions()).wait().value().substr(0, 5), "task-");
   SpawnOptions options;
@@ -83,7 +90,9 @@ TEST(Spawn, TakesAnyAwaitable) {
   EXPECT_NE(id, TaskId{});
 }
 
-TEST(Spawn, OffEveryExecutorIsALogicError) { EXPECT_THROW(spawn(give(1)), std::logic_error); }
+TEST(Spawn, OffEveryExecutorIsALogicError) {
+  EXPECT_THROW(spawn(give(1)), std::logic_error);
+}
 
 TEST(Spawn, NeverStartsInline) {
   WorkStealingExecutor executor({.threads = 1});
@@ -144,7 +153,8 @@ TEST(Spawn, TokenMayDieOrCancelAtAnyMoment) {
   WorkStealingExecutor executor({.threads = 2});
   for (int round = 0; round < 300; ++round) {
     CancellationSource source;
-    auto handle = executor.spawn(sleep_for(round % 3 == 0 ? Duration(10us) : Duration(1h)), SpawnOptions().token(source.token()));
+    auto handle = executor.spawn(sleep_for(round % 3 == 0 ? Duration(10us) : Duration(1h)),
+                                 SpawnOptions().token(source.token()));
     std::thread canceller([&] { source.cancel(); });
     handle.wait();
     canceller.join();
@@ -171,13 +181,14 @@ TEST(Spawn, PostRunsOnceAndTakesMoveOnlyCallables) {
 TEST(Spawn, PostThatThrowsIsReported) {
   std::atomic<int> reports{0};
   {
-    WorkStealingExecutor executor({.threads = 1, .on_unobserved_error = [&](std::string_view, std::exception_ptr error) {
-                                     try {
-                                       std::rethrow_exception(error);
-                                     } catch (const std::runtime_error&) {
-                                       ++reports;
-                                     }
-                                   }});
+    WorkStealingExecutor executor(
+        {.threads = 1, .on_unobserved_error = [&](std::string_view, std::exception_ptr error) {
+           try {
+             std::rethrow_exception(error);
+           } catch (const std::runtime_error&) {
+             ++reports;
+           }
+         }});
     executor.post([] { throw std::runtime_error("posted"); });
   }
   EXPECT_EQ(reports.load(), 1);
@@ -185,7 +196,9 @@ TEST(Spawn, PostThatThrowsIsReported) {
 
 TEST(Spawn, AHandlerThatThrowsHarmsNobody) {
   WorkStealingExecutor executor(
-      {.threads = 1, .on_unobserved_error = [](std::string_view, std::exception_ptr) { throw std::runtime_error("again"); }});
+      {.threads = 1, .on_unobserved_error = [](std::string_view, std::exception_ptr) {
+         throw std::runtime_error("again");
+       }});
   executor.post([] { throw std::runtime_error("posted"); });
   EXPECT_EQ(executor.run(give(1)), 1);
 }
@@ -221,7 +234,8 @@ TEST(Spawn, TasksOfOneExecutorAwaitHandlesOfAnother) {
     co_return below + 1;
   };
   std::vector<JoinHandle<int>> all;
-  for (std::size_t i = 0; i < 40; ++i) all.push_back(executors[(i + 20) % 4]->spawn(hop(hop, i + 20)));
+  for (std::size_t i = 0; i < 40; ++i)
+    all.push_back(executors[(i + 20) % 4]->spawn(hop(hop, i + 20)));
   for (std::size_t i = 0; i < 40; ++i) EXPECT_EQ(all[i].wait().value(), static_cast<int>(i + 20));
 }
 

@@ -49,7 +49,8 @@ TEST(Prometheus, TheExecutorsNameIsALabelThatIsEscaped) {
   stats.workers.resize(1);
   const std::string text = to_prometheus(stats, "a\"b\\c\nd");
   EXPECT_TRUE(has_line(text, "magpie_live_tasks{executor=\"a\\\"b\\\\c\\nd\"} 0"));
-  EXPECT_TRUE(has_line(text, "magpie_worker_parks_total{executor=\"a\\\"b\\\\c\\nd\",worker=\"0\"} 0"));
+  EXPECT_TRUE(
+      has_line(text, "magpie_worker_parks_total{executor=\"a\\\"b\\\\c\\nd\",worker=\"0\"} 0"));
 }
 
 TEST(Prometheus, EachMetricIsDescribedOnceBeforeItsSamples) {
@@ -74,7 +75,8 @@ TEST(Prometheus, EachMetricIsDescribedOnceBeforeItsSamples) {
     ++samples;
     EXPECT_TRUE(described.contains(first.substr(0, first.find('{')))) << line;
   }
-  EXPECT_EQ(samples, (described.size() - 3) * 2 + 3);  // two workers, and three that are not counted by worker
+  EXPECT_EQ(samples, (described.size() - 3) * 2 +
+                         3);  // two workers, and three that are not counted by worker
 }
 
 }  // namespace

@@ -43,7 +43,8 @@ TEST(StopToken, FromFollowsAStopSource) {
 
 TEST(StopToken, FromOneThatCannotStopCannotBeCancelled) {
   EXPECT_FALSE(from(std::stop_token()).can_be_cancelled());
-  EXPECT_FALSE(from(std::stop_token(std::stop_source(std::nostopstate).get_token())).can_be_cancelled());
+  EXPECT_FALSE(
+      from(std::stop_token(std::stop_source(std::nostopstate).get_token())).can_be_cancelled());
   CancellationToken token;
   {
     std::stop_source stop;
@@ -66,7 +67,9 @@ TEST(StopToken, ToStopTokenFollowsAToken) {
   EXPECT_TRUE(to_stop_token(source.token()).stop_requested());
 }
 
-TEST(StopToken, ToStopTokenOfOneThatCannotBeCancelled) { EXPECT_FALSE(to_stop_token(CancellationToken()).stop_possible()); }
+TEST(StopToken, ToStopTokenOfOneThatCannotBeCancelled) {
+  EXPECT_FALSE(to_stop_token(CancellationToken()).stop_possible());
+}
 
 TEST(StopToken, OneBridgeForEachState) {
   CancellationSource source;

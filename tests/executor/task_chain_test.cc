@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
 
-// Long loops and deep chains of awaits: the stack must not grow, whatever the compiler does with tail calls.
+// Long loops and deep chains of awaits: the stack must not grow, whatever the compiler does with
+// tail calls.
 
 #include <stdexcept>
 
@@ -24,11 +25,14 @@ namespace {
 using namespace std::chrono_literals;
 using test::scaled;
 
-// In every build, the sanitized ones too. Loops and chains with a throw in each step are scaled: an exception costs microseconds there.
+// In every build, the sanitized ones too. Loops and chains with a throw in each step are scaled: an
+// exception costs microseconds there.
 constexpr std::size_t kLoop = 10'000'000;
 constexpr std::size_t kDepth = 1'000'000;
 
-Task<std::size_t> one() { co_return 1; }
+Task<std::size_t> one() {
+  co_return 1;
+}
 
 TEST(TaskChain, TenMillionSynchronousAwaitsInALoop) {
   auto body = []() -> Task<std::size_t> {
@@ -61,7 +65,9 @@ Task<std::size_t> deep(std::size_t n) {
   co_return below + 1;
 }
 
-TEST(TaskChain, AMillionDeepAndBack) { EXPECT_EQ(run(deep(kDepth), {.threads = 1}), kDepth); }
+TEST(TaskChain, AMillionDeepAndBack) {
+  EXPECT_EQ(run(deep(kDepth), {.threads = 1}), kDepth);
+}
 
 Task<std::size_t> deep_failure(std::size_t n) {
   if (n == 0) throw std::runtime_error("the bottom");
@@ -119,7 +125,9 @@ Task<std::size_t> wrapped(std::size_t depth, std::size_t abandon_at) {
   return task;
 }
 
-TEST(TaskChain, TasksThatHoldTasksRunAMillionDeep) { EXPECT_EQ(run(wrapped(kDepth, kDepth), {.threads = 1}), kDepth); }
+TEST(TaskChain, TasksThatHoldTasksRunAMillionDeep) {
+  EXPECT_EQ(run(wrapped(kDepth, kDepth), {.threads = 1}), kDepth);
+}
 
 TEST(TaskChain, AnUnstartedChainIsFreedWithoutNesting) {
   EXPECT_TRUE(wrapped(kDepth, kDepth));

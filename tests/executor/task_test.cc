@@ -36,17 +36,32 @@ using test::OnForeignThread;
 using test::ReadyRvalue;
 using test::Tracked;
 
-static_assert(!std::is_copy_constructible_v<Task<int>> && std::is_nothrow_move_constructible_v<Task<int>>);
+static_assert(!std::is_copy_constructible_v<Task<int>> &&
+              std::is_nothrow_move_constructible_v<Task<int>>);
 static_assert(std::is_same_v<Task<>, Task<void>>);
 static_assert(!std::is_base_of_v<std::exception, CancelledError>);
 
-Task<int> give(int value) { co_return value; }
-Task<MoveOnly> give_move_only(int value) { co_return MoveOnly(value); }
-Task<NoDefault> give_no_default(int value) { co_return NoDefault(value); }
-Task<int&> give_reference(int& value) { co_return value; }
-Task<const std::string&> give_const_reference(const std::string& value) { co_return value; }
-Task<std::unique_ptr<int>> give_pointer(int value) { co_return std::make_unique<int>(value); }
-Task<> do_nothing() { co_return; }
+Task<int> give(int value) {
+  co_return value;
+}
+Task<MoveOnly> give_move_only(int value) {
+  co_return MoveOnly(value);
+}
+Task<NoDefault> give_no_default(int value) {
+  co_return NoDefault(value);
+}
+Task<int&> give_reference(int& value) {
+  co_return value;
+}
+Task<const std::string&> give_const_reference(const std::string& value) {
+  co_return value;
+}
+Task<std::unique_ptr<int>> give_pointer(int value) {
+  co_return std::make_unique<int>(value);
+}
+Task<> do_nothing() {
+  co_return;
+}
 Task<int> fail(const char* what) {
   throw std::runtime_error(what);
   co_return 0;
@@ -56,7 +71,9 @@ Task<int> cancel_itself() {
   co_return 0;
 }
 
-TEST(Task, GivesItsValueToRun) { EXPECT_EQ(run(give(42)), 42); }
+TEST(Task, GivesItsValueToRun) {
+  EXPECT_EQ(run(give(42)), 42);
+}
 
 TEST(Task, GivesValuesOfAwkwardTypes) {
   EXPECT_EQ(run(give_move_only(1)).value(), 1);
@@ -239,7 +256,8 @@ TEST(Task, AsResultDoesNotThrowInACancelledScopeEither) {
     Result<void> first = co_await as_result(sleeper());
     Result<void> second = co_await as_result(sleep_for(1h));
     Result<int> plain = co_await as_result(give(5));  // no cancellation point
-    co_return (first.is_cancelled() ? 1 : 0) + (second.is_cancelled() ? 10 : 0) + plain.value_or(0) * 100;
+    co_return (first.is_cancelled() ? 1 : 0) + (second.is_cancelled() ? 10 : 0) +
+        plain.value_or(0) * 100;
   };
   auto handle = executor.spawn(body());
   ASSERT_TRUE(test::eventually([&] { return started.load(); }));
@@ -399,10 +417,13 @@ TEST(Task, ForeignEventResumesWaitersThroughTheirExecutor) {
   EXPECT_EQ(resumed_inside.load(), 0);
 }
 
-Task<int> give_in_time(int value) { return timeout(give(value), 1s); }
+Task<int> give_in_time(int value) {
+  return timeout(give(value), 1s);
+}
 
 TEST(Task, IsMadeOfAnyAwaitableOfTheLibraryThatGivesItsValue) {
-  static_assert(!std::is_convertible_v<JoinHandle<int>, Task<long>> && !std::is_convertible_v<int, Task<int>>);
+  static_assert(!std::is_convertible_v<JoinHandle<int>, Task<long>> &&
+                !std::is_convertible_v<int, Task<int>>);
   auto body = []() -> Task<> {
     Event set;
     set.set();

@@ -104,7 +104,8 @@ TEST(TbbExecutor, PostsFromManyThreadsAllRun) {
     std::vector<std::thread> threads;
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([&] {
-        for (int i = 0; i < 1000; ++i) executor.post([&] { ran.fetch_add(1, std::memory_order_relaxed); });
+        for (int i = 0; i < 1000; ++i)
+          executor.post([&] { ran.fetch_add(1, std::memory_order_relaxed); });
       });
     }
     for (std::thread& thread : threads) thread.join();

@@ -27,7 +27,8 @@ using namespace std::chrono_literals;
 
 constexpr std::int64_t kYearNs = 365LL * 24 * 3600 * 1'000'000'000;
 
-// A clock that stands where it is put, and is not a ManualClock: the timers do not know that it is not the real one.
+// A clock that stands where it is put, and is not a ManualClock: the timers do not know that it is
+// not the real one.
 class FixedClock : public Clock {
  public:
   Deadline now() const override { return from_ns(ns.load()); }
@@ -238,7 +239,9 @@ TEST(Timers, ManyThreadsArmAndDisarmWhileTheMonitorFires) {
           TimerWord<StdEnv> word;
           std::atomic<int> fired{0};
         } shot;
-        shot.claim = [](Timer* timer) noexcept { return static_cast<Shot*>(timer)->word.begin_fire(); };
+        shot.claim = [](Timer* timer) noexcept {
+          return static_cast<Shot*>(timer)->word.begin_fire();
+        };
         shot.fire = [](Timer* timer) noexcept {
           auto* const self = static_cast<Shot*>(timer);
           self->fired.fetch_add(1);
@@ -252,7 +255,8 @@ TEST(Timers, ManyThreadsArmAndDisarmWhileTheMonitorFires) {
         }
         timers.armed(shot.deadline_ns);
         if (i % 50 == 0) {
-          while (shot.fired.load() == 0) std::this_thread::yield();  // nobody but the monitor serves
+          while (shot.fired.load() == 0)
+            std::this_thread::yield();  // nobody but the monitor serves
         }
         {
           std::lock_guard guard(shard.lock);
@@ -296,8 +300,8 @@ TEST(Sleep, FromANanosecondToACenturyIsAccepted) {
   executor.run(sleep_for(0ns));
   executor.run(sleep_for(-5s));
   executor.run(sleep_until(Deadline::min()));
-  for (const Duration longest : {Duration(std::chrono::hours(24 * 365 * 100)), Duration(std::chrono::hours(24 * 365 * 290)),
-                                 Duration::never()}) {
+  for (const Duration longest : {Duration(std::chrono::hours(24 * 365 * 100)),
+                                 Duration(std::chrono::hours(24 * 365 * 290)), Duration::never()}) {
     JoinHandle<void> handle = executor.spawn(sleep_for(longest));
     std::this_thread::sleep_for(1ms);
     EXPECT_FALSE(handle.done());

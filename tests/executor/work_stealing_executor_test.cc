@@ -41,7 +41,9 @@ using namespace std::chrono_literals;
 using test::eventually;
 using test::scaled;
 
-Task<int> give(int value) { co_return value; }
+Task<int> give(int value) {
+  co_return value;
+}
 
 std::string thread_name() {
   char name[32] = {};
@@ -93,13 +95,16 @@ TEST(WorkStealingExecutor, ThreadsVariableCountsUnlessANumberIsGiven) {
 }
 
 TEST(WorkStealingExecutor, NamesItsThreadsAndKeepsTheIndex) {
-  std::string seen = run([]() -> Task<std::string> { co_return thread_name(); }(), {.threads = 1, .name = "pool"});
+  std::string seen =
+      run([]() -> Task<std::string> { co_return thread_name(); }(), {.threads = 1, .name = "pool"});
   EXPECT_EQ(seen, "pool-0");
-  seen = run([]() -> Task<std::string> { co_return thread_name(); }(), {.threads = 1, .name = "a-very-long-name-indeed"});
+  seen = run([]() -> Task<std::string> { co_return thread_name(); }(),
+             {.threads = 1, .name = "a-very-long-name-indeed"});
   EXPECT_EQ(seen.size(), 15U);
   EXPECT_EQ(seen.substr(13), "-0");
   // The threads for blocking calls are told from the workers, also where the name is long.
-  seen = run(to_thread([] { return thread_name(); }), {.threads = 1, .name = "a-very-long-name-indeed"});
+  seen = run(to_thread([] { return thread_name(); }),
+             {.threads = 1, .name = "a-very-long-name-indeed"});
   EXPECT_EQ(seen, "a-very-lon-io-0");
 }
 
@@ -172,7 +177,8 @@ Task<> waits_for(Event& event, std::atomic<int>& ran) {
   ran.fetch_add(1);
 }
 
-// Three workers, each of which has woken one strand and does not let go of its thread before that has run: the fourth runs them all.
+// Three workers, each of which has woken one strand and does not let go of its thread before that
+// has run: the fourth runs them all.
 TEST(WorkStealingExecutor, AStrandIsTakenFromAWorkerThatHasWokenItAndGoesOn) {
   constexpr int kBlockers = 3;
   WorkStealingExecutor executor({.threads = kBlockers + 1});
@@ -194,7 +200,8 @@ TEST(WorkStealingExecutor, AStrandIsTakenFromAWorkerThatHasWokenItAndGoesOn) {
   }
 }
 
-// Two strands that never leave their worker's deque empty: each runs until both have been seen at work on different threads.
+// Two strands that never leave their worker's deque empty: each runs until both have been seen at
+// work on different threads.
 TEST(WorkStealingExecutor, AStrandIsTakenFromAWorkerThatAlwaysHasOne) {
   WorkStealingExecutor executor({.threads = 2});
   for (int round = 0; round < static_cast<int>(scaled(100)); ++round) {
@@ -204,7 +211,8 @@ TEST(WorkStealingExecutor, AStrandIsTakenFromAWorkerThatAlwaysHasOne) {
       while (!both_at_work.load()) {
         at[me].store(std::this_thread::get_id());
         const std::thread::id other = at[1 - me].load();
-        if (other != std::thread::id() && other != std::this_thread::get_id()) both_at_work.store(true);
+        if (other != std::thread::id() && other != std::this_thread::get_id())
+          both_at_work.store(true);
         co_await this_task::yield();
       }
     };
@@ -221,8 +229,8 @@ TEST(WorkStealingExecutor, ServesEveryTaskWhileOthersYieldForEver) {
   };
   std::vector<JoinHandle<void>> spinners;
   for (int i = 0; i < 3; ++i) spinners.push_back(executor.spawn(spinner(stop)));
-  EXPECT_EQ(executor.run(give(4)), 4);      // from outside
-  executor.run(sleep_for(1ms));             // a timer
+  EXPECT_EQ(executor.run(give(4)), 4);  // from outside
+  executor.run(sleep_for(1ms));         // a timer
   auto nested = []() -> Task<int> {
     auto handle = spawn(give(6));
     int value = co_await handle;
@@ -408,7 +416,8 @@ TEST(WorkStealingExecutor, DumpNamesLiveTasksAndWhatTheyWaitFor) {
     executor.dump_tasks(out);
     const std::string text = out.str();
     return text.find("sleepy") != std::string::npos && text.find("patient") != std::string::npos &&
-           text.find("waiting for sleep") != std::string::npos && text.find("waiting for a task") != std::string::npos;
+           text.find("waiting for sleep") != std::string::npos &&
+           text.find("waiting for a task") != std::string::npos;
   }));
   EXPECT_EQ(executor.stats().live_tasks, 2U);
   EXPECT_EQ(executor.stats().pending_timers, 1U);

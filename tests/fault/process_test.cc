@@ -105,8 +105,7 @@ Task<long> errand() {
   co_return leaves + called;
 }
 
-// --- threads and memory
-// ----------------------------------------------------------------------------------------------------
+// --- threads and memory --------------------------------------------------------------------------
 
 TEST(Threads, MayBeRefusedAtEveryOne) {
   const std::size_t before = threads_of_this_process();  // or more, if some are about to end
@@ -185,8 +184,7 @@ TEST(Memory, MayBeRefusedToTheExecutorAtEveryAllocation) {
   EXPECT_GT(failures, 10u);
 }
 
-// --- the kernel
-// ------------------------------------------------------------------------------------------------------------
+// --- the kernel ----------------------------------------------------------------------------------
 
 void refuse_membarrier() {
   sock_filter filter[] = {
@@ -330,8 +328,7 @@ TEST(Machine, ClocksMayJump) {
   EXPECT_TRUE(forever.wait().is_cancelled());
 }
 
-// --- processes
-// -------------------------------------------------------------------------------------------------------------
+// --- processes -----------------------------------------------------------------------------------
 
 int exit_code_of(pid_t child) {
   int status = 0;
@@ -400,8 +397,7 @@ TEST(FreshProcessDeathTest, AStaticExecutorEndsAtExitWithWorkInProgress) {
       ::testing::ExitedWithCode(0), "");
 }
 
-// --- lives
-// ------------------------------------------------------------------------------------------------------------------
+// --- lives ---------------------------------------------------------------------------------------
 
 TEST(Lives, ThousandsOfStartLoadResizeStop) {
   const std::size_t before = threads_of_this_process();  // or more, if some are about to end

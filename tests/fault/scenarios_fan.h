@@ -20,8 +20,7 @@ inline std::vector<Task<Item>> several(World& world, int n) {
   return tasks;
 }
 
-// --- gather
-// ----------------------------------------------------------------------------------------------------------------
+// --- gather --------------------------------------------------------------------------------------
 
 inline Task<> gather_pack(World& w) {
   co_await gather(work(w, 1), work(w, 0), toil(w, 2));
@@ -69,8 +68,7 @@ inline Task<> gather_handles(World& w) {
   co_await gather(one, std::move(two));
 }
 
-// --- race, any, hedge
-// ------------------------------------------------------------------------------------------------------
+// --- race, any, hedge ----------------------------------------------------------------------------
 
 inline Task<> race_pack(World& w) {
   auto first = co_await race(work(w, 1), careful_work(w, 2), toil(w, 3));
@@ -132,8 +130,7 @@ inline Task<> staggered(World& w) {
   co_await staggered_race(std::move(ways), 0ms);
 }
 
-// --- wait, as_completed
-// ----------------------------------------------------------------------------------------------------
+// --- wait, as_completed --------------------------------------------------------------------------
 
 inline std::vector<JoinHandle<Item>> spawned(World& w, int n) {
   std::vector<JoinHandle<Item>> handles;
@@ -195,8 +192,7 @@ inline Task<> completed_left(World& w) {
   co_await std::move(block);
 }
 
-// --- task_group
-// ------------------------------------------------------------------------------------------------------------
+// --- task_group ----------------------------------------------------------------------------------
 
 inline Task<> group_of_children(World& w) {
   auto body = [&w](TaskGroup& group) -> Task<int> {
@@ -270,8 +266,7 @@ inline Task<> group_that_grows(World& w) {
   co_await std::move(block);
 }
 
-// --- limits, paces, batches
-// ------------------------------------------------------------------------------------------------
+// --- limits, paces, batches ----------------------------------------------------------------------
 
 inline Task<> limited(World& w) {
   std::vector<Item> values = co_await gather_limited(2, several(w, 5));
@@ -333,8 +328,7 @@ inline Task<> batched_requests(World& w) {
   co_await gather(ask_batch(batcher, 1), ask_batch(batcher, 2), ask_batch(batcher, 3));
 }
 
-// --- CPU loops
-// -------------------------------------------------------------------------------------------------------------
+// --- CPU loops -----------------------------------------------------------------------------------
 
 inline Task<> loop(World& w) {
   std::atomic<int> calls{0};

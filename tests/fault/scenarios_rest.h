@@ -16,8 +16,7 @@
 
 namespace magpie::test {
 
-// --- time
-// ------------------------------------------------------------------------------------------------------------------
+// --- time ----------------------------------------------------------------------------------------
 
 inline Task<> timeout_in_time(World& w) {
   co_await timeout(slow_work(w, 1ms), 5ms);
@@ -94,8 +93,7 @@ inline Task<> sleeps(World& w) {
   co_await sleep_until(now);
 }
 
-// --- retries, chains
-// -------------------------------------------------------------------------------------------------------
+// --- retries, chains -----------------------------------------------------------------------------
 
 inline Task<> retried(World& w) {
   int calls = 0;
@@ -139,8 +137,7 @@ inline Task<> chained(World& w) {
   EXPECT_EQ(got, 3);
 }
 
-// --- cancellation
-// ----------------------------------------------------------------------------------------------------------
+// --- cancellation --------------------------------------------------------------------------------
 
 inline Task<> tokened(World& w) {
   CancellationSource source;
@@ -231,8 +228,7 @@ inline Task<> stop_tokens(World& w) {
   EXPECT_TRUE(back.stop_possible());
 }
 
-// --- primitives
-// ------------------------------------------------------------------------------------------------------------
+// --- primitives ----------------------------------------------------------------------------------
 
 inline Task<> permits(World& w) {
   co_await gather(with_permits(w, 1, 2), with_permits(w, 1, 1), with_permits(w, 1, 0));
@@ -387,8 +383,7 @@ inline Task<> broken(World& w) {
   co_await gather(wait(), give_up());
 }
 
-// --- tasks and handles
-// -----------------------------------------------------------------------------------------------------
+// --- tasks and handles ---------------------------------------------------------------------------
 
 inline Task<> locals_bound(World& w) {
   auto inner = [&w]() -> Task<> {
@@ -467,8 +462,7 @@ inline Task<> checkpoints(World& w) {
   co_await this_task::yield();
 }
 
-// --- the table
-// -------------------------------------------------------------------------------------------------------------
+// --- the table -----------------------------------------------------------------------------------
 
 inline constexpr Scenario kScenarios[] = {
     {"gather_pack", "gather.h", Ends::value, gather_pack},

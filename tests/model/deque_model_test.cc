@@ -89,7 +89,8 @@ Report play(Options options, const char* owner, unsigned thieves, unsigned steal
 
 // Items come and go, the bias is revoked by whoever steals first.
 constexpr const char* kPushPop = "ppopoo";
-// The bias may return at each b, and at each o that leaves an item, while a thief is on its way with an old word.
+// The bias may return at each b, and at each o that leaves an item, while a thief is on its way
+// with an old word.
 constexpr const char* kFlipBack = "pppbobopop";
 constexpr const char* kTakeOldest = "pptpto";
 // The indices start over at the last b, if three items were stolen or popped as the last one.

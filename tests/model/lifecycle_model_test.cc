@@ -14,10 +14,12 @@
 #include "sim.h"
 #include "strand.h"
 
-// The end of an executor (executor/SHUTDOWN.md): nothing runs after shutdown() has returned, nobody waits for ever, and whoever brings
-// or ends the last work does not touch what the destructor has freed.
+// The end of an executor (executor/SHUTDOWN.md): nothing runs after shutdown() has returned, nobody
+// waits for ever, and whoever brings or ends the last work does not touch what the destructor has
+// freed.
 //
-// The counters, the phases and the waiting are the real ones. The executor's queue is a row of slots here, and its worker one thread.
+// The counters, the phases and the waiting are the real ones. The executor's queue is a row of
+// slots here, and its worker one thread.
 
 namespace magpie::model {
 namespace {
@@ -30,9 +32,9 @@ using detail::SpinLock;
 // What the glue around the protocol leaves out.
 enum class Flaw {
   none,
-  late_entrance,  // a stranger publishes its work, then enters
-  no_entrants,    // the destructor does not wait for strangers
-  unseen_phase,   // a task that is admitted does not look whether everything is being cancelled
+  late_entrance,   // a stranger publishes its work, then enters
+  no_entrants,     // the destructor does not wait for strangers
+  unseen_phase,    // a task that is admitted does not look whether everything is being cancelled
   no_second_look,  // nobody looks for what slipped in before the door was closed
 };
 
@@ -51,7 +53,9 @@ struct Machine {
     while (stop.load(std::memory_order_acquire) == 0) {
       bool found = false;
       for (std::size_t i = 0; i < slots.size(); ++i) {
-        if (slots[i].load(std::memory_order_relaxed) == 0 || slots[i].exchange(0, std::memory_order_acq_rel) == 0) continue;
+        if (slots[i].load(std::memory_order_relaxed) == 0 ||
+            slots[i].exchange(0, std::memory_order_acq_rel) == 0)
+          continue;
         run(i);
         found = true;
       }
@@ -83,10 +87,12 @@ void expect_clean(const Report& report) {
 
 void hunt(const Report& report) {
   EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions), report.message.c_str());
+  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
+              report.message.c_str());
 }
 
-// A post from outside while somebody shuts the executor down: it is refused, or has run when shutdown() returns.
+// A post from outside while somebody shuts the executor down: it is refused, or has run when
+// shutdown() returns.
 template <Mutant kMutant = Mutant::none>
 Report post_against_shutdown(Options options, bool asymmetric = true) {
   return explore(options, [=](Sim& sim) {
@@ -128,7 +134,8 @@ TEST(LifecycleModelMutant, WorkIsCountedBeforeTheLookAtThePhase) {
   hunt(post_against_shutdown<Mutant::lifecycle_late_count>({.preemptions = 3}));
 }
 
-// A task spawns a task that spawns a task, on two threads in turn: shutdown() neither returns nor closes the door before the last.
+// A task spawns a task that spawns a task, on two threads in turn: shutdown() neither returns nor
+// closes the door before the last.
 template <Mutant kMutant = Mutant::none>
 Report chain_against_shutdown(Options options) {
   return explore(options, [](Sim& sim) {
@@ -222,7 +229,8 @@ Report drain_that_expires(Options options, bool asymmetric = true) {
     });
     sim.spawn([&] {
       machine.life.set_phase(Phase::draining);
-      machine.life.wait_idle([&] { return expired.load(std::memory_order_acquire) != 0; }, std::nullopt);
+      machine.life.wait_idle([&] { return expired.load(std::memory_order_acquire) != 0; },
+                             std::nullopt);
     });
     sim.run();
   });
@@ -285,7 +293,8 @@ TEST(LifecycleModelMutant, TheDestructorWaitsForStrangers) {
   hunt(last_touch<Flaw::no_entrants>({.preemptions = 3}, false));
 }
 
-// A task spawns another while everything is cancelled. Each ends only when it hears of that: from the sweep, or at its admission.
+// A task spawns another while everything is cancelled. Each ends only when it hears of that: from
+// the sweep, or at its admission.
 template <Flaw kFlaw = Flaw::none>
 Report sweep_against_admission(Options options) {
   return explore(options, [](Sim& sim) {
@@ -293,7 +302,8 @@ Report sweep_against_admission(Options options) {
     Machine<Env> machine;
     using Task = typename Machine<Env>::Task;
     const auto cancel = [&](Task& task) {
-      if (task.cancelled.exchange(1, std::memory_order_acq_rel) == 0) machine.life.end(machine.shards[1]);
+      if (task.cancelled.exchange(1, std::memory_order_acq_rel) == 0)
+        machine.life.end(machine.shards[1]);
     };
     const auto admit = [&](Task& task) {
       sim.check(machine.life.admit(machine.shards[0], true), "a task was refused from inside");

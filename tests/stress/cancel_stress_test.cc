@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
 
-// Cancellation at random moments from many threads: each task ends exactly once, with a value or cancelled, and leaves nothing.
-// SEED= replays the choices (not the schedule).
+// Cancellation at random moments from many threads: each task ends exactly once, with a value or
+// cancelled, and leaves nothing. SEED= replays the choices (not the schedule).
 
 #include <atomic>
 #include <memory>
@@ -42,10 +42,18 @@ struct Program {
     std::mt19937_64 choose(seed);
     if (depth == 0) {
       switch (choose() % 8) {
-        case 0: co_await this_task::yield(); break;
-        case 1: co_await sleep_for(std::chrono::microseconds(choose() % 100)); break;
-        case 2: co_await sleep_for(1h); break;
-        case 3: co_await as_result(sleep_for(1h)); break;  // swallows it
+        case 0:
+          co_await this_task::yield();
+          break;
+        case 1:
+          co_await sleep_for(std::chrono::microseconds(choose() % 100));
+          break;
+        case 2:
+          co_await sleep_for(1h);
+          break;
+        case 3:
+          co_await as_result(sleep_for(1h));
+          break;  // swallows it
         case 4: {
           CancellationToken token = co_await this_task::token();
           std::atomic<int> calls{0};
@@ -67,18 +75,21 @@ struct Program {
         case 6:
           if (choose() % 2 == 0) throw std::runtime_error("a failure of its own");
           break;
-        default: break;
+        default:
+          break;
       }
       co_return 1;
     }
     long sum = 0;
     if (choose() % 2 == 0) {
       std::vector<Task<long>> below;
-      for (std::size_t i = 0; i < 1 + choose() % 4; ++i) below.push_back(node(Tracked(ledger), choose(), depth - 1));
+      for (std::size_t i = 0; i < 1 + choose() % 4; ++i)
+        below.push_back(node(Tracked(ledger), choose(), depth - 1));
       std::vector<Result<long>> results = co_await gather(return_exceptions, std::move(below));
       for (const auto& result : results) sum += result.value_or(0L);
     } else {
-      auto both = gather(node(Tracked(ledger), choose(), depth - 1), node(Tracked(ledger), choose(), depth - 1));
+      auto both = gather(node(Tracked(ledger), choose(), depth - 1),
+                         node(Tracked(ledger), choose(), depth - 1));
       auto [a, b] = co_await std::move(both);
       sum += a + b;
     }
@@ -96,7 +107,9 @@ TEST(CancelStress, HandlesTokensAndTheExecutorCancelAtRandomMoments) {
     Program program{ledger};
     {
       CancellationSource source;
-      WorkStealingExecutor executor({.threads = 1 + round % 4, .on_unobserved_error = [](std::string_view, std::exception_ptr) {}});
+      WorkStealingExecutor executor(
+          {.threads = 1 + round % 4,
+           .on_unobserved_error = [](std::string_view, std::exception_ptr) {}});
       for (int i = 0; i < 6; ++i) {
         SpawnOptions options;
         if (i % 2 == 0) options.token(source.token());

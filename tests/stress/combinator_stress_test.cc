@@ -3,9 +3,10 @@
 // ctest-labels: soak
 // ctest-timeout: 86400
 
-// Random programs over all combinators, cancelled from other threads at random moments. Nothing hangs (a watchdog ends the process),
-// nothing leaks, every permit comes back, every task-local is the one that was bound. The seed is printed, and SEED= replays the
-// programs (not the schedule). MAGPIE_SOAK_MINUTES makes it last.
+// Random programs over all combinators, cancelled from other threads at random moments. Nothing
+// hangs (a watchdog ends the process), nothing leaks, every permit comes back, every task-local is
+// the one that was bound. The seed is printed, and SEED= replays the programs (not the schedule).
+// MAGPIE_SOAK_MINUTES makes it last.
 
 #include <atomic>
 #include <chrono>
@@ -46,7 +47,9 @@ class StressError : public std::runtime_error {
 /// Everything that the programs of one round share.
 struct World {
   explicit World(std::size_t threads)
-      : executor({.threads = threads, .max_blocking_threads = 2, .on_unobserved_error = [](std::string_view, std::exception_ptr) {}}) {}
+      : executor({.threads = threads,
+                  .max_blocking_threads = 2,
+                  .on_unobserved_error = [](std::string_view, std::exception_ptr) {}}) {}
 
   Ledger ledger;
   Semaphore semaphore{kPermits};
@@ -58,11 +61,14 @@ struct World {
   WorkStealingExecutor executor;  // dies first: what was shielded uses the others
 };
 
-std::chrono::microseconds moment(Random& random) { return std::chrono::microseconds(random.below(50)); }
+std::chrono::microseconds moment(Random& random) {
+  return std::chrono::microseconds(random.below(50));
+}
 
 void check_held(World& world, long n) {
   const long now = world.held.fetch_add(n, std::memory_order_relaxed) + n;
-  if (now > static_cast<long>(kPermits)) ADD_FAILURE() << now << " permits are held of " << kPermits;
+  if (now > static_cast<long>(kPermits))
+    ADD_FAILURE() << now << " permits are held of " << kPermits;
 }
 
 Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std::uint64_t bound);
@@ -79,16 +85,32 @@ Task<> hold(World& world, std::size_t n) {
 
 Task<int> leaf(World& world, Random& random) {
   switch (random.below(14)) {
-    case 0: throw StressError("leaf");
-    case 1: co_await this_task::yield(); break;
-    case 2: co_await this_task::checkpoint(); break;
-    case 3: co_await sleep_for(moment(random)); break;
-    case 4: co_await hold(world, 1 + random.below(2)); break;
-    case 5: co_await as_result(timeout(world.event.wait(), moment(random))); break;
-    case 6: co_await uncancellable(sleep_for(moment(random))); break;
-    case 7: co_await as_result(timeout(sleep_for(1h), moment(random))); break;
+    case 0:
+      throw StressError("leaf");
+    case 1:
+      co_await this_task::yield();
+      break;
+    case 2:
+      co_await this_task::checkpoint();
+      break;
+    case 3:
+      co_await sleep_for(moment(random));
+      break;
+    case 4:
+      co_await hold(world, 1 + random.below(2));
+      break;
+    case 5:
+      co_await as_result(timeout(world.event.wait(), moment(random)));
+      break;
+    case 6:
+      co_await uncancellable(sleep_for(moment(random)));
+      break;
+    case 7:
+      co_await as_result(timeout(sleep_for(1h), moment(random)));
+      break;
     case 8: {
-      auto first = co_await race(world.semaphore.acquire(), sleep_for(moment(random)), world.semaphore.acquire(2));
+      auto first = co_await race(world.semaphore.acquire(), sleep_for(moment(random)),
+                                 world.semaphore.acquire(2));
       if (first.index != 1) {
         const long n = first.index == 0 ? 1 : 2;
         check_held(world, n);
@@ -97,7 +119,8 @@ Task<int> leaf(World& world, Random& random) {
       break;
     }
     case 9: {
-      Result<Permit> permit = co_await try_timeout(world.semaphore.acquire(1 + random.below(3)), moment(random));
+      Result<Permit> permit =
+          co_await try_timeout(world.semaphore.acquire(1 + random.below(3)), moment(random));
       if (permit.has_value()) {
         const long n = static_cast<long>(permit.value().count());
         check_held(world, n);
@@ -114,12 +137,14 @@ Task<int> leaf(World& world, Random& random) {
     case 11:
       if (random.below(8) == 0) throw CancelledError();
       break;
-    default: break;
+    default:
+      break;
   }
   co_return 1;
 }
 
-Task<> serve(World& world, Random random, bool silent, ReadySignal<int> ready, std::uint64_t bound) {
+Task<> serve(World& world, Random random, bool silent, ReadySignal<int> ready,
+             std::uint64_t bound) {
   co_await sleep_for(moment(random));
   if (!silent) ready.set(5);
   co_await child(world, random, 1, bound);
@@ -137,7 +162,8 @@ Task<int> fan(World& world, Random& random, int depth, std::uint64_t bound) {
       co_return static_cast<int>(values.size());
     }
     case 1: {
-      const std::vector<Result<int>> results = co_await gather_limited(return_exceptions, limit, std::move(tasks));
+      const std::vector<Result<int>> results =
+          co_await gather_limited(return_exceptions, limit, std::move(tasks));
       co_return static_cast<int>(results.size());
     }
     case 2: {
@@ -164,7 +190,9 @@ Task<int> fan(World& world, Random& random, int depth, std::uint64_t bound) {
       co_return co_await as_completed(std::move(tasks), time, body);
     }
     case 4: {
-      auto discard = [&](std::size_t, int&&) { world.operations->fetch_add(1, std::memory_order_relaxed); };
+      auto discard = [&](std::size_t, int&&) {
+        world.operations->fetch_add(1, std::memory_order_relaxed);
+      };
       HedgeOptions options;
       options.delay(moment(random)).max_attempts(1 + random.below(4));
       auto attempts = hedge(below, options).on_discard(discard);
@@ -190,7 +218,8 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
   world.operations->fetch_add(1, std::memory_order_relaxed);
   Random random(seed);
   const std::uint64_t seen = co_await world.local.get();
-  if (seen != bound) ADD_FAILURE() << "a task-local of " << seen << " where " << bound << " was bound";
+  if (seen != bound)
+    ADD_FAILURE() << "a task-local of " << seen << " where " << bound << " was bound";
   if (depth <= 0) co_return co_await leaf(world, random);
   const auto below = [&] { return child(world, random, depth, bound); };
   switch (random.below(25)) {
@@ -213,7 +242,9 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
       co_return std::get<1>(kept);
     }
     case 4: {
-      auto discard = [&](std::size_t, int&&) { world.operations->fetch_add(1, std::memory_order_relaxed); };
+      auto discard = [&](std::size_t, int&&) {
+        world.operations->fetch_add(1, std::memory_order_relaxed);
+      };
       auto contest = race(below(), below()).on_discard(discard);
       auto first = co_await std::move(contest);
       co_return first.value;
@@ -232,8 +263,10 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
       }
       co_return 1;
     }
-    case 7: co_return co_await timeout(below(), moment(random));
-    case 8: co_return co_await with_timeout(below(), moment(random), 3);
+    case 7:
+      co_return co_await timeout(below(), moment(random));
+    case 8:
+      co_return co_await with_timeout(below(), moment(random), 3);
     case 9: {
       Result<int> r = co_await try_timeout(below(), moment(random));
       co_return r.value_or(0);
@@ -242,10 +275,17 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
       auto body = [&](TimeoutScope& scope) -> Task<int> {
         const Deadline now = co_await this_task::now();
         switch (random.below(4)) {
-          case 0: scope.reschedule(std::nullopt); break;
-          case 1: scope.reschedule(now + moment(random)); break;
-          case 2: scope.reschedule(now - 1us); break;
-          default: break;
+          case 0:
+            scope.reschedule(std::nullopt);
+            break;
+          case 1:
+            scope.reschedule(now + moment(random));
+            break;
+          case 2:
+            scope.reschedule(now - 1us);
+            break;
+          default:
+            break;
         }
         co_return co_await child(world, random, depth, bound);
       };
@@ -253,14 +293,24 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
     }
     case 11: {
       auto body = [&](TaskGroup& group) -> Task<int> {
-        for (std::uint64_t i = random.below(4); i > 0; --i) group.spawn(child(world, random, depth, bound));
+        for (std::uint64_t i = random.below(4); i > 0; --i)
+          group.spawn(child(world, random, depth, bound));
         JoinHandle<int> handle = group.spawn(child(world, random, depth, bound));
         switch (random.below(5)) {
-          case 0: group.cancel(); break;
-          case 1: handle.cancel(); break;
-          case 2: co_await as_result(handle); break;
-          case 3: co_await handle; break;
-          default: break;
+          case 0:
+            group.cancel();
+            break;
+          case 1:
+            handle.cancel();
+            break;
+          case 2:
+            co_await as_result(handle);
+            break;
+          case 3:
+            co_await handle;
+            break;
+          default:
+            break;
         }
         co_return 2;
       };
@@ -273,7 +323,9 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
         const Random own(random());
         const bool silent = random.below(6) == 0;
         const std::uint64_t value = bound;
-        auto starting = [&shared, own, silent, value](ReadySignal<int> ready) { return serve(shared, own, silent, ready, value); };
+        auto starting = [&shared, own, silent, value](ReadySignal<int> ready) {
+          return serve(shared, own, silent, ready, value);
+        };
         Result<int> r = co_await try_timeout(group.start(starting), moment(random) * 2);
         co_return r.value_or(0);
       };
@@ -287,8 +339,10 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
       Result<int> r = co_await cancel_scope(body);
       co_return r.value_or(0);
     }
-    case 14: co_return co_await with_token(world.sources[random.below(kSources)].token(), below());
-    case 15: co_return co_await shield(below());
+    case 14:
+      co_return co_await with_token(world.sources[random.below(kSources)].token(), below());
+    case 15:
+      co_return co_await shield(below());
     case 16: {
       bool cleaned = false;
       auto cleanup = [&]() -> Task<> {
@@ -314,7 +368,8 @@ Task<int> node(World& world, Tracked tracked, std::uint64_t seed, int depth, std
     case 20:
     case 21:
     case 22:
-    case 23: co_return co_await fan(world, random, depth, bound);
+    case 23:
+      co_return co_await fan(world, random, depth, bound);
     default: {
       Result<int> r = co_await as_result(below());
       CancellationToken token = co_await this_task::token();
@@ -362,19 +417,25 @@ TEST(CombinatorStress, RandomProgramsCancelledAtRandomMomentsLeaveNothingBehind)
     current = world.get();
     std::vector<JoinHandle<int>> roots;
     for (int i = 0; i < 40; ++i) {
-      roots.push_back(world->executor.spawn(
-          node(*world, Tracked(world->ledger), random(), 3 + static_cast<int>(random.below(3)), 0)));
+      roots.push_back(world->executor.spawn(node(*world, Tracked(world->ledger), random(),
+                                                 3 + static_cast<int>(random.below(3)), 0)));
     }
     std::atomic<bool> stop{false};
     std::thread meddler([&, mine = Random(random())]() mutable {
       while (!stop.load()) {
         switch (mine.below(6)) {
-          case 0: roots[mine.below(roots.size())].cancel(); break;
+          case 0:
+            roots[mine.below(roots.size())].cancel();
+            break;
           case 1:
             if (mine.below(20) == 0) world->sources[mine.below(kSources)].cancel();
             break;
-          case 2: world->event.set(); break;
-          case 3: world->event.clear(); break;
+          case 2:
+            world->event.set();
+            break;
+          case 3:
+            world->event.clear();
+            break;
           case 4:
             if (auto permit = world->semaphore.try_acquire(1 + mine.below(2))) {
               const long n = static_cast<long>(permit->count());
@@ -383,7 +444,8 @@ TEST(CombinatorStress, RandomProgramsCancelledAtRandomMomentsLeaveNothingBehind)
               world->held.fetch_sub(n, std::memory_order_relaxed);
             }
             break;
-          default: std::this_thread::sleep_for(std::chrono::microseconds(mine.below(30)));
+          default:
+            std::this_thread::sleep_for(std::chrono::microseconds(mine.below(30)));
         }
       }
     });
@@ -394,7 +456,8 @@ TEST(CombinatorStress, RandomProgramsCancelledAtRandomMomentsLeaveNothingBehind)
     }
     stop = true;
     meddler.join();
-    if (random.below(2) == 0) world->executor.shutdown(0s);  // what was shielded or dropped may still run
+    if (random.below(2) == 0)
+      world->executor.shutdown(0s);  // what was shielded or dropped may still run
     roots.clear();
     World* const ended = world.get();
     world->executor.shutdown(1h);
@@ -405,8 +468,9 @@ TEST(CombinatorStress, RandomProgramsCancelledAtRandomMomentsLeaveNothingBehind)
     EXPECT_EQ(ended->ledger.alive(), 0);
     current = nullptr;
   }
-  std::cout << rounds << " rounds, " << operations.load() << " operations; values, errors, timeouts, cancellations: " << outcomes[0]
-            << " " << outcomes[1] << " " << outcomes[2] << " " << outcomes[3] << "\n";
+  std::cout << rounds << " rounds, " << operations.load()
+            << " operations; values, errors, timeouts, cancellations: " << outcomes[0] << " "
+            << outcomes[1] << " " << outcomes[2] << " " << outcomes[3] << "\n";
   for (const std::size_t n : outcomes) EXPECT_GT(n, 0u);
 }
 

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
 
-// Random programs on random numbers of threads: everything that was started ends once, and nothing is left. SEED= replays the
-// choices (not the schedule).
+// Random programs on random numbers of threads: everything that was started ends once, and nothing
+// is left. SEED= replays the choices (not the schedule).
 
 #include <atomic>
 #include <iostream>
@@ -38,13 +38,15 @@ using test::Tracked;
 /// A watchdog: a run that hangs shows its tasks before it is ended.
 class Watchdog {
  public:
-  explicit Watchdog(WorkStealingExecutor& executor) : thread_([&executor](std::stop_token stop) {
-    for (int i = 0; i < 1200 && !stop.stop_requested(); ++i) std::this_thread::sleep_for(100ms);
-    if (stop.stop_requested()) return;
-    std::cerr << "no end in sight\n";
-    executor.dump_tasks(std::cerr);
-    std::abort();
-  }) {}
+  explicit Watchdog(WorkStealingExecutor& executor)
+      : thread_([&executor](std::stop_token stop) {
+          for (int i = 0; i < 1200 && !stop.stop_requested(); ++i)
+            std::this_thread::sleep_for(100ms);
+          if (stop.stop_requested()) return;
+          std::cerr << "no end in sight\n";
+          executor.dump_tasks(std::cerr);
+          std::abort();
+        }) {}
 
  private:
   std::jthread thread_;
@@ -59,11 +61,20 @@ struct Program {
     std::mt19937_64 choose(seed);
     if (depth == 0) {
       switch (choose() % 6) {
-        case 0: co_await this_task::yield(); break;
-        case 1: co_await sleep_for(std::chrono::microseconds(choose() % 50)); break;
-        case 2: co_await this_task::checkpoint(); break;
-        case 3: co_await sleep_for(0s); break;
-        default: break;
+        case 0:
+          co_await this_task::yield();
+          break;
+        case 1:
+          co_await sleep_for(std::chrono::microseconds(choose() % 50));
+          break;
+        case 2:
+          co_await this_task::checkpoint();
+          break;
+        case 3:
+          co_await sleep_for(0s);
+          break;
+        default:
+          break;
       }
       ++leaves;
       co_return 1;
@@ -73,7 +84,8 @@ struct Program {
     switch (choose() % 4) {
       case 0: {
         std::vector<Task<long>> below;
-        for (std::size_t i = 0; i < width; ++i) below.push_back(node(Tracked(ledger), choose(), depth - 1));
+        for (std::size_t i = 0; i < width; ++i)
+          below.push_back(node(Tracked(ledger), choose(), depth - 1));
         std::vector<long> counts = co_await gather(std::move(below));
         for (long count : counts) sum += count;
         break;
@@ -89,7 +101,8 @@ struct Program {
       }
       case 2: {
         std::vector<JoinHandle<long>> handles;
-        for (std::size_t i = 0; i < width; ++i) handles.push_back(spawn(node(Tracked(ledger), choose(), depth - 1)));
+        for (std::size_t i = 0; i < width; ++i)
+          handles.push_back(spawn(node(Tracked(ledger), choose(), depth - 1)));
         for (auto& handle : handles) {
           long count = co_await std::move(handle);
           sum += count;
@@ -129,8 +142,8 @@ TEST(ExecutorStress, RandomTreesOnRandomNumbersOfThreads) {
   }
 }
 
-// Children of a join that wait, while work from outside keeps calling the worker to its loop: a sibling with units of others then
-// lies in the deque, and the next child to end takes it over too.
+// Children of a join that wait, while work from outside keeps calling the worker to its loop: a
+// sibling with units of others then lies in the deque, and the next child to end takes it over too.
 TEST(ExecutorStress, JoinsOfWaitingChildrenUnderWorkFromOutside) {
   for (std::size_t threads : {1U, 2U, 4U}) {
     WorkStealingExecutor executor({.threads = threads});
@@ -211,7 +224,8 @@ TEST(ExecutorStress, ManyTimersArmedCancelledAndDue) {
   WorkStealingExecutor executor({.threads = 3});
   Watchdog watchdog(executor);
   auto nap = [](std::size_t i) -> Task<bool> {
-    Result<void> slept = co_await as_result(sleep_for(i % 5 == 0 ? Duration(1h) : Duration(std::chrono::microseconds(i % 500))));
+    Result<void> slept = co_await as_result(
+        sleep_for(i % 5 == 0 ? Duration(1h) : Duration(std::chrono::microseconds(i % 500))));
     co_return slept.has_value();
   };
   for (std::size_t round = 0; round < scaled(40); ++round) {

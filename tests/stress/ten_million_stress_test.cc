@@ -2,14 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
 
-// Ten million cancellations from other threads at random moments, each against one await of a primitive or a combinator: no permit,
-// result or task is lost, and nothing hangs. Most of the awaits end in no other way; the rest is about to end by itself.
-// SEED= replays the choices (not the schedule).
+// Ten million cancellations from other threads at random moments, each against one await of a
+// primitive or a combinator: no permit, result or task is lost, and nothing hangs. Most of the
+// awaits end in no other way; the rest is about to end by itself. SEED= replays the choices (not
+// the schedule).
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdio>
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <thread>
@@ -67,16 +68,17 @@ enum Kind : std::size_t {
   kWait,
   kKinds,
 };
-constexpr std::array<const char*, kKinds> kNames = {"sleep",  "short sleep", "event",        "acquire",      "acquire 2", "handle",
-                                                    "ending", "yields",      "gather",       "race",         "any",       "timeout",
-                                                    "group",  "shield",      "finally",      "uncancellable", "scope",    "to_thread",
-                                                    "mutex",  "condition", "send",        "receive",      "rendezvous",   "latch",
-                                                    "barrier", "future",   "rate",         "wait"};
+constexpr std::array<const char*, kKinds> kNames = {
+    "sleep",   "short sleep",   "event", "acquire",   "acquire 2", "handle",    "ending",
+    "yields",  "gather",        "race",  "any",       "timeout",   "group",     "shield",
+    "finally", "uncancellable", "scope", "to_thread", "mutex",     "condition", "send",
+    "receive", "rendezvous",    "latch", "barrier",   "future",    "rate",      "wait"};
 // How often each is chosen: what allocates and starts tasks less often than what waits.
-constexpr std::array<std::uint64_t, kKinds> kWeights = {12, 4, 12, 12, 8, 12, 2, 3, 8, 8, 4, 4, 2, 1, 4, 1, 3, 1,
-                                                      12, 6, 8, 8, 6, 6, 6, 6, 4, 2};
+constexpr std::array<std::uint64_t, kKinds> kWeights = {
+    12, 4, 12, 12, 8, 12, 2, 3, 8, 8, 4, 4, 2, 1, 4, 1, 3, 1, 12, 6, 8, 8, 6, 6, 6, 6, 4, 2};
 
-/// The source that the current await of a victim listens to. The lock covers the copy only: cancel() runs without it.
+/// The source that the current await of a victim listens to. The lock covers the copy only:
+/// cancel() runs without it.
 struct Target {
   std::optional<CancellationSource> get() {
     std::lock_guard guard(lock);
@@ -117,7 +119,8 @@ struct World {
   std::atomic<long> held{0};
   std::array<Target, kVictims> targets;
   std::array<Count, kKinds> counts;
-  WorkStealingExecutor executor{{.threads = 2, .max_blocking_threads = 2}};  // dies first: what was shielded uses the others
+  WorkStealingExecutor executor{
+      {.threads = 2, .max_blocking_threads = 2}};  // dies first: what was shielded uses the others
   JoinHandle<int> endless;
 
   void note(Kind kind, bool was_cancelled) {
@@ -162,9 +165,15 @@ Task<> attempt(World& world, Kind kind, CancellationToken token, Random& random)
   const auto soon = [&] { return std::chrono::microseconds(random.below(20)); };
   const auto tracked = [&] { return Tracked(world.ledger); };
   switch (kind) {
-    case kSleep: finish(co_await as_result(with_token(token, sleep_for(1h)))); break;
-    case kShortSleep: finish(co_await as_result(with_token(token, sleep_for(soon())))); break;
-    case kEvent: finish(co_await as_result(with_token(token, world.event.wait()))); break;
+    case kSleep:
+      finish(co_await as_result(with_token(token, sleep_for(1h))));
+      break;
+    case kShortSleep:
+      finish(co_await as_result(with_token(token, sleep_for(soon()))));
+      break;
+    case kEvent:
+      finish(co_await as_result(with_token(token, world.event.wait())));
+      break;
     case kAcquire:
     case kAcquireTwo: {
       const std::size_t n = kind == kAcquire ? 1 : 2;
@@ -173,7 +182,9 @@ Task<> attempt(World& world, Kind kind, CancellationToken token, Random& random)
       if (permit) co_await hold(world, std::move(permit).value());
       break;
     }
-    case kHandle: finish(co_await as_result(with_token(token, world.endless))); break;
+    case kHandle:
+      finish(co_await as_result(with_token(token, world.endless)));
+      break;
     case kEndingHandle: {
       JoinHandle<int> handle = spawn(ending(tracked(), random.below(4)));
       Result<int> result = co_await as_result(with_token(token, handle));
@@ -183,11 +194,17 @@ Task<> attempt(World& world, Kind kind, CancellationToken token, Random& random)
       EXPECT_EQ(again.value_or(0), 7);
       break;
     }
-    case kYields: finish(co_await as_result(with_token(token, ending(tracked(), random.below(100))))); break;
-    case kGather: finish(co_await as_result(with_token(token, gather(sleep_for(1h), world.event.wait(), world.endless)))); break;
+    case kYields:
+      finish(co_await as_result(with_token(token, ending(tracked(), random.below(100)))));
+      break;
+    case kGather:
+      finish(co_await as_result(
+          with_token(token, gather(sleep_for(1h), world.event.wait(), world.endless))));
+      break;
     case kRace: {
       // Whoever wins, nothing but the winner's permit is taken.
-      auto contest = race(world.semaphore.acquire(2), world.event.wait(), world.semaphore.acquire(1));
+      auto contest =
+          race(world.semaphore.acquire(2), world.event.wait(), world.semaphore.acquire(1));
       auto result = co_await as_result(with_token(token, std::move(contest)));
       finish(result);
       if (!result) break;
@@ -196,8 +213,12 @@ Task<> attempt(World& world, Kind kind, CancellationToken token, Random& random)
       if (winner.index == 2) co_await hold(world, std::move(std::get<2>(winner.value)));
       break;
     }
-    case kAny: finish(co_await as_result(with_token(token, any(sleep_for(1h), world.event.wait())))); break;
-    case kTimeout: finish(co_await as_result(with_token(token, with_timeout(endless(tracked()), soon(), 1)))); break;
+    case kAny:
+      finish(co_await as_result(with_token(token, any(sleep_for(1h), world.event.wait()))));
+      break;
+    case kTimeout:
+      finish(co_await as_result(with_token(token, with_timeout(endless(tracked()), soon(), 1))));
+      break;
     case kGroup: {
       auto body = [&](TaskGroup& group) -> Task<> {
         group.spawn(endless(tracked()));
@@ -207,7 +228,9 @@ Task<> attempt(World& world, Kind kind, CancellationToken token, Random& random)
       finish(co_await as_result(with_token(token, task_group(body))));
       break;
     }
-    case kShield: finish(co_await as_result(with_token(token, shield(ending(tracked(), 2))))); break;
+    case kShield:
+      finish(co_await as_result(with_token(token, shield(ending(tracked(), 2)))));
+      break;
     case kFinally: {
       int cleanups = 0;
       auto cleanup = [&]() -> Task<> {
@@ -218,7 +241,9 @@ Task<> attempt(World& world, Kind kind, CancellationToken token, Random& random)
       EXPECT_LE(cleanups, 1);
       break;
     }
-    case kUncancellable: finish(co_await as_result(with_token(token, uncancellable(ending(tracked(), 3))))); break;
+    case kUncancellable:
+      finish(co_await as_result(with_token(token, uncancellable(ending(tracked(), 3)))));
+      break;
     case kCancelScope: {
       auto body = [&](CancelScope&) -> Task<int> { co_return co_await endless(tracked()); };
       finish(co_await as_result(with_token(token, cancel_scope(body))));
@@ -260,21 +285,30 @@ Task<> attempt(World& world, Kind kind, CancellationToken token, Random& random)
       finish(result);
       break;
     }
-    case kLatch: finish(co_await as_result(with_token(token, world.latch.wait()))); break;
-    case kBarrier: finish(co_await as_result(with_token(token, world.barrier.arrive_and_wait()))); break;
+    case kLatch:
+      finish(co_await as_result(with_token(token, world.latch.wait())));
+      break;
+    case kBarrier:
+      finish(co_await as_result(with_token(token, world.barrier.arrive_and_wait())));
+      break;
     case kFuture: {
       Future<int> future = world.future;
       finish(co_await as_result(with_token(token, future)));
       break;
     }
-    case kRate: finish(co_await as_result(with_token(token, world.limiter.acquire(1 + random.below(4))))); break;
+    case kRate:
+      finish(co_await as_result(with_token(token, world.limiter.acquire(1 + random.below(4)))));
+      break;
     case kWait: {
-      std::vector<JoinHandle<int>> handles{world.endless, spawn(ending(tracked(), random.below(4)))};
-      const ReturnWhen when = random.below(2) == 0 ? ReturnWhen::first_completed : ReturnWhen::all_completed;
+      std::vector<JoinHandle<int>> handles{world.endless,
+                                           spawn(ending(tracked(), random.below(4)))};
+      const ReturnWhen when =
+          random.below(2) == 0 ? ReturnWhen::first_completed : ReturnWhen::all_completed;
       finish(co_await as_result(with_token(token, wait(std::move(handles), when))));
       break;
     }
-    case kKinds: break;
+    case kKinds:
+      break;
   }
 }
 
@@ -289,7 +323,8 @@ Task<> victim(World& world, std::size_t index, std::uint64_t seed) {
   }
 }
 
-/// Cancels what it finds, until there were enough; now and then it sets the event, or takes and gives permits back.
+/// Cancels what it finds, until there were enough; now and then it sets the event, or takes and
+/// gives permits back.
 void cancel_at_random(World& world, Random random) {
   while (world.cancellations.load(std::memory_order_relaxed) < kCancellations) {
     const std::size_t first = random.below(kVictims);
@@ -301,16 +336,22 @@ void cancel_at_random(World& world, Random random) {
     world.cancellations.fetch_add(made, std::memory_order_relaxed);
     if (made == 0) std::this_thread::yield();
     switch (random.below(32)) {
-      case 2: world.condition.notify_one(); break;
-      case 3: world.condition.notify_all(); break;
+      case 2:
+        world.condition.notify_one();
+        break;
+      case 3:
+        world.condition.notify_all();
+        break;
       case 0:
         world.event.set();
         world.event.clear();
         break;
       case 1:
-        if (std::optional<Permit> permit = world.semaphore.try_acquire(1 + random.below(2))) std::this_thread::yield();
+        if (std::optional<Permit> permit = world.semaphore.try_acquire(1 + random.below(2)))
+          std::this_thread::yield();
         break;
-      default: break;
+      default:
+        break;
     }
   }
 }
@@ -322,12 +363,15 @@ TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
   auto world = std::make_unique<World>();
   world->endless = world->executor.spawn(endless(Tracked(world->ledger)));
   std::vector<JoinHandle<void>> victims;
-  for (std::size_t i = 0; i < kVictims; ++i) victims.push_back(world->executor.spawn(victim(*world, i, random())));
+  for (std::size_t i = 0; i < kVictims; ++i)
+    victims.push_back(world->executor.spawn(victim(*world, i, random())));
   std::vector<std::thread> cancellers;
-  for (int i = 0; i < 2; ++i) cancellers.emplace_back(cancel_at_random, std::ref(*world), Random(random()));
+  for (int i = 0; i < 2; ++i)
+    cancellers.emplace_back(cancel_at_random, std::ref(*world), Random(random()));
   for (auto& canceller : cancellers) canceller.join();
   world->stop = true;
-  while (std::any_of(victims.begin(), victims.end(), [](const auto& handle) { return !handle.done(); })) {
+  while (std::any_of(victims.begin(), victims.end(),
+                     [](const auto& handle) { return !handle.done(); })) {
     for (Target& target : world->targets) {
       if (std::optional<CancellationSource> source = target.get()) source->cancel();
     }
@@ -353,7 +397,8 @@ TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
   for (std::size_t kind = 0; kind < kKinds; ++kind) {
     const std::uint64_t cancelled = world->counts[kind].cancelled.load();
     const std::uint64_t completed = world->counts[kind].completed.load();
-    std::printf("%-14s %9llu cancelled %9llu completed\n", kNames[kind], static_cast<unsigned long long>(cancelled),
+    std::printf("%-14s %9llu cancelled %9llu completed\n", kNames[kind],
+                static_cast<unsigned long long>(cancelled),
                 static_cast<unsigned long long>(completed));
     EXPECT_GT(cancelled + completed, 0U) << kNames[kind];
     if (kind != kUncancellable) EXPECT_GT(cancelled, 0U) << kNames[kind];

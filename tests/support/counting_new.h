@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Replaces the global operator new of the program that includes this, in one of its files, by one that counts, and fails once if it is
-// told to. Works under
-// AddressSanitizer, which sees malloc and free; clang's ThreadSanitizer always links its own, so nothing is counted there.
+// Replaces the global operator new of the program that includes this, in one of its files, by one
+// that counts, and fails once if it is told to. Works under AddressSanitizer, which sees malloc and
+// free; clang's ThreadSanitizer always links its own, so nothing is counted there.
 
 #include <atomic>
 #include <cstddef>
@@ -16,11 +16,15 @@
 namespace magpie::test {
 inline std::atomic<std::size_t> allocation_count{0};
 /// How often this program has allocated so far.
-inline std::size_t allocations() noexcept { return allocation_count.load(std::memory_order_relaxed); }
+inline std::size_t allocations() noexcept {
+  return allocation_count.load(std::memory_order_relaxed);
+}
 
 inline std::atomic<std::size_t> allocated_byte_count{0};
 /// How many bytes it has asked for so far.
-inline std::size_t allocated_bytes() noexcept { return allocated_byte_count.load(std::memory_order_relaxed); }
+inline std::size_t allocated_bytes() noexcept {
+  return allocated_byte_count.load(std::memory_order_relaxed);
+}
 
 inline std::atomic<std::size_t> failing_allocation{0};
 /// The allocation after so many more fails, by std::bad_alloc; the others succeed.
@@ -56,8 +60,12 @@ MAGPIE_NOINLINE void* operator new(std::size_t size, std::align_val_t alignment)
   throw std::bad_alloc();
 }
 // Every form, or the linker takes a sanitizer's own for the rest, and finds two of these.
-void* operator new[](std::size_t size) { return operator new(size); }
-void* operator new[](std::size_t size, std::align_val_t alignment) { return operator new(size, alignment); }
+void* operator new[](std::size_t size) {
+  return operator new(size);
+}
+void* operator new[](std::size_t size, std::align_val_t alignment) {
+  return operator new(size, alignment);
+}
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
   try {
     return operator new(size);
@@ -65,7 +73,9 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
     return nullptr;
   }
 }
-void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept { return operator new(size, tag); }
+void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept {
+  return operator new(size, tag);
+}
 void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
   try {
     return operator new(size, alignment);
@@ -73,20 +83,45 @@ void* operator new(std::size_t size, std::align_val_t alignment, const std::noth
     return nullptr;
   }
 }
-void* operator new[](std::size_t size, std::align_val_t alignment, const std::nothrow_t& tag) noexcept {
+void* operator new[](std::size_t size, std::align_val_t alignment,
+                     const std::nothrow_t& tag) noexcept {
   return operator new(size, alignment, tag);
 }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
-void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept { std::free(memory); }
-MAGPIE_NOINLINE void operator delete(void* memory) noexcept { std::free(memory); }
-MAGPIE_NOINLINE void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-MAGPIE_NOINLINE void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-MAGPIE_NOINLINE void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
+MAGPIE_NOINLINE void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+MAGPIE_NOINLINE void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+MAGPIE_NOINLINE void operator delete(void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+MAGPIE_NOINLINE void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
 
 #endif

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Values whose lives are counted, and values that are awkward to carry about: for tests that ask whether something was destroyed
-// once, and before what. Threads: the ledger may be written and read from any.
+// Values whose lives are counted, and values that are awkward to carry about: for tests that ask
+// whether something was destroyed once, and before what. Threads: the ledger may be written and
+// read from any.
 
 #include <atomic>
 #include <stdexcept>
@@ -22,7 +23,9 @@ class Ledger {
   void destroyed() noexcept { destroyed_.fetch_add(1, std::memory_order_relaxed); }
 
   long total() const noexcept { return made_.load(std::memory_order_relaxed); }
-  long alive() const noexcept { return made_.load(std::memory_order_relaxed) - destroyed_.load(std::memory_order_relaxed); }
+  long alive() const noexcept {
+    return made_.load(std::memory_order_relaxed) - destroyed_.load(std::memory_order_relaxed);
+  }
 
  private:
   std::atomic<long> made_{0};

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// An executor in virtual time, and the tasks that combinators are tried on: such as give a value after a while, fail, never end by
-// themselves, ignore a cancellation, or answer it with an error.
+// An executor in virtual time, and the tasks that combinators are tried on: such as give a value
+// after a while, fail, never end by themselves, ignore a cancellation, or answer it with an error.
 
 #include <chrono>
 #include <cstddef>
@@ -29,7 +29,8 @@ using namespace std::chrono_literals;
 /// A clock of its own and workers on it. run() takes the closure of a coroutine, which outlives it.
 class Machine {
  public:
-  explicit Machine(std::size_t threads) : executor({.threads = threads, .clock = &clock}), start_(clock.now()) {}
+  explicit Machine(std::size_t threads)
+      : executor({.threads = threads, .clock = &clock}), start_(clock.now()) {}
 
   template <class F>
   decltype(auto) run(F&& body) {
@@ -45,7 +46,8 @@ class Machine {
   const Deadline start_;
 };
 
-/// A test that runs with 1, 2 and 4 workers: INSTANTIATE_TEST_SUITE_P(Threads, ..., test::kThreads, test::threads_name).
+/// A test that runs with 1, 2 and 4 workers: INSTANTIATE_TEST_SUITE_P(Threads, ..., test::kThreads,
+/// test::threads_name).
 class OnMachine : public ::testing::TestWithParam<std::size_t> {
  protected:
   Machine machine{GetParam()};
@@ -56,15 +58,23 @@ inline std::string threads_name(const ::testing::TestParamInfo<std::size_t>& inf
   return std::to_string(info.param);
 }
 
-inline Task<int> give(int value) { co_return value; }
-inline Task<std::string> give_text(std::string value) { co_return value; }
-inline Task<> nothing() { co_return; }
+inline Task<int> give(int value) {
+  co_return value;
+}
+inline Task<std::string> give_text(std::string value) {
+  co_return value;
+}
+inline Task<> nothing() {
+  co_return;
+}
 
 inline Task<int> give_after(Duration pause, int value) {
   co_await sleep_for(pause);
   co_return value;
 }
-inline Task<> nothing_after(Duration pause) { co_await sleep_for(pause); }
+inline Task<> nothing_after(Duration pause) {
+  co_await sleep_for(pause);
+}
 
 inline Task<int> fail(std::string what) {
   throw std::runtime_error(what);

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// How large a test may be: sanitized builds run ten to a hundred times slower, so they do a part of the work.
+// How large a test may be: sanitized builds run ten to a hundred times slower, so they do a part of
+// the work.
 
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +22,9 @@ inline constexpr std::size_t kScale = 1;
 #endif
 
 /// The number, or a part of it in sanitized builds.
-inline constexpr std::size_t scaled(std::size_t n) { return n / kScale > 0 ? n / kScale : 1; }
+inline constexpr std::size_t scaled(std::size_t n) {
+  return n / kScale > 0 ? n / kScale : 1;
+}
 
 /// The seed of a random test: SEED from the environment replays a run.
 inline std::uint64_t seed_or(std::uint64_t otherwise) {

@@ -21,10 +21,12 @@ inline std::chrono::milliseconds soak_time(std::chrono::milliseconds otherwise) 
   return minutes != nullptr ? std::chrono::minutes(std::strtol(minutes, nullptr, 10)) : otherwise;
 }
 
-/// Ends the process when the count stands still for two minutes: a hang. Before that `show` prints what hangs.
+/// Ends the process when the count stands still for two minutes: a hang. Before that `show` prints
+/// what hangs.
 class Watchdog {
  public:
-  Watchdog(std::atomic<std::uint64_t>& count, std::uint64_t seed, std::function<void(std::ostream&)> show)
+  Watchdog(std::atomic<std::uint64_t>& count, std::uint64_t seed,
+           std::function<void(std::ostream&)> show)
       : thread_([this, &count, seed, show = std::move(show)] {
           std::uint64_t last = count.load();
           int still = 0;

@@ -48,7 +48,7 @@ struct BatchCall {
   bool started = false;
   bool has_task = false;  // its task was made
   bool dropped = false;   // and destroyed before it ran
-  Event go;  // no need to wait any longer
+  Event go;               // no need to wait any longer
 };
 
 /// fn(std::vector<In>) -> Task<std::vector<Out>>, or another awaitable of that value.
@@ -78,10 +78,11 @@ class MAGPIE_EXPORT BatcherBase {
   /// Nobody joins or leaves any more: the members, from now on the caller's, linked by `next`; none
   /// the second time.
   BatchMemberLinks* start(BatchCall& call) noexcept;
-  /// The call's task has been made; true if it is already gone again, and the caller must settle the members.
+  /// The call's task has been made; true if it is already gone again, and the caller must settle
+  /// the members.
   bool made_task(BatchCall& call) noexcept;
-  /// The call's task is destroyed before it ran; true if it had been made, and the caller must settle the members. Else whoever could
-  /// not make it does, and knows the error.
+  /// The call's task is destroyed before it ran; true if it had been made, and the caller must
+  /// settle the members. Else whoever could not make it does, and knows the error.
   bool dropped_task(BatchCall& call) noexcept;
   /// The Batcher is gone: the members of the open call, from now on the caller's. Calls that are
   /// full and have not started let go of theirs when they come to it.
@@ -190,7 +191,8 @@ class BatcherCore : public BatcherBase, public std::enable_shared_from_this<Batc
         Members(core->start(*place.call)).fail(std::current_exception());
         throw;
       }
-      if (core->made_task(*place.call)) Members(core->start(*place.call)).fail(cancelled_by_shutdown());
+      if (core->made_task(*place.call))
+        Members(core->start(*place.call)).fail(cancelled_by_shutdown());
     }
     Result<Out> result = co_await as_result(std::move(future));
     if (result.is_cancelled() && core->leave(*place.call, *member)) owned.reset(member);

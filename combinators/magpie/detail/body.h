@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The body of a block such as cancel_scope, timeout_scope or task_group: a callable that gets the block's object and returns a
-// task. It is moved in, or referenced if it is an lvalue, and lives until the block has ended; so a capturing lambda is safe.
+// The body of a block such as cancel_scope, timeout_scope or task_group: a callable that gets the
+// block's object and returns a task. It is moved in, or referenced if it is an lvalue, and lives
+// until the block has ended; so a capturing lambda is safe.
 
 #include <functional>
 #include <type_traits>
@@ -17,11 +18,12 @@
 namespace magpie::detail {
 
 template <class F, class Arg>
-using body_task_t = decltype(as_task(std::invoke(std::declval<std::remove_reference_t<F>&>(), std::declval<Arg&>())));
+using body_task_t = decltype(as_task(
+    std::invoke(std::declval<std::remove_reference_t<F>&>(), std::declval<Arg&>())));
 
 template <class F, class Arg>
-concept BodyOf = std::invocable<std::remove_reference_t<F>&, Arg&> &&
-                 Awaitable<std::invoke_result_t<std::remove_reference_t<F>&, Arg&>>;
+concept BodyOf = std::invocable < std::remove_reference_t<F>
+&, Arg& > &&Awaitable<std::invoke_result_t<std::remove_reference_t<F>&, Arg&>>;
 
 template <class F, class Arg>
 class Body {
@@ -45,7 +47,8 @@ class Body {
 
   /// A block is awaited once.
   void require() const {
-    if (!slot.empty()) [[unlikely]] throw_awaited_twice();
+    if (!slot.empty()) [[unlikely]]
+      throw_awaited_twice();
   }
 
   Slot<value_type> slot;

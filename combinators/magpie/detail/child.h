@@ -8,8 +8,9 @@
 //   CallChild       a callable that is run as a child, or makes a task when its turn comes, forked
 //   OperationChild  a leaf operation: no frame, started by the parent, ends in place
 //
-// Each keeps its outcome in its slot. They are moved freely until the join starts, and stay where they are from then on. Whether one
-// can still be started, and was neither moved from nor started before, is the low bit of its `coroutine`.
+// Each keeps its outcome in its slot. They are moved freely until the join starts, and stay where
+// they are from then on. Whether one can still be started, and was neither moved from nor started
+// before, is the low bit of its `coroutine`.
 
 #include <concepts>
 #include <coroutine>
@@ -35,8 +36,8 @@
 
 namespace magpie::detail {
 
-// Compilers judge the size of these little functions before they see how little is left of them; on the fork path each call that
-// stays costs as much as the fork.
+// Compilers judge the size of these little functions before they see how little is left of them; on
+// the fork path each call that stays costs as much as the fork.
 #define MAGPIE_FLAT __attribute__((always_inline))
 
 inline constexpr std::uintptr_t kUnstarted = 1;
@@ -55,7 +56,8 @@ struct TaskChild : Rec {
   }
   TaskChild(TaskChild&& other) noexcept : Rec() { coroutine = std::exchange(other.coroutine, 0); }
   MAGPIE_FLAT ~TaskChild() {
-    if ((coroutine & kUnstarted) != 0) [[unlikely]] handle(coroutine - kUnstarted).destroy();
+    if ((coroutine & kUnstarted) != 0) [[unlikely]]
+      handle(coroutine - kUnstarted).destroy();
   }
 
   template <bool Settled>
@@ -81,7 +83,7 @@ struct CallValue {
   using type = std::invoke_result_t<F&>;
 };
 template <class F>
-  requires Awaitable<std::invoke_result_t<F&>>
+requires Awaitable<std::invoke_result_t<F&>>
 struct CallValue<F> {
   using type = awaited_t<std::invoke_result_t<F&>>;
 };
@@ -144,14 +146,18 @@ struct OperationChild : Rec {
   explicit OperationChild(A&& given) : op(operation_of(std::forward<A>(given))) {
     coroutine = kUnstarted;
   }
-  OperationChild(OperationChild&& other) : Rec(), op(std::move(other.op)) { coroutine = std::exchange(other.coroutine, 0); }
+  OperationChild(OperationChild&& other) : Rec(), op(std::move(other.op)) {
+    coroutine = std::exchange(other.coroutine, 0);
+  }
 
-  /// True if it has ended already, its outcome in the slot. Otherwise the child may be gone when this returns.
+  /// True if it has ended already, its outcome in the slot. Otherwise the child may be gone when
+  /// this returns.
   bool start(Join& the_join, [[maybe_unused]] Arbiter* arbiter) noexcept {
     join = &the_join;
     coroutine = 0;
     op.prepare(&the_join.scope, resumed, this);
-    // Only what takes something has to win first; what others take as well, a handle's result say, is settled at its end.
+    // Only what takes something has to win first; what others take as well, a handle's result say,
+    // is settled at its end.
     if constexpr (requires { Op::kTakes; }) {
       if (arbiter != nullptr) op.set_arbiter(arbiter, index);
     }
@@ -186,21 +192,22 @@ struct ChildFor {
   using type = CallChild<A>;  // an lvalue is referenced, an rvalue moved in
 };
 template <class A>
-  requires Awaitable<A>
+requires Awaitable<A>
 struct ChildFor<A> {
   using type = TaskChild<awaited_t<A>>;
 };
 template <class A>
-  requires(IsOperation<A> || IsOperationSource<A>)
-struct ChildFor<A> {
+requires(IsOperation<A> || IsOperationSource<A>) struct ChildFor<A> {
   using type = OperationChild<std::remove_cvref_t<decltype(operation_of(std::declval<A>()))>>;
 };
 template <class A>
-using child_t = typename ChildFor<std::conditional_t<std::is_lvalue_reference_v<A>, A, std::remove_reference_t<A>>>::type;
+using child_t = typename ChildFor<
+    std::conditional_t<std::is_lvalue_reference_v<A>, A, std::remove_reference_t<A>>>::type;
 
 /// What a child can be made from.
 template <class A>
-concept ChildLike = Awaitable<A> || std::invocable<std::remove_reference_t<A>&>;
+concept ChildLike = Awaitable<A> || std::invocable < std::remove_reference_t<A>
+& > ;
 
 /// void as std::monostate, references as they are.
 template <class T>
@@ -228,7 +235,7 @@ regular_t<T> take_regular(Slot<T>& slot) {
   }
 }
 
-// --- children in a row -------------------------------------------------------------------------------------------------
+// --- children in a row ---------------------------------------------------------------------------
 
 template <class Child>
 inline constexpr bool is_task_child = false;
@@ -256,8 +263,10 @@ template <std::size_t... I, class... Child>
 class PackStorage<std::index_sequence<I...>, Child...> : private PackElement<I, Child>... {
  public:
   template <class... A>
-  MAGPIE_FLAT explicit PackStorage(std::in_place_t, A&&... given) : PackElement<I, Child>(std::forward<A>(given))... {}
-  MAGPIE_FLAT PackStorage(PackStorage&& other) : PackElement<I, Child>(std::move(static_cast<PackElement<I, Child>&>(other)))... {}
+  MAGPIE_FLAT explicit PackStorage(std::in_place_t, A&&... given)
+      : PackElement<I, Child>(std::forward<A>(given))... {}
+  MAGPIE_FLAT PackStorage(PackStorage&& other)
+      : PackElement<I, Child>(std::move(static_cast<PackElement<I, Child>&>(other)))... {}
   MAGPIE_FLAT ~PackStorage() = default;
 
   template <class F>
@@ -271,7 +280,9 @@ class PackStorage<std::index_sequence<I...>, Child...> : private PackElement<I, 
   }
   template <std::size_t Index>
   MAGPIE_FLAT auto& get() noexcept {
-    return static_cast<PackElement<Index, std::tuple_element_t<Index, std::tuple<Child...>>>&>(*this).child;
+    return static_cast<PackElement<Index, std::tuple_element_t<Index, std::tuple<Child...>>>&>(
+               *this)
+        .child;
   }
   template <class F>
   MAGPIE_FLAT auto apply(F&& fn) {
@@ -292,7 +303,9 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
 
   static constexpr std::size_t size() noexcept { return sizeof...(Child); }
   /// Whether they were moved from or started before: all of them, so that one look will do.
-  MAGPIE_FLAT bool spent() noexcept { return (this->template get<0>().coroutine & kUnstarted) == 0; }
+  MAGPIE_FLAT bool spent() noexcept {
+    return (this->template get<0>().coroutine & kUnstarted) == 0;
+  }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
   static constexpr std::size_t bytes() noexcept { return sizeof(ChildPack); }
 };
@@ -317,19 +330,25 @@ class ChildPack<> {
   }
 };
 
-/// What an element of a range is given as: those of an rvalue range are moved from, those of an lvalue are copied (handles) or
-/// referenced (callables), those that are made on the way are taken. A view, rvalue or not, shows what belongs to somebody else:
-/// of an rvalue view, tasks and the like, of which nobody else can want anything, are moved from, and the rest is copied.
+/// What an element of a range is given as: those of an rvalue range are moved from, those of an
+/// lvalue are copied (handles) or referenced (callables), those that are made on the way are taken.
+/// A view, rvalue or not, shows what belongs to somebody else: of an rvalue view, tasks and the
+/// like, of which nobody else can want anything, are moved from, and the rest is copied.
 template <class R>
 struct RangeElement {
   using Element = decltype(*std::begin(std::declval<R&>()));
   using Plain = std::remove_cvref_t<Element>;
-  static constexpr bool kShown = !std::is_lvalue_reference_v<R> && std::is_lvalue_reference_v<Element>;
-  static constexpr bool kCopied = kShown && std::ranges::view<std::remove_cvref_t<R>> && std::copy_constructible<Plain>;
-  static constexpr bool kMoved = kShown && !kCopied && !std::is_const_v<std::remove_reference_t<Element>>;
+  static constexpr bool kShown =
+      !std::is_lvalue_reference_v<R> && std::is_lvalue_reference_v<Element>;
+  static constexpr bool kCopied =
+      kShown && std::ranges::view<std::remove_cvref_t<R>> && std::copy_constructible<Plain>;
+  static constexpr bool kMoved =
+      kShown && !kCopied && !std::is_const_v<std::remove_reference_t<Element>>;
   // A handle makes its copy itself: copied into an rvalue, it would move the task's value out.
   using Copied = std::conditional_t<IsOperationSource<Plain>, Element, Plain>;
-  using type = std::conditional_t<kCopied, Copied, std::conditional_t<kMoved, std::remove_reference_t<Element>&&, Element&&>>;
+  using type =
+      std::conditional_t<kCopied, Copied,
+                         std::conditional_t<kMoved, std::remove_reference_t<Element>&&, Element&&>>;
 };
 template <class R>
 struct RangeChild {
@@ -348,14 +367,20 @@ class ChildVector {
   template <class R>
   explicit ChildVector(std::in_place_t, R&& range) {
     if constexpr (requires { std::size(range); }) children_.reserve(std::size(range));
-    for (auto&& element : range) children_.emplace_back(static_cast<typename RangeElement<R>::type>(element));
+    for (auto&& element : range)
+      children_.emplace_back(static_cast<typename RangeElement<R>::type>(element));
   }
 
-  ChildVector(ChildVector&& other) noexcept : children_(std::move(other.children_)), moved_(std::exchange(other.moved_, true)) {}
+  ChildVector(ChildVector&& other) noexcept
+      : children_(std::move(other.children_)), moved_(std::exchange(other.moved_, true)) {}
 
   std::size_t size() const noexcept { return children_.size(); }
-  bool spent() const noexcept { return moved_ || (!children_.empty() && (children_.front().coroutine & kUnstarted) == 0); }
-  std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(children_.data()); }
+  bool spent() const noexcept {
+    return moved_ || (!children_.empty() && (children_.front().coroutine & kUnstarted) == 0);
+  }
+  std::uintptr_t address() const noexcept {
+    return reinterpret_cast<std::uintptr_t>(children_.data());
+  }
   std::size_t bytes() const noexcept { return children_.size() * sizeof(Child); }
 
   template <class F>
@@ -373,7 +398,7 @@ class ChildVector {
   bool moved_ = false;
 };
 
-// --- starting ----------------------------------------------------------------------------------------------------------
+// --- starting ------------------------------------------------------------------------------------
 
 /// The first of the children that are forked.
 template <class Children>
@@ -388,10 +413,13 @@ MAGPIE_FLAT inline Rec* first_fork(Children& children) noexcept {
 /// Queues every forked child, where there is no deque or it has to grow.
 template <class Children>
 MAGPIE_NOINLINE void push_forks_slowly(LocalQueue* queue, Children& children) noexcept {
-  // The last one to be queued may be the last that is left of the join: nothing is touched after it.
+  // The last one to be queued may be the last that is left of the join: nothing is touched after
+  // it.
   Rec* later = nullptr;
   const auto push = [queue](Rec& rec) noexcept {
-    if (queue != nullptr && queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&rec) | kForkTag)) return;
+    if (queue != nullptr &&
+        queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&rec) | kForkTag))
+      return;
     hand_fork_to_executor(rec);
   };
   children.for_each_backwards([&](auto& child) {
@@ -404,9 +432,10 @@ MAGPIE_NOINLINE void push_forks_slowly(LocalQueue* queue, Children& children) no
   if (queue != nullptr) queue->wanted();
 }
 
-/// Starts the operations among the children; returns how many ended at once: units for this thread to bring along.
-/// An operation that is parked may end on another thread at once. The join itself cannot end before the last operation was started
-/// and, if this thread bears units, before it delivers them.
+/// Starts the operations among the children; returns how many ended at once: units for this thread
+/// to bring along. An operation that is parked may end on another thread at once. The join itself
+/// cannot end before the last operation was started and, if this thread bears units, before it
+/// delivers them.
 template <class Children>
 std::uint32_t start_operations(Join& join, Children& children, Arbiter* arbiter) noexcept {
   std::uint32_t ended = 0;
@@ -414,7 +443,8 @@ std::uint32_t start_operations(Join& join, Children& children, Arbiter* arbiter)
     if constexpr (!std::remove_cvref_t<decltype(child)>::kForked) {
       if (child.start(join, arbiter)) {
         const SlotState outcome = child.slot.state();
-        if (outcome != SlotState::value || join.settle_values) join.kind->settle(&join, &child, outcome);
+        if (outcome != SlotState::value || join.settle_values)
+          join.kind->settle(&join, &child, outcome);
         ++ended;
       }
     }
@@ -422,10 +452,12 @@ std::uint32_t start_operations(Join& join, Children& children, Arbiter* arbiter)
   return ended;
 }
 
-/// Starts every child of a join whose scope has been entered. Returns what this thread runs next. The first child to go on is not
-/// queued: the thread goes straight to it. `Settled`: the join hears of every end, not of failures only.
+/// Starts every child of a join whose scope has been entered. Returns what this thread runs next.
+/// The first child to go on is not queued: the thread goes straight to it. `Settled`: the join
+/// hears of every end, not of failures only.
 template <bool Settled, class Children>
-MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& children, Arbiter* arbiter) noexcept {
+MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& children,
+                                                      Arbiter* arbiter) noexcept {
   ThreadState* const thread = thread_state();
   const auto units = static_cast<std::uint32_t>(children.size());
   join.units = units;
@@ -449,7 +481,8 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
       push_forks_slowly(queue, children);
       return std::noop_coroutine();
     };
-    if (queue == nullptr) [[unlikely]] return slowly();
+    if (queue == nullptr) [[unlikely]]
+      return slowly();
     return queue->deque.owner().with_room_for(
         children.size(),
         [&](auto batch) MAGPIE_FLAT -> std::coroutine_handle<> {
@@ -462,11 +495,14 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
           });
           batch.commit();
           StdEnv::compiler_barrier();  // D3; where that is not enough, attention is never zero
-          if (queue->noticed()) [[unlikely]] return start_behind_fence(first);
-          // An operation that ended at once may have cancelled the join; else that was asked a moment ago.
+          if (queue->noticed()) [[unlikely]]
+            return start_behind_fence(first);
+          // An operation that ended at once may have cancelled the join; else that was asked a
+          // moment ago.
           if constexpr (Children::kAnyOperation) return start_fork(first);
           if constexpr (Children::kFirstIsTask) {
-            return transfer(std::coroutine_handle<>::from_address(reinterpret_cast<void*>(first->coroutine)));
+            return transfer(
+                std::coroutine_handle<>::from_address(reinterpret_cast<void*>(first->coroutine)));
           }
           return start_child(first);
         },

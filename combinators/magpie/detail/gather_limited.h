@@ -47,10 +47,12 @@ template <class T>
 struct LimitedChild {
   using value_type = T;
   template <class A>
-  explicit LimitedChild(std::in_place_t, A&& given) : frame(child_task(std::forward<A>(given)).take_frame()) {
+  explicit LimitedChild(std::in_place_t, A&& given)
+      : frame(child_task(std::forward<A>(given)).take_frame()) {
     frame.require();
   }
-  LimitedChild(LimitedChild&& other) noexcept : frame(std::move(other.frame)) {}  // not started yet: the slot is empty
+  LimitedChild(LimitedChild&& other) noexcept
+      : frame(std::move(other.frame)) {}  // not started yet: the slot is empty
 
   TaskFrame<T> frame;
   Slot<T> slot;
@@ -75,12 +77,15 @@ class [[nodiscard("co_await it")]] GatherLimitedVector : public LimitedBase<Lane
   using value_type = typename GatheredVector<T, kResults>::type;
 
   template <class R>
-  GatherLimitedVector(std::size_t limit, R&& range) : LimitedBase("gather_limited", kLanePolicy<Policy>, limit) {
+  GatherLimitedVector(std::size_t limit, R && range)
+      : LimitedBase("gather_limited", kLanePolicy<Policy>, limit) {
     if constexpr (requires { std::size(range); }) children_.reserve(std::size(range));
-    for (auto&& element : range) children_.emplace_back(std::in_place, static_cast<typename RangeElement<R>::type>(element));
+    for (auto&& element : range)
+      children_.emplace_back(std::in_place, static_cast<typename RangeElement<R>::type>(element));
   }
-  GatherLimitedVector(GatherLimitedVector&& other)
-      : LimitedBase("gather_limited", kLanePolicy<Policy>, other), children_(std::move(other.children_)) {}
+  GatherLimitedVector(GatherLimitedVector && other)
+      : LimitedBase("gather_limited", kLanePolicy<Policy>, other),
+        children_(std::move(other.children_)) {}
 
   bool await_ready() const {
     require();
@@ -108,15 +113,21 @@ class [[nodiscard("co_await it")]] GatherLimitedVector : public LimitedBase<Lane
   }
 
  private:
-  std::coroutine_handle<> pull(Lane& lane) override {
+  std::coroutine_handle<> pull(Lane & lane) override {
     if (next_ == children_.size()) return nullptr;
     lane.item = next_++;
     LimitedChild<T>& child = children_[lane.item];
     return child.frame.bind(this->scope, sink_of(lane), child.slot);
   }
-  bool anything_left() noexcept override { return next_ != children_.size(); }
-  std::exception_ptr error_of(const Lane& lane) const noexcept override { return children_[lane.item].slot.error(); }
-  ReasonRef reason_of(const Lane& lane) const noexcept override { return children_[lane.item].slot.reason(); }
+  bool anything_left() noexcept override {
+    return next_ != children_.size();
+  }
+  std::exception_ptr error_of(const Lane& lane) const noexcept override {
+    return children_[lane.item].slot.error();
+  }
+  ReasonRef reason_of(const Lane& lane) const noexcept override {
+    return children_[lane.item].slot.reason();
+  }
 
   std::vector<LimitedChild<T>> children_;
   std::size_t next_ = 0;  // by whoever is at the source
@@ -127,13 +138,16 @@ class [[nodiscard("co_await it")]] GatherLimitedPack : public LimitedBase<Lane> 
   static constexpr bool kResults = std::same_as<Policy, ReturnExceptions>;
 
  public:
-  using value_type = std::conditional_t<kResults, std::tuple<Result<T>...>, std::tuple<regular_t<T>...>>;
+  using value_type =
+      std::conditional_t<kResults, std::tuple<Result<T>...>, std::tuple<regular_t<T>...>>;
 
   template <class... A>
-  GatherLimitedPack(std::in_place_t, std::size_t limit, A&&... given)
-      : LimitedBase("gather_limited", kLanePolicy<Policy>, limit), children_(LimitedChild<T>(std::in_place, std::forward<A>(given))...) {}
-  GatherLimitedPack(GatherLimitedPack&& other)
-      : LimitedBase("gather_limited", kLanePolicy<Policy>, other), children_(std::move(other.children_)) {}
+  GatherLimitedPack(std::in_place_t, std::size_t limit, A && ... given)
+      : LimitedBase("gather_limited", kLanePolicy<Policy>, limit),
+        children_(LimitedChild<T>(std::in_place, std::forward<A>(given))...) {}
+  GatherLimitedPack(GatherLimitedPack && other)
+      : LimitedBase("gather_limited", kLanePolicy<Policy>, other),
+        children_(std::move(other.children_)) {}
 
   bool await_ready() const {
     require();
@@ -161,19 +175,23 @@ class [[nodiscard("co_await it")]] GatherLimitedPack : public LimitedBase<Lane> 
  private:
   /// fn(child) for the child with this number.
   template <class Children, class F>
-  static void with_child(Children& children, std::size_t number, F&& fn) {
+  static void with_child(Children & children, std::size_t number, F && fn) {
     std::size_t i = 0;
     std::apply([&](auto&... child) { ((i++ == number ? fn(child) : void()), ...); }, children);
   }
 
-  std::coroutine_handle<> pull(Lane& lane) override {
+  std::coroutine_handle<> pull(Lane & lane) override {
     std::coroutine_handle<> frame;
     if (next_ == sizeof...(T)) return frame;
     lane.item = next_++;
-    with_child(children_, lane.item, [&](auto& child) { frame = child.frame.bind(this->scope, sink_of(lane), child.slot); });
+    with_child(children_, lane.item, [&](auto& child) {
+      frame = child.frame.bind(this->scope, sink_of(lane), child.slot);
+    });
     return frame;
   }
-  bool anything_left() noexcept override { return next_ != sizeof...(T); }
+  bool anything_left() noexcept override {
+    return next_ != sizeof...(T);
+  }
   std::exception_ptr error_of(const Lane& lane) const noexcept override {
     std::exception_ptr error;
     with_child(children_, lane.item, [&](const auto& child) { error = child.slot.error(); });
@@ -192,9 +210,11 @@ class [[nodiscard("co_await it")]] GatherLimitedPack : public LimitedBase<Lane> 
 template <class Policy, class... A>
 auto gather_limited_as(std::size_t limit, A&&... given) {
   if constexpr (sizeof...(A) == 1 && (ChildRange<A> && ...)) {
-    return GatherLimitedVector<Policy, typename RangeChild<A...>::type::value_type>(limit, std::forward<A>(given)...);
+    return GatherLimitedVector<Policy, typename RangeChild<A...>::type::value_type>(
+        limit, std::forward<A>(given)...);
   } else {
-    return GatherLimitedPack<Policy, typename child_t<A>::value_type...>(std::in_place, limit, std::forward<A>(given)...);
+    return GatherLimitedPack<Policy, typename child_t<A>::value_type...>(std::in_place, limit,
+                                                                         std::forward<A>(given)...);
   }
 }
 

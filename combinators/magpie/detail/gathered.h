@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What gather and its relatives take and give: their policies, ranges of children, vectors of results.
+// What gather and its relatives take and give: their policies, ranges of children, vectors of
+// results.
 
 #include <functional>
 #include <iterator>
@@ -47,7 +48,7 @@ struct GatheredVector<T, true> {
   using type = std::vector<Result<T>>;
 };
 template <class T>
-  requires std::is_void_v<T>
+requires std::is_void_v<T>
 struct GatheredVector<T, false> {
   using type = void;
 };

@@ -49,7 +49,7 @@ using map_call_t =
 
 template <class R, class F>
 concept Mappable = std::ranges::input_range<std::remove_reference_t<R>> &&
-    std::invocable<typename MapTraits<R, F>::Function, typename MapTraits<R, F>::Argument> &&
-    Awaitable<map_call_t<R, F>>;
+                   std::invocable < typename MapTraits<R, F>::Function,
+typename MapTraits<R, F>::Argument > &&Awaitable<map_call_t<R, F>>;
 
 }  // namespace magpie::detail

@@ -4,12 +4,14 @@
 
 // Many pieces of work, a few at a time: the join behind gather_limited and map_concurrent.
 //
-// A lane is a strand that runs one piece after the other. Where the next one comes from (a list of tasks, somebody's range) is
-// asked by one lane at a time: whoever comes meanwhile queues up and is served by the one that is there. So a range is never used by
-// two threads, nobody waits for it blocking a worker, and no lock is held while it is asked.
+// A lane is a strand that runs one piece after the other. Where the next one comes from (a list of
+// tasks, somebody's range) is asked by one lane at a time: whoever comes meanwhile queues up and is
+// served by the one that is there. So a range is never used by two threads, nobody waits for it
+// blocking a worker, and no lock is held while it is asked.
 //
-// The join has as many units as there may be lanes. The newest lane bears those of the lanes that are not made yet, and gives them to
-// the next one when it makes it: lanes are made only when there is something to do for them. The page: combinators/DESIGN.md, "Lanes".
+// The join has as many units as there may be lanes. The newest lane bears those of the lanes that
+// are not made yet, and gives them to the next one when it makes it: lanes are made only when there
+// is something to do for them. The page: combinators/DESIGN.md, "Lanes".
 
 #include <coroutine>
 #include <cstddef>
@@ -25,9 +27,9 @@
 namespace magpie::detail {
 
 struct Lane : CallRec, EndSink {
-  Lane* newer = nullptr;      // the one that this lane made; by whoever is at the source
-  std::size_t item = 0;       // which piece it runs
-  bool has_source = false;    // it was given the source by whoever left it
+  Lane* newer = nullptr;    // the one that this lane made; by whoever is at the source
+  std::size_t item = 0;     // which piece it runs
+  bool has_source = false;  // it was given the source by whoever left it
 };
 
 enum class LanePolicy : std::uint8_t { fail_fast, keep_going, collect };
@@ -41,8 +43,9 @@ class MAGPIE_EXPORT LaneJoin : public Join {
   LaneJoin(const char* what, LanePolicy policy) noexcept : what_(what), policy_(policy) {}
   ~LaneJoin();
 
-  /// Binds the next piece of work to the lane (`lane.item`, its slot, sink_of(lane)) and gives its frame; null: there is none. What
-  /// it throws is a failure, and the end of the source. By one thread at a time.
+  /// Binds the next piece of work to the lane (`lane.item`, its slot, sink_of(lane)) and gives its
+  /// frame; null: there is none. What it throws is a failure, and the end of the source. By one
+  /// thread at a time.
   virtual std::coroutine_handle<> pull(Lane& lane) = 0;
   /// Whether pull() would give something. For lanes that are not to ask any more.
   virtual bool anything_left() noexcept = 0;
@@ -52,11 +55,15 @@ class MAGPIE_EXPORT LaneJoin : public Join {
   virtual ReasonRef reason_of(const Lane& lane) const noexcept = 0;
   virtual void let_go(Lane&) noexcept {}
 
-  static Continuation sink_of(Lane& lane) noexcept { return Continuation::to(static_cast<EndSink*>(&lane)); }
+  static Continuation sink_of(Lane& lane) noexcept {
+    return Continuation::to(static_cast<EndSink*>(&lane));
+  }
 
   /// Enters the scope and starts the first lane; at most `most` of them will be.
-  std::coroutine_handle<> start(std::coroutine_handle<> awaiting, Scope& outer, std::size_t most, Lane& first) noexcept;
-  /// After the join: leaves the scope; throws what has to be thrown, unless the policy is to collect.
+  std::coroutine_handle<> start(std::coroutine_handle<> awaiting, Scope& outer, std::size_t most,
+                                Lane& first) noexcept;
+  /// After the join: leaves the scope; throws what has to be thrown, unless the policy is to
+  /// collect.
   void conclude();
 
   [[noreturn]] MAGPIE_COLD static void throw_no_limit(const char* what);
@@ -75,13 +82,14 @@ class MAGPIE_EXPORT LaneJoin : public Join {
   Lane* grow(Lane& lane) noexcept;
   std::coroutine_handle<> at_source(Lane& lane) noexcept;
   void leave_source(Lane& lane) noexcept;
-  void note(SlotState outcome, std::exception_ptr error, ReasonRef reason, std::size_t item) noexcept;
+  void note(SlotState outcome, std::exception_ptr error, ReasonRef reason,
+            std::size_t item) noexcept;
 
   const char* const what_;
   const LanePolicy policy_;
   SpinLock<StdEnv> lock_;
-  bool busy_ = false;         // these up to own_ under lock_: somebody is at the source
-  Rec* line_ = nullptr;       // who waits for it, linked by Runnable::next
+  bool busy_ = false;    // these up to own_ under lock_: somebody is at the source
+  Rec* line_ = nullptr;  // who waits for it, linked by Runnable::next
   Rec* line_end_ = nullptr;
   bool interrupted_ = false;  // something ended cancelled, or was not run
   std::exception_ptr error_;  // the first

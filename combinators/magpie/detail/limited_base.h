@@ -15,11 +15,13 @@
 
 namespace magpie::detail {
 
-/// What gather_limited and map_concurrent share: their first lane, the limit, and being refused in a cancelled scope.
+/// What gather_limited and map_concurrent share: their first lane, the limit, and being refused in
+/// a cancelled scope.
 template <class LaneType>
 class LimitedBase : public CombinatorBase, protected LaneJoin {
  protected:
-  LimitedBase(const char* what, LanePolicy policy, std::size_t limit) noexcept : LaneJoin(what, policy), limit_(limit) {}
+  LimitedBase(const char* what, LanePolicy policy, std::size_t limit) noexcept
+      : LaneJoin(what, policy), limit_(limit) {}
   LimitedBase(const char* what, LanePolicy policy, LimitedBase& moved) noexcept
       : LaneJoin(what, policy), limit_(moved.limit_), spent_(std::exchange(moved.spent_, true)) {}
   ~LimitedBase() {
@@ -32,13 +34,15 @@ class LimitedBase : public CombinatorBase, protected LaneJoin {
 
   /// It is awaited once, and not after a move.
   void require() const {
-    if (spent_) [[unlikely]] throw_awaited_twice();
+    if (spent_) [[unlikely]]
+      throw_awaited_twice();
   }
   template <class P>
   std::coroutine_handle<> suspend(std::coroutine_handle<P> awaiting, std::size_t most) noexcept {
     Scope& outer = *awaiting.promise().scope;
     outer_ = &outer;
-    if (outer.cancelled()) [[unlikely]] return transfer(awaiting);
+    if (outer.cancelled()) [[unlikely]]
+      return transfer(awaiting);
     started_ = spent_ = true;
     return this->start(awaiting, outer, most < limit_ ? most : limit_, first_);
   }

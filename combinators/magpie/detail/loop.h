@@ -125,7 +125,8 @@ class MAGPIE_EXPORT Loop {
 
   /// A loop is awaited once.
   void require() const {
-    if (kind_ == nullptr || scope_ != nullptr) [[unlikely]] throw_awaited_twice();
+    if (kind_ == nullptr || scope_ != nullptr) [[unlikely]]
+      throw_awaited_twice();
   }
 
   /// Works on [0, count), with the whole range as `root`. False: it has ended already. True: the

@@ -75,7 +75,9 @@ struct MapLane<T, void> : Lane {  // items stay where they are
 template <class R, class F>
 using mapped_t = awaited_t<map_call_t<R, F>>;
 template <class R, class F>
-using map_lane_t = MapLane<mapped_t<R, F>, std::conditional_t<MapTraits<R, F>::kInPlace, void, typename MapTraits<R, F>::Kept>>;
+using map_lane_t =
+    MapLane<mapped_t<R, F>,
+            std::conditional_t<MapTraits<R, F>::kInPlace, void, typename MapTraits<R, F>::Kept>>;
 
 template <class R, class F>
 class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t<R, F>> {
@@ -88,9 +90,11 @@ class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t
  public:
   using value_type = typename GatheredVector<T, false>::type;
 
-  MapConcurrent(R&& range, std::size_t limit, F&& function)
-      : Base("map_concurrent", LanePolicy::fail_fast, limit), range_(std::forward<R>(range)), function_(std::forward<F>(function)) {}
-  MapConcurrent(MapConcurrent&& other)
+  MapConcurrent(R && range, std::size_t limit, F && function)
+      : Base("map_concurrent", LanePolicy::fail_fast, limit),
+        range_(std::forward<R>(range)),
+        function_(std::forward<F>(function)) {}
+  MapConcurrent(MapConcurrent && other)
       : Base("map_concurrent", LanePolicy::fail_fast, other),
         range_(std::forward<R>(other.range_)),
         function_(std::forward<F>(other.function_)) {}
@@ -126,7 +130,7 @@ class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t
   }
 
  private:
-  std::coroutine_handle<> pull(Lane& base) override {
+  std::coroutine_handle<> pull(Lane & base) override {
     auto& lane = static_cast<MyLane&>(base);
     if (!at_) {
       at_.emplace(std::ranges::begin(range_));
@@ -147,7 +151,7 @@ class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t
     return frame.bind(this->scope, LaneJoin::sink_of(lane), *lane.slot);
   }
 
-  typename Traits::Argument argument([[maybe_unused]] MyLane& lane) {
+  typename Traits::Argument argument([[maybe_unused]] MyLane & lane) {
     if constexpr (Traits::kInPlace) {
       return static_cast<typename Traits::Argument>(**at_);
     } else {
@@ -160,16 +164,21 @@ class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t
   bool anything_left() noexcept override {
     if constexpr (Traits::kReadAgain) {
       try {
-        return at_ ? std::ranges::next(*at_) != *end_ : std::ranges::begin(range_) != std::ranges::end(range_);
+        return at_ ? std::ranges::next(*at_) != *end_
+                   : std::ranges::begin(range_) != std::ranges::end(range_);
       } catch (...) {
       }
     }
     return true;
   }
 
-  std::exception_ptr error_of(const Lane& lane) const noexcept override { return static_cast<const MyLane&>(lane).slot->error(); }
-  ReasonRef reason_of(const Lane& lane) const noexcept override { return static_cast<const MyLane&>(lane).slot->reason(); }
-  void let_go(Lane& lane) noexcept override {
+  std::exception_ptr error_of(const Lane& lane) const noexcept override {
+    return static_cast<const MyLane&>(lane).slot->error();
+  }
+  ReasonRef reason_of(const Lane& lane) const noexcept override {
+    return static_cast<const MyLane&>(lane).slot->reason();
+  }
+  void let_go(Lane & lane) noexcept override {
     if constexpr (!Traits::kInPlace) static_cast<MyLane&>(lane).kept.reset();
   }
 

@@ -16,7 +16,8 @@ class WakeList {
   WakeList(const WakeList&) = delete;
   WakeList& operator=(const WakeList&) = delete;
 
-  /// Takes the queue's first waiter out and tries to complete it; true if it now has what it waited for.
+  /// Takes the queue's first waiter out and tries to complete it; true if it now has what it waited
+  /// for.
   bool claim_front(BasicWaitQueue<StdEnv>& queue) noexcept {
     Waiter& waiter = *queue.front();
     queue.remove(waiter);

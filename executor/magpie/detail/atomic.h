@@ -61,47 +61,48 @@ enum class Mutant : std::uint8_t {
   timer_word_relaxed_end,      // end_fire() publishes with a relaxed store
   injection_no_lock,           // push() without the lock
   waiter_plain_decide,         // a waiter's state is decided by a load and a store
-  scope_early_check,           // park() asks whether the scope is cancelled before it takes the lock
-  scope_no_link,               // a scope that links itself stays out of its parent's list
-  scope_relaxed_link,          // that a scope is linked is read with a relaxed load
-  scope_late_count,            // a cancellation counts itself in after its traversal
-  scope_uncounted_task,        // a traversal does not count itself in at the tasks that it enters
-  scope_unpinned_exit,         // a scope is left while a traversal is below it
-  scope_unasked_tokens,        // tokens go to the parent, also if that is cancelled already
-  stop_state_no_wait,          // remove() does not wait for a callback that is running
-  stop_state_late_end,         // the end is noted in a node that its callback has destroyed
-  stop_state_relaxed_end,      // the end of a callback is published with a relaxed store
-  join_plain_counter,          // units are handed in by a load and a store
-  join_relaxed_counter,        // units are handed in with a relaxed subtraction
-  job_relaxed_end,             // the end of a job is published with a relaxed store
-  job_no_fence_at_end,         // between the end of a job and the look for its owner
-  job_no_heavy_fence,          // whoever waits for a job sleeps after an ordinary fence
-  job_no_look,                 // ... without a look after it was counted in
-  job_no_passing_on,           // ... and does not pass on the notification that woke it
-  job_no_heavy_passing_on,     // ... or does so without a heavy fence
-  loop_plain_meeting,          // whether the neighbour was there is found by a load and a store
-  loop_relaxed_meeting,        // ... with relaxed orders
-  loop_late_list,              // a neighbour leaves its list after the meeting
-  lifecycle_late_count,        // work from outside is counted after the look at the phase
-  lifecycle_started_first,     // what started is summed before what ended
-  lifecycle_no_heavy_fence,    // whoever waits for the end looks without a heavy fence
-  outcome_done_after_lock,     // an outcome is done when its waiters were claimed, after the lock
-  outcome_movers_at_once,      // movers go on while callbacks look at the value
-  outcome_late_mover,          // a mover that comes while others still look does not wait
-  outcome_block_unlocked,      // a thread that will sleep says so without the lock
-  outcome_weak_error,          // an error is published with a release store
-  outcome_relaxed_done,        // ... a value with a relaxed one
-  outcome_early_release,       // a handle's reference is dropped before its last look
-  outcome_relaxed_release,     // references are dropped with relaxed orders
-  outcome_weak_taking,         // readers and movers of a value without sequential consistency
-  outcome_relaxed_reader,      // the end of a reading is noted with a relaxed subtraction
-  outcome_plain_take,          // a value is taken by a load and a store
-  outcome_take_at_once,        // ... while others read it
-  arbiter_plain_win,           // a race is decided by a load and a store
-  arbiter_relaxed_win,         // a race is decided with relaxed orders
-  arbiter_win_while_held,      // a verdict is won while somebody holds it
-  pact_no_lock,                // several verdicts are held without the lock for that
-  pact_win_first,              // of two that complete together, one wins its race before the other's state is decided
+  scope_early_check,         // park() asks whether the scope is cancelled before it takes the lock
+  scope_no_link,             // a scope that links itself stays out of its parent's list
+  scope_relaxed_link,        // that a scope is linked is read with a relaxed load
+  scope_late_count,          // a cancellation counts itself in after its traversal
+  scope_uncounted_task,      // a traversal does not count itself in at the tasks that it enters
+  scope_unpinned_exit,       // a scope is left while a traversal is below it
+  scope_unasked_tokens,      // tokens go to the parent, also if that is cancelled already
+  stop_state_no_wait,        // remove() does not wait for a callback that is running
+  stop_state_late_end,       // the end is noted in a node that its callback has destroyed
+  stop_state_relaxed_end,    // the end of a callback is published with a relaxed store
+  join_plain_counter,        // units are handed in by a load and a store
+  join_relaxed_counter,      // units are handed in with a relaxed subtraction
+  job_relaxed_end,           // the end of a job is published with a relaxed store
+  job_no_fence_at_end,       // between the end of a job and the look for its owner
+  job_no_heavy_fence,        // whoever waits for a job sleeps after an ordinary fence
+  job_no_look,               // ... without a look after it was counted in
+  job_no_passing_on,         // ... and does not pass on the notification that woke it
+  job_no_heavy_passing_on,   // ... or does so without a heavy fence
+  loop_plain_meeting,        // whether the neighbour was there is found by a load and a store
+  loop_relaxed_meeting,      // ... with relaxed orders
+  loop_late_list,            // a neighbour leaves its list after the meeting
+  lifecycle_late_count,      // work from outside is counted after the look at the phase
+  lifecycle_started_first,   // what started is summed before what ended
+  lifecycle_no_heavy_fence,  // whoever waits for the end looks without a heavy fence
+  outcome_done_after_lock,   // an outcome is done when its waiters were claimed, after the lock
+  outcome_movers_at_once,    // movers go on while callbacks look at the value
+  outcome_late_mover,        // a mover that comes while others still look does not wait
+  outcome_block_unlocked,    // a thread that will sleep says so without the lock
+  outcome_weak_error,        // an error is published with a release store
+  outcome_relaxed_done,      // ... a value with a relaxed one
+  outcome_early_release,     // a handle's reference is dropped before its last look
+  outcome_relaxed_release,   // references are dropped with relaxed orders
+  outcome_weak_taking,       // readers and movers of a value without sequential consistency
+  outcome_relaxed_reader,    // the end of a reading is noted with a relaxed subtraction
+  outcome_plain_take,        // a value is taken by a load and a store
+  outcome_take_at_once,      // ... while others read it
+  arbiter_plain_win,         // a race is decided by a load and a store
+  arbiter_relaxed_win,       // a race is decided with relaxed orders
+  arbiter_win_while_held,    // a verdict is won while somebody holds it
+  pact_no_lock,              // several verdicts are held without the lock for that
+  pact_win_first,  // of two that complete together, one wins its race before the other's state is
+                   // decided
 };
 
 // What StdEnv asks of the kernel. Not inline: system headers stay out of this one.

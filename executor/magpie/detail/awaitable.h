@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What can be given where a task is taken: tasks, the library's operations and combinators, handles, and foreign awaitables.
+// What can be given where a task is taken: tasks, the library's operations and combinators,
+// handles, and foreign awaitables.
 
 #include <concepts>
 #include <coroutine>
@@ -14,9 +15,11 @@
 
 namespace magpie::detail {
 
-/// Base of the library's combinators: awaitables that start something. They are moved until they are awaited.
+/// Base of the library's combinators: awaitables that start something. They are moved until they
+/// are awaited.
 struct CombinatorBase {};
-/// Base of what stands for a wait without being one yet (handles): `operation()` makes the operation.
+/// Base of what stands for a wait without being one yet (handles): `operation()` makes the
+/// operation.
 struct OperationSource {};
 
 template <class A>
@@ -42,9 +45,13 @@ template <class A>
 concept Lazy = IsTask<A> || IsOperation<A> || IsCombinator<A>;
 
 template <class A>
-concept HasMemberCoAwait = requires(A&& a) { std::forward<A>(a).operator co_await(); };
+concept HasMemberCoAwait = requires(A&& a) {
+  std::forward<A>(a).operator co_await();
+};
 template <class A>
-concept HasFreeCoAwait = requires(A&& a) { operator co_await(std::forward<A>(a)); };
+concept HasFreeCoAwait = requires(A&& a) {
+  operator co_await(std::forward<A>(a));
+};
 template <class A>
 concept IsAwaiter = requires(A& a, std::coroutine_handle<> h) {
   { a.await_ready() } -> std::convertible_to<bool>;
@@ -54,7 +61,8 @@ concept IsAwaiter = requires(A& a, std::coroutine_handle<> h) {
 
 /// An awaitable of somebody else's.
 template <class A>
-concept Foreign = !Ours<A> && (HasMemberCoAwait<A> || HasFreeCoAwait<A> || IsAwaiter<std::remove_reference_t<A>>);
+concept Foreign =
+    !Ours<A> && (HasMemberCoAwait<A> || HasFreeCoAwait<A> || IsAwaiter<std::remove_reference_t<A>>);
 
 template <class A>
 concept Awaitable = Ours<A> || Foreign<A>;
@@ -74,7 +82,8 @@ decltype(auto) get_awaiter(A&& awaitable) {
 template <class A>
 struct AwaitedValue {
   using Given = decltype(get_awaiter(std::declval<A>()).await_resume());
-  using type = std::conditional_t<std::is_rvalue_reference_v<Given>, std::remove_cvref_t<Given>, Given>;
+  using type =
+      std::conditional_t<std::is_rvalue_reference_v<Given>, std::remove_cvref_t<Given>, Given>;
 };
 template <Ours A>
 struct AwaitedValue<A> {

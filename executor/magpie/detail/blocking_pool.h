@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The threads on which to_thread() runs blocking functions: started when there is work and none is free, up to a cap; they leave
-// after a while without work. Jobs are intrusive and served first in, first out.
+// The threads on which to_thread() runs blocking functions: started when there is work and none is
+// free, up to a cap; they leave after a while without work. Jobs are intrusive and served first in,
+// first out.
 
 #include <chrono>
 #include <condition_variable>
@@ -39,7 +40,8 @@ class MAGPIE_EXPORT BlockingPool {
   BlockingPool(const BlockingPool&) = delete;
   BlockingPool& operator=(const BlockingPool&) = delete;
 
-  /// Queues the job; false if its scope is cancelled. std::system_error if there is no thread at all and none can be started.
+  /// Queues the job; false if its scope is cancelled. std::system_error if there is no thread at
+  /// all and none can be started.
   bool submit(BlockingJob& job);
   /// A cancelled job leaves the queue.
   void forget(BlockingJob& job) noexcept;

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The one child of a wrapper such as timeout, as_result or uncancellable: started in a scope, its outcome kept in a slot and never
-// thrown into a frame of the library.
+// The one child of a wrapper such as timeout, as_result or uncancellable: started in a scope, its
+// outcome kept in a slot and never thrown into a frame of the library.
 
 #include <coroutine>
 #include <type_traits>
@@ -22,7 +22,8 @@
 
 namespace magpie::detail {
 
-/// The awaiter of a combinator with one child: it goes on where it awaited, on whichever executor the child has ended.
+/// The awaiter of a combinator with one child: it goes on where it awaited, on whichever executor
+/// the child has ended.
 class MAGPIE_EXPORT Awaiting : public EndSink, public Runnable {
  public:
   Awaiting() = default;
@@ -39,13 +40,16 @@ class MAGPIE_EXPORT Awaiting : public EndSink, public Runnable {
   Continuation continuation() noexcept { return Continuation::to(static_cast<EndSink*>(this)); }
   /// The child has ended on this thread.
   std::coroutine_handle<> go_on() noexcept {
-    if (current_executor() == home_) [[likely]] return transfer(parent_);
+    if (current_executor() == home_) [[likely]]
+      return transfer(parent_);
     go_home();
     return std::noop_coroutine();
   }
 
  private:
-  static std::coroutine_handle<> child_ended(EndSink* sink, SlotState) noexcept { return static_cast<Awaiting*>(sink)->go_on(); }
+  static std::coroutine_handle<> child_ended(EndSink* sink, SlotState) noexcept {
+    return static_cast<Awaiting*>(sink)->go_on();
+  }
   void go_home() noexcept;
 
   std::coroutine_handle<> parent_;
@@ -81,10 +85,12 @@ class OperationCallee {
  public:
   using value_type = typename Op::value_type;
   explicit OperationCallee(Op&& op) : op_(std::move(op)) {}
-  OperationCallee(OperationCallee&& other) : op_(std::move(other.op_)) {}  // not started yet: the slot is empty
+  OperationCallee(OperationCallee&& other)
+      : op_(std::move(other.op_)) {}  // not started yet: the slot is empty
 
   void require() const {
-    if (!slot.empty()) [[unlikely]] throw_awaited_twice();
+    if (!slot.empty()) [[unlikely]]
+      throw_awaited_twice();
   }
   std::coroutine_handle<> start(Scope& scope, std::coroutine_handle<> parent) noexcept {
     op_.prepare(&scope, &OperationBase::resume_target, parent.address());
@@ -96,7 +102,9 @@ class OperationCallee {
     return parent;
   }
   /// An operation ends where it was started.
-  std::coroutine_handle<> start(Scope& scope, Awaiting& awaiting) noexcept { return start(scope, awaiting.parent()); }
+  std::coroutine_handle<> start(Scope& scope, Awaiting& awaiting) noexcept {
+    return start(scope, awaiting.parent());
+  }
   void finish() noexcept {
     if (slot.empty()) op_.finish(slot);
   }

@@ -4,9 +4,10 @@
 
 // What a cancellation source, its tokens and their callbacks share.
 //
-// The callbacks of a state run on the cancelling thread, outside its lock. Taking a callback back waits for it if it is running
-// on another thread, and not if it is running on this one. The state may lose its last owner inside a callback: the canceller
-// holds a reference of its own. The protocol: executor/CANCELLATION.md, "stop state".
+// The callbacks of a state run on the cancelling thread, outside its lock. Taking a callback back
+// waits for it if it is running on another thread, and not if it is running on this one. The state
+// may lose its last owner inside a callback: the canceller holds a reference of its own. The
+// protocol: executor/CANCELLATION.md, "stop state".
 
 #include <atomic>
 #include <cstdint>
@@ -34,8 +35,9 @@ struct BasicCallbackNode {
   BasicCallbackNode* next = nullptr;
   void (*invoke)(BasicCallbackNode*) noexcept = nullptr;
   typename Env::template Atomic<Status> status{Status::idle};
-  std::uintptr_t runner = 0;   // who runs it; under the lock
-  bool* destroyed = nullptr;   // set by a callback that destroys itself; only the runner's thread touches it
+  std::uintptr_t runner = 0;  // who runs it; under the lock
+  bool* destroyed =
+      nullptr;  // set by a callback that destroys itself; only the runner's thread touches it
 };
 
 /// The list of callbacks and the one flag, without ownership: what the models check.
@@ -45,7 +47,9 @@ class BasicStopState {
   using Node = BasicCallbackNode<Env>;
   using Status = typename Node::Status;
 
-  bool cancelled() const noexcept { return cancelled_.load(std::memory_order_acquire); }  // pairs with begin()
+  bool cancelled() const noexcept {
+    return cancelled_.load(std::memory_order_acquire);
+  }  // pairs with begin()
 
   /// True for the first; it then calls run_callbacks().
   bool begin(ReasonRef reason) noexcept {
@@ -72,8 +76,9 @@ class BasicStopState {
       node->invoke(node);
       // Unless the callback destroyed its node: the last touch of it. Release: pairs with remove().
       if (!destroyed || Env::mutant(Mutant::stop_state_late_end)) {
-        node->status.store(Status::finished, Env::mutant(Mutant::stop_state_relaxed_end) ? std::memory_order_relaxed
-                                                                                         : std::memory_order_release);
+        node->status.store(Status::finished, Env::mutant(Mutant::stop_state_relaxed_end)
+                                                 ? std::memory_order_relaxed
+                                                 : std::memory_order_release);
       }
     }
   }
@@ -90,7 +95,8 @@ class BasicStopState {
     return true;
   }
 
-  /// Afterwards the callback neither runs nor will run, unless it runs on the calling thread. True if it never ran.
+  /// Afterwards the callback neither runs nor will run, unless it runs on the calling thread. True
+  /// if it never ran.
   bool remove(Node& node, std::uintptr_t self) noexcept {
     {
       std::lock_guard guard(lock_);
@@ -129,7 +135,8 @@ class BasicStopState {
 
 using CallbackNode = BasicCallbackNode<StdEnv>;
 
-/// The counted state behind sources and tokens. A scope's token is one too: the scope holds a reference and cancels it.
+/// The counted state behind sources and tokens. A scope's token is one too: the scope holds a
+/// reference and cancels it.
 class MAGPIE_EXPORT CancelState : public ScopeToken {
  public:
   CancelState() = default;
@@ -139,7 +146,8 @@ class MAGPIE_EXPORT CancelState : public ScopeToken {
 
   void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {
-    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;  // acq_rel: as for any counted object
+    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+      delete this;  // acq_rel: as for any counted object
   }
   /// A reference, unless the last one is gone.
   bool try_add_ref() noexcept {
@@ -149,15 +157,18 @@ class MAGPIE_EXPORT CancelState : public ScopeToken {
     }
     return false;
   }
-  /// Whether nobody but one owner can see the state: no other reference, and no std::stop_token that was made from one.
+  /// Whether nobody but one owner can see the state: no other reference, and no std::stop_token
+  /// that was made from one.
   bool sole_owner() const noexcept {
-    return refs_.load(std::memory_order_acquire) == 1 && !attachment_;  // acquire: pairs with release(), for attachment_
+    return refs_.load(std::memory_order_acquire) == 1 &&
+           !attachment_;  // acquire: pairs with release(), for attachment_
   }
 
   void add_source() noexcept { sources_.fetch_add(1, std::memory_order_relaxed); }
   void drop_source() noexcept { sources_.fetch_sub(1, std::memory_order_release); }
   virtual bool can_be_cancelled() const noexcept {
-    return cancelled() || sources_.load(std::memory_order_acquire) != 0;  // pairs with drop_source()
+    return cancelled() ||
+           sources_.load(std::memory_order_acquire) != 0;  // pairs with drop_source()
   }
 
   bool cancelled() const noexcept { return stop_.cancelled(); }
@@ -191,8 +202,10 @@ class MAGPIE_EXPORT CancelState : public ScopeToken {
   std::shared_ptr<void> attachment_;
 };
 
-/// Delivers what a cancellation claimed: schedules the waiters, cancels the tokens. No lock may be held.
-MAGPIE_EXPORT void deliver(const BasicCancelEffects<StdEnv>& effects, const ReasonRef& reason) noexcept;
+/// Delivers what a cancellation claimed: schedules the waiters, cancels the tokens. No lock may be
+/// held.
+MAGPIE_EXPORT void deliver(const BasicCancelEffects<StdEnv>& effects,
+                           const ReasonRef& reason) noexcept;
 
 /// Cancels a scope and delivers. False if it was cancelled before.
 MAGPIE_EXPORT bool cancel_scope_now(Scope& scope, ReasonRef reason) noexcept;

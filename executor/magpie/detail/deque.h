@@ -84,9 +84,10 @@ class Deque {
   // this one; the index moves only by steals and fenced last pops, some ten days at full speed.
   static constexpr std::uint64_t kRestartIndex =
       Env::kModel ? 4 : std::uint64_t{1} << (kIndexBits - 1);
-  // A fenced pop costs about 8 ns more, a revocation about 1.3 us and an interrupt for every core: as
-  // one rents skis until the rents add up to their price, the bias comes back once so many pops were
-  // fenced, without one steal, in at least a dwell. A power of two: pops look at the clock so often.
+  // A fenced pop costs about 8 ns more, a revocation about 1.3 us and an interrupt for every core:
+  // as one rents skis until the rents add up to their price, the bias comes back once so many pops
+  // were fenced, without one steal, in at least a dwell. A power of two: pops look at the clock so
+  // often.
   static constexpr std::uint32_t kPopsBeforeBias = Env::kModel ? 1 : 1024;
   // The dwell doubles whenever the bias did not last as long as it had been waited for.
   static constexpr std::uint64_t kShortestDwell = Env::kModel ? 0 : 64'000;
@@ -205,36 +206,41 @@ class Deque<Env>::Owner {
   };
   // Where `count` items fit without growing; else `otherwise()`, whose result is returned.
   template <class Then, class Otherwise>
-  [[gnu::always_inline]] auto with_room_for(std::size_t count, Then&& then, Otherwise&& otherwise) const noexcept {
+  [[gnu::always_inline]] auto with_room_for(std::size_t count, Then&& then,
+                                            Otherwise&& otherwise) const noexcept {
     const std::uint64_t bottom = deque_->bottom_.load(std::memory_order_relaxed);
     if (deque_->limit_ - bottom < count) [[unlikely]] {
       return otherwise();
     }
     return then(Batch(*deque_, bottom));
   }
-  // pop() of the newest item if `wanted(item)`, as long as no thief has been near; else the deque is as it was. The item may be
-  // stale, so `wanted` looks at its value only.
+  // pop() of the newest item if `wanted(item)`, as long as no thief has been near; else the deque
+  // is as it was. The item may be stale, so `wanted` looks at its value only.
   template <class Wanted>
-  [[gnu::always_inline]] Popped pop_biased_if(Wanted&& wanted, std::uintptr_t& item) const noexcept {
+  [[gnu::always_inline]] Popped pop_biased_if(Wanted&& wanted,
+                                              std::uintptr_t& item) const noexcept {
     const std::uint64_t bottom = deque_->bottom_.load(std::memory_order_relaxed) - 1;
     item = deque_->slots_[bottom & deque_->mask_].load(std::memory_order_relaxed);
     if (!wanted(item)) return Popped::not_wanted;
-    deque_->bottom_.store(bottom, std::memory_order_release);  // O1; release: see D2
-    Env::compiler_barrier();                                   // O2
-    const Word top = deque_->top_.load(std::memory_order_acquire);            // O3
-    if (top <= deque_->key_base_ + bottom) [[likely]] return Popped::yes;     // O4
-    deque_->bottom_.store(bottom + 1, std::memory_order_release);             // as O5; release: see D2
+    deque_->bottom_.store(bottom, std::memory_order_release);       // O1; release: see D2
+    Env::compiler_barrier();                                        // O2
+    const Word top = deque_->top_.load(std::memory_order_acquire);  // O3
+    if (top <= deque_->key_base_ + bottom) [[likely]]
+      return Popped::yes;                                          // O4
+    deque_->bottom_.store(bottom + 1, std::memory_order_release);  // as O5; release: see D2
     return Popped::contended;
   }
 
-  // pop() as long as no thief has been near, for an owner that knows what the newest item is; false: the deque is as it was.
+  // pop() as long as no thief has been near, for an owner that knows what the newest item is;
+  // false: the deque is as it was.
   [[gnu::always_inline]] bool pop_biased() const noexcept {
     const std::uint64_t bottom = deque_->bottom_.load(std::memory_order_relaxed) - 1;
     deque_->bottom_.store(bottom, std::memory_order_release);       // O1; release: see D2
     Env::compiler_barrier();                                        // O2
     const Word top = deque_->top_.load(std::memory_order_acquire);  // O3
-    if (top <= deque_->key_base_ + bottom) [[likely]] return true;  // O4
-    deque_->bottom_.store(bottom + 1, std::memory_order_release);   // as O5; release: see D2
+    if (top <= deque_->key_base_ + bottom) [[likely]]
+      return true;                                                 // O4
+    deque_->bottom_.store(bottom + 1, std::memory_order_release);  // as O5; release: see D2
     return false;
   }
 
@@ -370,7 +376,8 @@ template <class Env>
     if (index_of(top) < bottom) {
       const std::uintptr_t item = slots_[bottom & mask_].load(std::memory_order_relaxed);
       // The pop is complete here. A deep tree of forks may not come to its loop for long.
-      if (fenced_pops_ % kPopsBeforeBias == 0) [[unlikely]] consider_bias(top, Env::now_ns());
+      if (fenced_pops_ % kPopsBeforeBias == 0) [[unlikely]]
+        consider_bias(top, Env::now_ns());
       return item;
     }
     if (index_of(top) > bottom) break;
@@ -443,7 +450,8 @@ inline void Deque<Env>::between_operations(std::uint64_t now_ns) noexcept {
   // Relaxed: only the owner enters the bias, and a revocation that is missed now is seen next time.
   consider_bias(top_.load(std::memory_order_relaxed), now_ns);
   const Word top = top_.load(std::memory_order_relaxed);
-  if (index_of(top) >= kRestartIndex) [[unlikely]] restart_indices(top);
+  if (index_of(top) >= kRestartIndex) [[unlikely]]
+    restart_indices(top);
 }
 
 template <class Env>

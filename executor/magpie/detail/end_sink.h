@@ -12,7 +12,8 @@
 
 namespace magpie::detail {
 
-/// The end of a coroutine that is neither plainly awaited nor a child of a join: a task's record, mostly.
+/// The end of a coroutine that is neither plainly awaited nor a child of a join: a task's record,
+/// mostly.
 struct EndSink {
   /// The coroutine's frame is gone, its outcome is in its slot. Returns what this thread runs next.
   std::coroutine_handle<> (*ended)(EndSink*, SlotState) noexcept;
@@ -20,12 +21,13 @@ struct EndSink {
   Executor* waits_at = nullptr;
 };
 
-/// Low bits of the word: what it points to, and whether the coroutine has failed. A value that goes to an awaiter or to a child's
-/// record, the two common ends, is told from everything else by one comparison each.
+/// Low bits of the word: what it points to, and whether the coroutine has failed. A value that goes
+/// to an awaiter or to a child's record, the two common ends, is told from everything else by one
+/// comparison each.
 class Continuation {
  public:
   static constexpr std::uintptr_t kCoroutine = 0;
-  static constexpr std::uintptr_t kRec = 1;         // a child whose join hears of failures only
+  static constexpr std::uintptr_t kRec = 1;  // a child whose join hears of failures only
   static constexpr std::uintptr_t kSink = 2;
   static constexpr std::uintptr_t kSettledRec = 3;  // a child whose join hears of every end
   static constexpr std::uintptr_t kFailed = 4;

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The abstract executor: what coroutines and combinators know of the machine that runs them. The templates run, spawn and post
-// are defined in detail/spawn_impl.h, which <magpie/executor.h> includes.
+// The abstract executor: what coroutines and combinators know of the machine that runs them. The
+// templates run, spawn and post are defined in detail/spawn_impl.h, which <magpie/executor.h>
+// includes.
 
 #include <concepts>
 #include <cstddef>
@@ -30,8 +31,9 @@ class Timers;
 class VirtualTime;
 }  // namespace detail
 
-/// Runs tasks. The three implementations are WorkStealingExecutor, TbbExecutor and testing::SimulatedExecutor; every combinator
-/// works on all of them. Threads: see each member. Destroying one cancels what still runs and waits for it.
+/// Runs tasks. The three implementations are WorkStealingExecutor, TbbExecutor and
+/// testing::SimulatedExecutor; every combinator works on all of them. Threads: see each member.
+/// Destroying one cancels what still runs and waits for it.
 class MAGPIE_EXPORT Executor {
  public:
   Executor(const Executor&) = delete;
@@ -47,8 +49,9 @@ class MAGPIE_EXPORT Executor {
   /// Where this executor takes the time from.
   [[nodiscard]] Clock& clock() const noexcept;
 
-  /// Runs a task (or any awaitable of this library) to its end, blocking the caller; gives its value or throws what it threw.
-  /// Other tasks go on after it. std::logic_error on a worker thread of any executor: `co_await` it there.
+  /// Runs a task (or any awaitable of this library) to its end, blocking the caller; gives its
+  /// value or throws what it threw. Other tasks go on after it. std::logic_error on a worker thread
+  /// of any executor: `co_await` it there.
   template <class A>
   decltype(auto) run(A&& task);
 
@@ -58,7 +61,8 @@ class MAGPIE_EXPORT Executor {
   template <class A>
   auto spawn(A&& task);
 
-  /// Runs a callable once, fire and forget; what it throws goes to on_unobserved_error. ExecutorShutdownError after shutdown.
+  /// Runs a callable once, fire and forget; what it throws goes to on_unobserved_error.
+  /// ExecutorShutdownError after shutdown.
   template <std::invocable F>
   void post(F&& function);
 
@@ -66,8 +70,8 @@ class MAGPIE_EXPORT Executor {
   [[nodiscard]] virtual std::size_t thread_count() const = 0;
   /// Numbers so far; takes no lock that workers take. Any thread.
   [[nodiscard]] virtual ExecutorStats stats() const;
-  /// The tree of live tasks: id, name, state, what each waits for, age; the tasks of a group below the one whose group it is.
-  /// Any thread.
+  /// The tree of live tasks: id, name, state, what each waits for, age; the tasks of a group below
+  /// the one whose group it is. Any thread.
   void dump_tasks(std::ostream& out) const;
 
  protected:
@@ -77,7 +81,8 @@ class MAGPIE_EXPORT Executor {
 
   /// Blocks the calling thread until the task is done. The simulated executor runs its tasks here.
   virtual void await_task(detail::TaskRecord& record);
-  /// The same for JoinHandle::wait(), which runs nothing: std::logic_error where only run() makes tasks go on.
+  /// The same for JoinHandle::wait(), which runs nothing: std::logic_error where only run() makes
+  /// tasks go on.
   virtual void block_on(detail::TaskRecord& record) { await_task(record); }
   /// Whether the calling thread is one of those that the destructor joins.
   virtual bool on_own_thread() const noexcept;
@@ -91,7 +96,9 @@ namespace detail {
 
 /// What the library itself asks of an executor.
 struct MAGPIE_EXPORT ExecutorAccess {
-  static ExecutorServices& services(const Executor& executor) noexcept { return *executor.services_; }
+  static ExecutorServices& services(const Executor& executor) noexcept {
+    return *executor.services_;
+  }
   static Timers& timers(const Executor& executor) noexcept;
   static BlockingPool& blocking(const Executor& executor) noexcept;
   static VirtualTime* virtual_time(const Executor& executor) noexcept;
@@ -104,7 +111,8 @@ struct MAGPIE_EXPORT ExecutorAccess {
   static void admit_post(Executor& executor);
   static void retire_post(Executor& executor) noexcept;
   /// Counts a strand that comes back to an executor which is open for it anyway.
-  static void unobserved(Executor& executor, std::string_view name, std::exception_ptr error) noexcept;
+  static void unobserved(Executor& executor, std::string_view name,
+                         std::exception_ptr error) noexcept;
   static void await_task(Executor& executor, TaskRecord& record) { executor.await_task(record); }
   static void block_on(Executor& executor, TaskRecord& record) { executor.block_on(record); }
   static bool on_own_thread(const Executor& executor) noexcept { return executor.on_own_thread(); }
@@ -113,13 +121,15 @@ struct MAGPIE_EXPORT ExecutorAccess {
   static void leave(Executor& executor) noexcept;
 };
 
-/// Virtual time stands still while a strand of the executor's tasks is on another executor. A strand is counted when it leaves
-/// its task's own executor, and again when it comes back or ends elsewhere.
-MAGPIE_EXPORT void note_strand_moves(Executor& home, const Executor* from, const Executor* to) noexcept;
+/// Virtual time stands still while a strand of the executor's tasks is on another executor. A
+/// strand is counted when it leaves its task's own executor, and again when it comes back or ends
+/// elsewhere.
+MAGPIE_EXPORT void note_strand_moves(Executor& home, const Executor* from,
+                                     const Executor* to) noexcept;
 MAGPIE_EXPORT void note_task_ended_abroad(Executor& home) noexcept;
 
-/// Around the step that takes a strand home from wherever it has ended: to `home`, where its parent goes on. That step may end the
-/// task, and virtual time must not move before it.
+/// Around the step that takes a strand home from wherever it has ended: to `home`, where its parent
+/// goes on. That step may end the task, and virtual time must not move before it.
 class MAGPIE_EXPORT ComingHome {
  public:
   ComingHome(const Scope& scope, Executor& home) noexcept;
@@ -133,7 +143,8 @@ class MAGPIE_EXPORT ComingHome {
   Executor& here_;
 };
 
-/// Throws std::logic_error if the calling thread works for an executor: `what` may not be called there.
+/// Throws std::logic_error if the calling thread works for an executor: `what` may not be called
+/// there.
 MAGPIE_EXPORT void refuse_on_worker(const char* what);
 
 }  // namespace detail

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What every executor has, whatever runs its tasks: the registry of live tasks, their count, timers, the pool for blocking calls,
-// and the phases of its end. Page: executor/SHUTDOWN.md.
+// What every executor has, whatever runs its tasks: the registry of live tasks, their count,
+// timers, the pool for blocking calls, and the phases of its end. Page: executor/SHUTDOWN.md.
 
 #include <atomic>
 #include <cstddef>
@@ -31,9 +31,11 @@ namespace magpie::detail {
 struct alignas(kCacheLine) RegistryShard : BasicLifeShard<StdEnv> {
   SpinLock<StdEnv> lock;
   TaskRecord* head = nullptr;  // live tasks
-  std::atomic<std::uint64_t> completed{0};  // of the spawned tasks that ended, those with a value or an error
+  std::atomic<std::uint64_t> completed{
+      0};  // of the spawned tasks that ended, those with a value or an error
   std::atomic<std::uint64_t> cancelled{0};
-  std::atomic<std::uint64_t> others_started{0};  // of what started: posted functions, and strands of other executors
+  std::atomic<std::uint64_t> others_started{
+      0};  // of what started: posted functions, and strands of other executors
   std::atomic<std::uint64_t> others_ended{0};
 };
 
@@ -42,21 +44,24 @@ class MAGPIE_EXPORT ExecutorServices {
   ExecutorServices(const ExecutorOptions& options, Clock& clock);
   ~ExecutorServices();
 
-  // --- tasks ------------------------------------------------------------------------------------------------------------
+  // --- tasks -------------------------------------------------------------------------------------
   void admit(Executor& executor, TaskRecord& record);
   void retire(TaskRecord& record, SlotState outcome) noexcept;
   void admit_post(Executor& executor);
   void retire_post() noexcept;
   void dump(std::ostream& out) const;
   std::uint64_t live_tasks() const noexcept;  // for stats(): the numbers are not from one instant
-  std::uint64_t live() const noexcept { return life_.live(); }  // tasks and posted functions that have not ended
+  std::uint64_t live() const noexcept {
+    return life_.live();
+  }  // tasks and posted functions that have not ended
   void unobserved(std::string_view name, std::exception_ptr error) noexcept;
   const std::shared_ptr<const UnobservedHandler>& handler() const noexcept { return handler_; }
 
-  // --- the end ----------------------------------------------------------------------------------------------------------
+  // --- the end -----------------------------------------------------------------------------------
   ShutdownReport shutdown(Duration drain, bool destructor);
   void cancel_all(const ReasonRef& reason) noexcept;
-  /// For an executor that cancels what a run() has left over, and goes on: undoes the closing of cancel_all().
+  /// For an executor that cancels what a run() has left over, and goes on: undoes the closing of
+  /// cancel_all().
   void reopen() noexcept { life_.set_phase(Phase::open); }
   /// Calls fn(TaskRecord&) for every live task, under a lock.
   template <class F>
@@ -66,11 +71,13 @@ class MAGPIE_EXPORT ExecutorServices {
       for (TaskRecord* r = shards_[i].head; r != nullptr; r = r->registry_next_) fn(*r);
     }
   }
-  /// Waits until nothing is live; false if `stop_waiting` rose before. A dump goes to stderr after ten seconds if asked.
+  /// Waits until nothing is live; false if `stop_waiting` rose before. A dump goes to stderr after
+  /// ten seconds if asked.
   bool wait_idle(const std::atomic<bool>* stop_waiting, bool dump_when_slow);
   void poke() noexcept { life_.poke(); }
 
-  // Around each visit of a thread that is not the executor's own, which may bring the work that ends it.
+  // Around each visit of a thread that is not the executor's own, which may bring the work that
+  // ends it.
   void enter() noexcept { life_.enter(shard_here()); }
   void leave() noexcept { life_.leave(shard_here()); }
   void wait_for_entrants() noexcept { life_.wait_for_entrants(); }

@@ -4,9 +4,10 @@
 
 // Awaitables that are not ours, and turning anything awaitable into a task.
 //
-// A foreign awaitable resumes its awaiter wherever it likes: on a thread of its own, or in the middle of another strand that holds a
-// lock of it. The shim takes the strand home through its executor's queue before user code goes on, unless it never suspended. It
-// cannot be cancelled: the library does not know how.
+// A foreign awaitable resumes its awaiter wherever it likes: on a thread of its own, or in the
+// middle of another strand that holds a lock of it. The shim takes the strand home through its
+// executor's queue before user code goes on, unless it never suspended. It cannot be cancelled: the
+// library does not know how.
 
 #include <coroutine>
 #include <exception>
@@ -21,7 +22,8 @@
 
 namespace magpie::detail {
 
-/// The wait for something foreign: notes whether it suspended, and shows it in the scope's list meanwhile.
+/// The wait for something foreign: notes whether it suspended, and shows it in the scope's list
+/// meanwhile.
 class ForeignWait : public OperationBase {
  public:
   ForeignWait() noexcept {
@@ -54,7 +56,8 @@ struct Raw {
 template <class A>
 class RawAwaiter {
  public:
-  explicit RawAwaiter(Raw<A>&& raw) : wait_(raw.wait), inner_(get_awaiter(std::forward<A>(raw.awaitable))) {}
+  explicit RawAwaiter(Raw<A>&& raw)
+      : wait_(raw.wait), inner_(get_awaiter(std::forward<A>(raw.awaitable))) {}
   RawAwaiter(RawAwaiter&&) = delete;
 
   bool await_ready() { return static_cast<bool>(inner_.await_ready()); }
@@ -99,7 +102,8 @@ RawAwaiter<A> transform_raw(Raw<A>&& raw) {
 }
 
 template <class R, class A>
-Task<R> foreign_shim(A awaitable) {  // A: the awaitable by value, or a reference to one in the awaiting frame
+Task<R> foreign_shim(
+    A awaitable) {  // A: the awaitable by value, or a reference to one in the awaiting frame
   Executor* const home = current_executor();
   std::exception_ptr error;
   ForeignWait wait;
@@ -132,14 +136,18 @@ inline constexpr bool is_raw = false;
 template <class A>
 inline constexpr bool is_raw<Raw<A>> = true;
 
-/// An awaitable that the user has named: `auto both = gather(a(), b()); co_await both;`. g++ 12 copies an awaiter that is an lvalue.
+/// An awaitable that the user has named: `auto both = gather(a(), b()); co_await both;`. g++ 12
+/// copies an awaiter that is an lvalue.
 template <class A>
 class NamedAwaiter {
  public:
   explicit NamedAwaiter(A& awaitable) noexcept : awaitable_(awaitable) {}
-  bool await_ready() noexcept(noexcept(std::declval<A&>().await_ready())) { return awaitable_.await_ready(); }
+  bool await_ready() noexcept(noexcept(std::declval<A&>().await_ready())) {
+    return awaitable_.await_ready();
+  }
   template <class P>
-  auto await_suspend(std::coroutine_handle<P> awaiting) noexcept(noexcept(std::declval<A&>().await_suspend(awaiting))) {
+  auto await_suspend(std::coroutine_handle<P> awaiting) noexcept(
+      noexcept(std::declval<A&>().await_suspend(awaiting))) {
     return awaitable_.await_suspend(awaiting);
   }
   decltype(auto) await_resume() { return awaitable_.await_resume(); }
@@ -162,7 +170,8 @@ decltype(auto) transform_awaitable(A&& awaitable) {
   } else if constexpr (Ours<A> || std::same_as<Plain, GoTo>) {
     return std::forward<A>(awaitable);
   } else {
-    static_assert(Foreign<A>, "this cannot be awaited: it is neither an awaitable of magpie nor any other");
+    static_assert(Foreign<A>,
+                  "this cannot be awaited: it is neither an awaitable of magpie nor any other");
     return foreign_shim<awaited_t<A>, A&&>(std::forward<A>(awaitable)).operator co_await();
   }
 }
@@ -173,7 +182,8 @@ Task<R> awaiting_task(A awaitable) {
   co_return co_await std::move(awaitable);
 }
 
-/// Anything awaitable as a task; tasks as they are. Keeps the awaitable by value; an lvalue handle is copied.
+/// Anything awaitable as a task; tasks as they are. Keeps the awaitable by value; an lvalue handle
+/// is copied.
 template <class A>
 auto as_task(A&& awaitable) {
   using Plain = std::remove_cvref_t<A>;

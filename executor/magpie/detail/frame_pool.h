@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Memory for coroutine frames: a bounded cache of size classes in each thread, over the global operator new.
+// Memory for coroutine frames: a bounded cache of size classes in each thread, over the global
+// operator new.
 //
-// A frame may be freed by another thread than the one that made it: it then goes to that thread's cache, and what exceeds the
-// bound goes back to the allocator. Under AddressSanitizer and ThreadSanitizer every frame goes to the allocator, so that a use
-// after the end is seen. Throws std::bad_alloc like the global operator new.
+// A frame may be freed by another thread than the one that made it: it then goes to that thread's
+// cache, and what exceeds the bound goes back to the allocator. Under AddressSanitizer and
+// ThreadSanitizer every frame goes to the allocator, so that a use after the end is seen. Throws
+// std::bad_alloc like the global operator new.
 
 #include <cstddef>
 #include <new>
@@ -19,8 +21,9 @@ namespace magpie::detail {
 MAGPIE_EXPORT void* allocate_frame_slow(std::size_t size);
 MAGPIE_EXPORT void free_frame_slow(void* frame, std::size_t size) noexcept;
 
-// A shelf holds at most 128 KiB, 2048 frames of 64 bytes to 128 of 1 KiB: enough for the children of a wide gather, and at most
-// 2 MiB for a thread that has had so many frames of every size at once.
+// A shelf holds at most 128 KiB, 2048 frames of 64 bytes to 128 of 1 KiB: enough for the children
+// of a wide gather, and at most 2 MiB for a thread that has had so many frames of every size at
+// once.
 inline constexpr std::uint32_t shelf_bound(std::size_t index) noexcept {
   return static_cast<std::uint32_t>(2048 / (index + 1));
 }

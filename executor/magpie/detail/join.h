@@ -2,14 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Fork and join: how the children of one combinator are started, and how the last of them wakes the parent.
+// Fork and join: how the children of one combinator are started, and how the last of them wakes the
+// parent.
 //
-// A join over n children counts n units. A child that ends and finds a sibling of the same join at the bottom of its worker's
-// deque takes it over together with the units that it carries itself; only the last bearer of a chain touches the shared
-// counter, and not even that one when its chain carried all n. Hence a fork that is not stolen costs two relaxed loads, a
-// compare and a plain store. The protocol with its proof sketch: executor/JOIN.md.
+// A join over n children counts n units. A child that ends and finds a sibling of the same join at
+// the bottom of its worker's deque takes it over together with the units that it carries itself;
+// only the last bearer of a chain touches the shared counter, and not even that one when its chain
+// carried all n. Hence a fork that is not stolen costs two relaxed loads, a compare and a plain
+// store. The protocol with its proof sketch: executor/JOIN.md.
 //
-// After a bearer has delivered its units it touches nothing of the join: the parent may be running, and its frame be gone.
+// After a bearer has delivered its units it touches nothing of the join: the parent may be running,
+// and its frame be gone.
 
 #include <atomic>
 #include <coroutine>
@@ -35,15 +38,16 @@ class BasicJoinCounter {
  public:
   void start(std::uint32_t units) noexcept { pending_.store(units, std::memory_order_relaxed); }
 
-  /// Hands in `units`; true for the one who hands in the last. acq_rel: releases what the bearer's children wrote, and the
-  /// last one acquires it from all the others.
+  /// Hands in `units`; true for the one who hands in the last. acq_rel: releases what the bearer's
+  /// children wrote, and the last one acquires it from all the others.
   bool deliver(std::uint32_t units) noexcept {
     if constexpr (Env::mutant(Mutant::join_plain_counter)) {
       const std::uint32_t pending = pending_.load(std::memory_order_acquire);
       pending_.store(pending - units, std::memory_order_release);
       return pending == units;
     }
-    constexpr auto kOrder = Env::mutant(Mutant::join_relaxed_counter) ? std::memory_order_relaxed : std::memory_order_acq_rel;
+    constexpr auto kOrder = Env::mutant(Mutant::join_relaxed_counter) ? std::memory_order_relaxed
+                                                                      : std::memory_order_acq_rel;
     return pending_.fetch_sub(units, kOrder) == units;
   }
 
@@ -51,13 +55,15 @@ class BasicJoinCounter {
   typename Env::template Atomic<std::uint32_t> pending_{0};
 };
 
-/// One child of a join. It is in a deque exactly once between the fork and its start. Nothing is initialised before the join
-/// starts but what a constructor of the child sets.
+/// One child of a join. It is in a deque exactly once between the fork and its start. Nothing is
+/// initialised before the join starts but what a constructor of the child sets.
 struct Rec : Runnable {
   Join* join;
-  std::uintptr_t coroutine;  // the frame's address, not started; 0: a CallRec. See TaskChild for its low bit
-  std::uint32_t carry;       // units of the join that this child brings along, besides its own; only ever added to
-  std::uint32_t index;       // which child it is
+  std::uintptr_t
+      coroutine;  // the frame's address, not started; 0: a CallRec. See TaskChild for its low bit
+  std::uint32_t
+      carry;  // units of the join that this child brings along, besides its own; only ever added to
+  std::uint32_t index;  // which child it is
 };
 
 /// A child whose coroutine is made when its turn comes, if it has one at all.
@@ -68,7 +74,8 @@ struct CallRec : Rec {
 
 /// What a combinator does with its children's ends.
 struct JoinKind {
-  // Called before the child's unit is delivered: for failures, or for every child if the join says so. `empty`: never started.
+  // Called before the child's unit is delivered: for failures, or for every child if the join says
+  // so. `empty`: never started.
   void (*settle)(Join*, Rec*, SlotState) noexcept;
   std::exception_ptr (*error_of)(Join*, const Rec*) noexcept;  // of a child that failed
 };
@@ -79,15 +86,16 @@ struct Join : Runnable {
   Join(const Join&) = delete;
   Join& operator=(const Join&) = delete;
 
-  /// By the owner, unless the scope was seen to be untouched at the end: then there is nothing to destroy.
+  /// By the owner, unless the scope was seen to be untouched at the end: then there is nothing to
+  /// destroy.
   void destroy_scope() noexcept { std::destroy_at(&scope); }
 
   const JoinKind* kind;
   BasicJoinCounter<StdEnv> counter;
-  std::uint32_t units;     // n
-  std::uintptr_t begin;    // the children lie in [begin, begin + bytes)
+  std::uint32_t units;   // n
+  std::uintptr_t begin;  // the children lie in [begin, begin + bytes)
   std::uintptr_t bytes;
-  Executor* home;          // where the parent awaited, and goes on
+  Executor* home;  // where the parent awaited, and goes on
   std::coroutine_handle<> parent;
   union {
     Scope scope;  // see destroy_scope()
@@ -101,19 +109,25 @@ MAGPIE_EXPORT std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units
 MAGPIE_EXPORT std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept;
 /// A child that this worker cannot queue, or no worker: the executor starts it.
 MAGPIE_EXPORT void hand_fork_to_executor(Rec& rec) noexcept;
-/// A child that something else than the fork path starts: the loop's, a thief's, another executor's Runnable.
+/// A child that something else than the fork path starts: the loop's, a thief's, another executor's
+/// Runnable.
 MAGPIE_EXPORT void run_fork(Runnable* rec) noexcept;
-/// A child without a frame, and its siblings as long as they end in place: in a loop, as there may be any number of them.
+/// A child without a frame, and its siblings as long as they end in place: in a loop, as there may
+/// be any number of them.
 MAGPIE_EXPORT std::coroutine_handle<> start_calls(CallRec* rec) noexcept;
 
-// What is not the common case, out of line: the common one then keeps everything in registers that need no saving.
-MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexcept;
+// What is not the common case, out of line: the common one then keeps everything in registers that
+// need no saving.
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> advance_carefully(Join* join,
+                                                                    std::uint32_t units) noexcept;
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_attentively(Rec* rec) noexcept;
 
-/// After a fork, when the word of attention is not zero: first the fence that the push still owes where there is no membarrier.
+/// After a fork, when the word of attention is not zero: first the fence that the push still owes
+/// where there is no membarrier.
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_behind_fence(Rec* rec) noexcept;
 /// The end of a coroutine that failed, or that neither a plain awaiter nor a gather waits for.
-MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> end_otherwise(Continuation continuation, SlotState outcome) noexcept;
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> end_otherwise(Continuation continuation,
+                                                                SlotState outcome) noexcept;
 
 inline std::coroutine_handle<> start_child(Rec* rec) noexcept {
   if (rec->coroutine != 0) [[likely]] {
@@ -123,11 +137,13 @@ inline std::coroutine_handle<> start_child(Rec* rec) noexcept {
 }
 
 inline std::coroutine_handle<> start_fork(Rec* rec) noexcept {
-  if (rec->join->scope.cancelled()) [[unlikely]] return skip_cancelled(rec);
+  if (rec->join->scope.cancelled()) [[unlikely]]
+    return skip_cancelled(rec);
   return start_child(rec);
 }
 
-/// Whether an item of the deque is a child of this join. Only the address is looked at: the item may be gone.
+/// Whether an item of the deque is a child of this join. Only the address is looked at: the item
+/// may be gone.
 inline bool is_sibling(const Join* join, std::uintptr_t item) noexcept {
   return (item & kTagMask) == kForkTag && item - kForkTag - join->begin < join->bytes;
 }
@@ -143,12 +159,14 @@ inline Rec* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
 /// A bearer of `units` goes on: with a sibling if one lies ready, else it delivers.
 inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept {
   LocalQueue* const queue = local_queue();
-  if (queue == nullptr) [[unlikely]] return deliver_to(join, units);
+  if (queue == nullptr) [[unlikely]]
+    return deliver_to(join, units);
   // All units in one hand, and at home: nothing shared is touched.
   if (units == join->units && queue->executor == join->home) return transfer(join->parent);
   std::uintptr_t item = 0;
   using Popped = Deque<StdEnv>::Popped;
-  const Popped popped = queue->deque.owner().pop_biased_if([join](std::uintptr_t i) { return is_sibling(join, i); }, item);
+  const Popped popped = queue->deque.owner().pop_biased_if(
+      [join](std::uintptr_t i) { return is_sibling(join, i); }, item);
   if (popped != Popped::yes) [[unlikely]] {
     return popped == Popped::not_wanted ? deliver_to(join, units) : advance_carefully(join, units);
   }
@@ -160,10 +178,12 @@ inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept
   return start_child(sibling);
 }
 
-/// The outcome of a child lies in its slot: before its unit is delivered, the combinator hears of it.
+/// The outcome of a child lies in its slot: before its unit is delivered, the combinator hears of
+/// it.
 inline void settle_child(Rec* rec, SlotState outcome) noexcept {
   Join* const join = rec->join;
-  if (outcome != SlotState::value || join->settle_values) [[unlikely]] join->kind->settle(join, rec, outcome);
+  if (outcome != SlotState::value || join->settle_values) [[unlikely]]
+    join->kind->settle(join, rec, outcome);
 }
 
 /// The end of a child. Its frame is gone, its outcome lies in its slot.

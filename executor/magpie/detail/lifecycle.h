@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What is live in an executor, and how it ends: counters that only rise, the phases, and those who wait for nothing to be left.
-// SHUTDOWN.md has the steps and the proof sketch.
+// What is live in an executor, and how it ends: counters that only rise, the phases, and those who
+// wait for nothing to be left. SHUTDOWN.md has the steps and the proof sketch.
 //
 // Threads: any, with the shard that is theirs (sharing one costs time, nothing else). Errors: none.
 
@@ -19,49 +19,57 @@ namespace magpie::detail {
 
 enum class Phase : std::uint32_t { open, draining, cancelling, closed };
 
-/// One of the places where things are counted. Numbers only rise, so that their sums can be trusted: see live().
+/// One of the places where things are counted. Numbers only rise, so that their sums can be
+/// trusted: see live().
 template <class Env>
 struct BasicLifeShard {
   typename Env::template Atomic<std::uint64_t> started{0};
   typename Env::template Atomic<std::uint64_t> ended{0};
-  typename Env::template Atomic<std::uint64_t> entered{0};  // visits of threads that are not the executor's own
+  typename Env::template Atomic<std::uint64_t> entered{
+      0};  // visits of threads that are not the executor's own
   typename Env::template Atomic<std::uint64_t> left{0};
 };
 
 template <class Env, class Shard>
 class BasicLifecycle {
  public:
-  BasicLifecycle(const Shard* shards, std::size_t count) noexcept : shards_(shards), count_(count) {}
+  BasicLifecycle(const Shard* shards, std::size_t count) noexcept
+      : shards_(shards), count_(count) {}
   BasicLifecycle(const BasicLifecycle&) = delete;
   BasicLifecycle& operator=(const BasicLifecycle&) = delete;
 
-  /// A1, A2. Counts one more; or refuses it, as the executor takes no more work, or none from outside.
+  /// A1, A2. Counts one more; or refuses it, as the executor takes no more work, or none from
+  /// outside.
   [[nodiscard]] bool admit(Shard& here, bool from_inside) noexcept {
     if constexpr (Env::mutant(Mutant::lifecycle_late_count)) {
       if (refused(from_inside)) return false;
       here.started.fetch_add(1, std::memory_order_seq_cst);
       return true;
     }
-    // seq_cst, and the load in refused(): with the store of a phase and the sums after it. Whoever closes sees the count, or this
-    // sees the phase.
+    // seq_cst, and the load in refused(): with the store of a phase and the sums after it. Whoever
+    // closes sees the count, or this sees the phase.
     here.started.fetch_add(1, std::memory_order_seq_cst);
     if (!refused(from_inside)) return true;
     end(here);
     return false;
   }
 
-  /// E1, E2. Something live has ended. On a thread that is not the executor's own between enter() and leave().
+  /// E1, E2. Something live has ended. On a thread that is not the executor's own between enter()
+  /// and leave().
   void end(Shard& here) noexcept {
-    here.ended.fetch_add(1, std::memory_order_seq_cst);  // with live(): whoever finds it there sees what the work has done
+    here.ended.fetch_add(1, std::memory_order_seq_cst);  // with live(): whoever finds it there sees
+                                                         // what the work has done
     poke();
   }
   /// Whoever waits looks again.
   void poke() noexcept {
-    Env::light_fence();  // with the heavy one in wait_idle(): who waits sees the raised count, or this sees who waits
+    Env::light_fence();  // with the heavy one in wait_idle(): who waits sees the raised count, or
+                         // this sees who waits
     idle_.notify_all();
   }
 
-  /// What has not ended. If the sums are equal, there was a moment between the two in which nothing was live.
+  /// What has not ended. If the sums are equal, there was a moment between the two in which nothing
+  /// was live.
   std::uint64_t live() const noexcept {
     if constexpr (Env::mutant(Mutant::lifecycle_started_first)) {
       const std::uint64_t started = sum(&Shard::started);
@@ -71,15 +79,17 @@ class BasicLifecycle {
     return sum(&Shard::started) - ended;
   }
 
-  Phase phase() const noexcept { return phase_.load(std::memory_order_seq_cst); }                // as in admit()
+  Phase phase() const noexcept { return phase_.load(std::memory_order_seq_cst); }  // as in admit()
   void set_phase(Phase phase) noexcept { phase_.store(phase, std::memory_order_seq_cst); }
 
-  /// W1 to W3. Sleeps until nothing is live or `over()` says so (whoever makes that true pokes): true; or until the deadline.
+  /// W1 to W3. Sleeps until nothing is live or `over()` says so (whoever makes that true pokes):
+  /// true; or until the deadline.
   template <class Over>
   bool wait_idle(Over&& over, std::optional<std::uint64_t> deadline_ns) noexcept {
     for (;;) {
       const auto key = idle_.prepare();
-      if constexpr (!Env::mutant(Mutant::lifecycle_no_heavy_fence)) Env::heavy_fence();  // with the light one in poke()
+      if constexpr (!Env::mutant(Mutant::lifecycle_no_heavy_fence))
+        Env::heavy_fence();  // with the light one in poke()
       if (live() == 0 || over()) {
         idle_.cancel(key);
         return true;
@@ -88,7 +98,8 @@ class BasicLifecycle {
     }
   }
 
-  /// V1. Before such a thread publishes work: the work may end the last task, and with it the executor's life.
+  /// V1. Before such a thread publishes work: the work may end the last task, and with it the
+  /// executor's life.
   void enter(Shard& here) noexcept { here.entered.fetch_add(1, std::memory_order_seq_cst); }
   /// V2. Its last touch. seq_cst: with wait_for_entrants().
   void leave(Shard& here) noexcept { here.left.fetch_add(1, std::memory_order_seq_cst); }
@@ -105,14 +116,16 @@ class BasicLifecycle {
   using Counter = typename Env::template Atomic<std::uint64_t> Shard::*;
   std::uint64_t sum(Counter counter) const noexcept {
     std::uint64_t total = 0;
-    for (std::size_t i = 0; i < count_; ++i) total += (shards_[i].*counter).load(std::memory_order_seq_cst);
+    for (std::size_t i = 0; i < count_; ++i)
+      total += (shards_[i].*counter).load(std::memory_order_seq_cst);
     return total;
   }
 
  private:
   bool refused(bool from_inside) const noexcept {
     const Phase now = phase();
-    if (now == Phase::open) [[likely]] return false;
+    if (now == Phase::open) [[likely]]
+      return false;
     return now == Phase::closed || !from_inside;
   }
 

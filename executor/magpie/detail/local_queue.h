@@ -4,8 +4,10 @@
 
 // The part of a worker that forks touch: its deques and the executor's word of attention.
 //
-// Items of the deque are addresses with a tag in the low bits: a Runnable to run, or a child of a join that has not started
-// (`kForkTag`). Jobs of fork_join lie in a deque of their own (job.h). Only the worker's own thread calls these functions.
+// Items of the deque are addresses with a tag in the low bits: a Runnable to run, or a child of a
+// join that has not started
+// (`kForkTag`). Jobs of fork_join lie in a deque of their own (job.h). Only the worker's own thread
+// calls these functions.
 
 #include <atomic>
 #include <cstdint>
@@ -20,13 +22,16 @@ inline constexpr std::uintptr_t kForkTag = 1;
 inline constexpr std::uintptr_t kJobTag = 2;  // a Job, once a thief has it
 inline constexpr std::uintptr_t kTagMask = 3;
 
-/// Bits of the word of attention: one relaxed load after each push and each hop tells whether anything else wants the worker.
+/// Bits of the word of attention: one relaxed load after each push and each hop tells whether
+/// anything else wants the worker.
 namespace attention {
 inline constexpr std::uint32_t kSleepers = 1;  // somebody sleeps and nobody has been woken since
 inline constexpr std::uint32_t kInbox = 2;     // the injection queue holds work
 inline constexpr std::uint32_t kLoop = 4;      // shutdown, resize: the loop has to look
-inline constexpr std::uint32_t kFence = 8;     // there is no membarrier: a fork has a fence to make. Always set, or never
-inline constexpr std::uint32_t kWaiters = 16;  // somebody sleeps who waits for a job, and none of those has been woken since
+inline constexpr std::uint32_t kFence =
+    8;  // there is no membarrier: a fork has a fence to make. Always set, or never
+inline constexpr std::uint32_t kWaiters =
+    16;  // somebody sleeps who waits for a job, and none of those has been woken since
 
 // What a fork of coroutines looks at, and what a fork of functions does.
 inline constexpr std::uint32_t kForStrands = kSleepers | kInbox | kLoop | kFence;
@@ -43,7 +48,9 @@ struct LocalQueue {
 
   Deque<StdEnv> jobs;
 
-  bool noticed() const noexcept { return (attention->load(std::memory_order_relaxed) & attention::kForStrands) != 0; }
+  bool noticed() const noexcept {
+    return (attention->load(std::memory_order_relaxed) & attention::kForStrands) != 0;
+  }
   bool wanted() noexcept { return noticed() && attend(this); }
 };
 

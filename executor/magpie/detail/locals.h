@@ -2,10 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Bindings of task-locals: a list of frames from the innermost `with` outwards. The frames of running `with`s lie in coroutine
-// frames; spawn() copies the list it finds, because the new task may outlive them.
+// Bindings of task-locals: a list of frames from the innermost `with` outwards. The frames of
+// running `with`s lie in coroutine frames; spawn() copies the list it finds, because the new task
+// may outlive them.
 //
-// Programs that use no task-local pay one relaxed load where a strand is resumed from a queue, and nothing elsewhere.
+// Programs that use no task-local pay one relaxed load where a strand is resumed from a queue, and
+// nothing elsewhere.
 
 #include <atomic>
 #include <memory>
@@ -44,7 +46,8 @@ MAGPIE_EXPORT extern constinit std::atomic<bool> locals_in_use;
 
 MAGPIE_EXPORT const LocalsFrame* find_locals(const Scope& scope) noexcept;
 
-/// Before a strand that stands in `scope` goes on from a queue: plain functions that it calls find its bindings.
+/// Before a strand that stands in `scope` goes on from a queue: plain functions that it calls find
+/// its bindings.
 inline void install_locals(const Scope& scope) noexcept {
   // Relaxed: a strand that stands below a `with` was ordered after it, and so after the store.
   if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]] {
@@ -52,9 +55,11 @@ inline void install_locals(const Scope& scope) noexcept {
   }
 }
 
-/// After a strand has left this thread: functions that are called between two strands find none of its bindings, which may be gone.
+/// After a strand has left this thread: functions that are called between two strands find none of
+/// its bindings, which may be gone.
 inline void forget_locals() noexcept {
-  if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]] thread_state()->locals = nullptr;
+  if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]]
+    thread_state()->locals = nullptr;
 }
 
 /// Resumes a strand that was waiting in `scope`.

@@ -2,10 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What thieves note about a worker whose only strand they have left alone, and how long they do so: PARKING.md, P7.
+// What thieves note about a worker whose only strand they have left alone, and how long they do so:
+// PARKING.md, P7.
 //
-// The note is a word of the victim: when, at how many looks in a row, and how many pieces the victim had run by then. It is a hint: what
-// is lost in a race, or when a part of it comes round, costs one theft too much, or a short wait.
+// The note is a word of the victim: when, at how many looks in a row, and how many pieces the
+// victim had run by then. It is a hint: what is lost in a race, or when a part of it comes round,
+// costs one theft too much, or a short wait.
 
 #include <cstdint>
 
@@ -15,7 +17,8 @@ class LookNote {
  public:
   /// How long a strand is left to a worker that runs the same piece all the time.
   static constexpr std::uint64_t kPatienceNs = 3'000;
-  /// Looks that come closer together count as one: with many thieves about, not each of them counts.
+  /// Looks that come closer together count as one: with many thieves about, not each of them
+  /// counts.
   static constexpr std::uint64_t kIntervalNs = 250;
   /// At how many looks in a row, each during another piece, there is something before it is taken.
   static constexpr unsigned kMostLooks = 8;
@@ -35,7 +38,9 @@ class LookNote {
     if (((word_ ^ runs) & kRunMask) == 0) return {age < kPatienceNs, word_};
     if (age < kIntervalNs) return {true, word_};
     const unsigned looks = this->looks() + 1;
-    return {looks < kMostLooks, now_ns << kTimeShift | static_cast<std::uint64_t>(looks % kMostLooks) << kRunBits | (runs & kRunMask)};
+    return {looks < kMostLooks, now_ns << kTimeShift |
+                                    static_cast<std::uint64_t>(looks % kMostLooks) << kRunBits |
+                                    (runs & kRunMask)};
   }
 
  private:

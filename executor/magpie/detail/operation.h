@@ -2,17 +2,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The leaf awaitables: sleep, acquire, receive, wait for an event or a handle. Each is one node that waits in its awaiter's
-// frame, written once and used in two ways: awaited by a coroutine, or given directly to a combinator, which then needs no
-// coroutine frame and no throw to see it cancelled.
+// The leaf awaitables: sleep, acquire, receive, wait for an event or a handle. Each is one node
+// that waits in its awaiter's frame, written once and used in two ways: awaited by a coroutine, or
+// given directly to a combinator, which then needs no coroutine frame and no throw to see it
+// cancelled.
 //
 // A derived operation provides
 //   bool start();             // true: parked. false: the state says how it ended at once
-//   void unqueue() noexcept;  // leave the primitive's queue if still there (takes the primitive's lock); may return bool: true if it
-//                             // was served there after its cancellation had claimed it, so that it has completed all the same
+//   void unqueue() noexcept;  // leave the primitive's queue if still there (takes the primitive's
+//   lock); may return bool: true if it
+//                             // was served there after its cancellation had claimed it, so that it
+//                             has completed all the same
 //   void deposit(Slot<T>&);   // it completed: hand over the value
 //
-// `start` must not touch the operation after it is parked and the primitive's lock is released: it may have been resumed.
+// `start` must not touch the operation after it is parked and the primitive's lock is released: it
+// may have been resumed.
 
 #include <atomic>
 #include <concepts>
@@ -36,14 +40,15 @@ namespace magpie::detail {
 /// Misuse of an awaitable whose children or callable are gone.
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_awaited_twice();
 
-/// Decides a race: the first contestant to complete takes it. Operations that take something (a permit, an item) ask it before
-/// they do, so that a loser takes nothing.
+/// Decides a race: the first contestant to complete takes it. Operations that take something (a
+/// permit, an item) ask it before they do, so that a loser takes nothing.
 template <class Env>
 class BasicArbiter {
  public:
   static constexpr std::uint32_t kNobody = 0xffffffff;
 
-  /// True for the one winner. acq_rel: the winner's writes are ordered for whoever reads the verdict.
+  /// True for the one winner. acq_rel: the winner's writes are ordered for whoever reads the
+  /// verdict.
   bool win(std::uint32_t index) noexcept {
     std::uint32_t expected = kNobody;
     if constexpr (Env::mutant(Mutant::arbiter_plain_win)) {
@@ -52,9 +57,11 @@ class BasicArbiter {
       return true;
     }
     if constexpr (Env::mutant(Mutant::arbiter_relaxed_win)) {
-      return winner_.compare_exchange_strong(expected, index, std::memory_order_relaxed, std::memory_order_relaxed);
+      return winner_.compare_exchange_strong(expected, index, std::memory_order_relaxed,
+                                             std::memory_order_relaxed);
     }
-    if (winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel, std::memory_order_acquire)) [[likely]] {
+    if (winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel,
+                                        std::memory_order_acquire)) [[likely]] {
       return true;
     }
     if (Env::mutant(Mutant::arbiter_win_while_held) && expected >= kHeldAmongOthers) {
@@ -68,9 +75,10 @@ class BasicArbiter {
     return winner >= kHeldAmongOthers ? kNobody : winner;
   }
 
-  // A step that completes several operations or none holds the verdicts of their races meanwhile: nobody else wins them, whoever tries
-  // waits. One verdict alone may be held at any time. Who holds several holds the one lock for that, too (Pact), so that two of them
-  // never wait for each other; and nobody waits for anything else while he holds one.
+  // A step that completes several operations or none holds the verdicts of their races meanwhile:
+  // nobody else wins them, whoever tries waits. One verdict alone may be held at any time. Who
+  // holds several holds the one lock for that, too (Pact), so that two of them never wait for each
+  // other; and nobody waits for anything else while he holds one.
   enum class Hold : std::uint8_t { held, decided, mine };
 
   Hold hold() noexcept { return hold_as(kHeldAlone); }
@@ -87,7 +95,8 @@ class BasicArbiter {
   MAGPIE_COLD bool win_after_holder(std::uint32_t index) noexcept {
     Backoff<Env> backoff;
     std::uint32_t expected = kNobody;
-    while (!winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel, std::memory_order_acquire)) {
+    while (!winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel,
+                                            std::memory_order_acquire)) {
       if (expected < kHeldAmongOthers) return false;
       backoff.wait();
       expected = kNobody;
@@ -98,7 +107,8 @@ class BasicArbiter {
   Hold hold_as(std::uint32_t mark) noexcept {
     Backoff<Env> backoff;
     std::uint32_t expected = kNobody;
-    while (!winner_.compare_exchange_strong(expected, mark, std::memory_order_acq_rel, std::memory_order_acquire)) {
+    while (!winner_.compare_exchange_strong(expected, mark, std::memory_order_acq_rel,
+                                            std::memory_order_acquire)) {
       if (expected < kHeldAmongOthers) return Hold::decided;
       if (expected == mark && mark == kHeldAmongOthers) return Hold::mine;
       backoff.wait();
@@ -114,7 +124,8 @@ using Arbiter = BasicArbiter<StdEnv>;
 class MAGPIE_EXPORT OperationBase : public Waiter {
  public:
   OperationBase() = default;
-  // Movable until it is started: what is moved is what the derived class keeps, the node starts afresh.
+  // Movable until it is started: what is moved is what the derived class keeps, the node starts
+  // afresh.
   OperationBase(OperationBase&& other) noexcept : drop_(other.drop_) { what = other.what; }
   OperationBase& operator=(OperationBase&&) = delete;
 
@@ -130,11 +141,13 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
     index_ = index;
   }
 
-  /// By whoever has something to give, under the primitive's lock, after it took the waiter out of the queue. True: give it, and
-  /// wake the waiter when the lock is released. False: the waiter gets nothing; if `*wake_anyway` it must be woken all the same.
+  /// By whoever has something to give, under the primitive's lock, after it took the waiter out of
+  /// the queue. True: give it, and wake the waiter when the lock is released. False: the waiter
+  /// gets nothing; if `*wake_anyway` it must be woken all the same.
   bool try_complete(bool* wake_anyway) noexcept {
     if (!state.try_complete()) return false;
-    if (arbiter_ == nullptr || arbiter_->win(index_)) [[likely]] return true;
+    if (arbiter_ == nullptr || arbiter_->win(index_)) [[likely]]
+      return true;
     state.set(WaitPhase::lost);
     *wake_anyway = true;
     return false;
@@ -149,8 +162,8 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
   Arbiter* arbiter() const noexcept { return arbiter_; }
   std::uint32_t contestant() const noexcept { return index_; }
 
-  /// For the simulator: an operation that has ended, and whose coroutine is destroyed instead of resumed, leaves its lists; what it
-  /// was given is given back.
+  /// For the simulator: an operation that has ended, and whose coroutine is destroyed instead of
+  /// resumed, leaves its lists; what it was given is given back.
   void abandon() noexcept { drop_(this); }
 
   static void resume_target(Runnable* node) noexcept {
@@ -163,7 +176,8 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
 
   /// In start(), first: a cancelled scope lets nothing begin.
   bool refused() noexcept {
-    if (!scope_->cancelled()) [[likely]] return false;
+    if (!scope_->cancelled()) [[likely]]
+      return false;
     state.set(WaitPhase::cancelled_at_once);
     return true;
   }
@@ -176,10 +190,12 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
     state.set(WaitPhase::done_at_once);
     return true;
   }
-  /// In start(), under the primitive's lock and before the waiter is put in its queue. False: cancelled, do not queue.
+  /// In start(), under the primitive's lock and before the waiter is put in its queue. False:
+  /// cancelled, do not queue.
   bool park() noexcept {
     state.set(WaitPhase::waiting);
-    if (scope_->park(*this)) [[likely]] return true;
+    if (scope_->park(*this)) [[likely]]
+      return true;
     state.set(WaitPhase::cancelled_at_once);
     return false;
   }

@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The promise of Task<T>: three pointers. Where it stands (its scope: task, executor and cancellation are reached from
-// there), whom it tells at its end, and where its outcome goes. The outcome lies with whoever awaits, so a frame holds no result
-// and is freed before its awaiter goes on.
+// The promise of Task<T>: three pointers. Where it stands (its scope: task, executor and
+// cancellation are reached from there), whom it tells at its end, and where its outcome goes. The
+// outcome lies with whoever awaits, so a frame holds no result and is freed before its awaiter goes
+// on.
 
 #include <coroutine>
 #include <cstddef>
@@ -58,7 +59,8 @@ struct FinalAwaiter {
 };
 
 template <class A>
-decltype(auto) transform_awaitable(A&& awaitable);  // detail/foreign.h: awaitables that are not ours
+decltype(auto) transform_awaitable(
+    A&& awaitable);  // detail/foreign.h: awaitables that are not ours
 
 template <class T>
 class TaskPromise;
@@ -87,10 +89,8 @@ template <class T>
 class TaskPromise final : public TaskPromiseBase<T> {
  public:
   template <class U = T>
-    requires std::is_constructible_v<T, U&&>
-  void return_value(U&& value) {
-    this->result().emplace(std::forward<U>(value));
-  }
+  requires std::is_constructible_v<T, U&&>
+  void return_value(U&& value) { this->result().emplace(std::forward<U>(value)); }
 };
 
 template <class T>

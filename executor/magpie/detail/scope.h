@@ -4,13 +4,15 @@
 
 // Cancellation scopes: where a coroutine stands in the tree that a cancellation walks.
 //
-// A scope lies in the frame of whoever opened it (a combinator, a timeout, a task's record). Entering one is a handful of
-// plain stores; it joins its parent's list of children only when something below it parks ("lazy links"), so trees that only
-// compute pay nothing. `cancelled()` is one relaxed load while no scope of the task is cancelled.
+// A scope lies in the frame of whoever opened it (a combinator, a timeout, a task's record).
+// Entering one is a handful of plain stores; it joins its parent's list of children only when
+// something below it parks ("lazy links"), so trees that only compute pay nothing. `cancelled()` is
+// one relaxed load while no scope of the task is cancelled.
 //
-// The protocol, its invariants and the proof sketch are in executor/CANCELLATION.md; the step numbers in comments refer to it.
-// Locks nest only from parent to child. No user code and no scheduling happens under a lock: a cancellation collects what it
-// claimed in `CancelEffects`, and the caller delivers it afterwards.
+// The protocol, its invariants and the proof sketch are in executor/CANCELLATION.md; the step
+// numbers in comments refer to it. Locks nest only from parent to child. No user code and no
+// scheduling happens under a lock: a cancellation collects what it claimed in `CancelEffects`, and
+// the caller delivers it afterwards.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,8 +27,9 @@
 
 namespace magpie::detail {
 
-/// The part of a task that its scopes count in. Own cancelled scopes that have not been left, plus cancellations that
-/// reached the task from an enclosing group: while it is 0, nothing that the task runs is cancelled.
+/// The part of a task that its scopes count in. Own cancelled scopes that have not been left, plus
+/// cancellations that reached the task from an enclosing group: while it is 0, nothing that the
+/// task runs is cancelled.
 template <class Env>
 struct BasicTaskCore {
   typename Env::template Atomic<std::uint32_t> cancels{0};
@@ -66,15 +69,18 @@ class BasicScope {
   using Waiter = BasicWaiter<Env>;
   using Effects = BasicCancelEffects<Env>;
 
-  BasicScope() noexcept {}  // what is not initialised here is set by enter() or when the scope is linked
+  BasicScope() noexcept {
+  }  // what is not initialised here is set by enter() or when the scope is linked
   BasicScope(const BasicScope&) = delete;
   BasicScope& operator=(const BasicScope&) = delete;
-  /// A scope that was entered and never left: its frame is destroyed where it waited. Everything below it is gone already.
+  /// A scope that was entered and never left: its frame is destroyed where it waited. Everything
+  /// below it is gone already.
   ~BasicScope() {
-    if (linked_.load(std::memory_order_relaxed) != 0) [[unlikely]] unlink(nullptr);
+    if (linked_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      unlink(nullptr);
   }
 
-  // --- by the coroutine that opens the scope ---------------------------------------------------------------------------
+  // --- by the coroutine that opens the scope -----------------------------------------------------
 
   /// Opens the scope, once. Plain stores: nobody else can see it yet.
   void enter(BasicScope* parent, BasicTaskCore<Env>* task, ScopeKind kind = ScopeKind::plain,
@@ -85,8 +91,8 @@ class BasicScope {
     baggage_ = baggage;
   }
 
-  /// Opens the scope of a whole task, which is linked from the start: `parent` is the group's scope or null.
-  /// Returns false if the group is cancelled already: the task is then born cancelled.
+  /// Opens the scope of a whole task, which is linked from the start: `parent` is the group's scope
+  /// or null. Returns false if the group is cancelled already: the task is then born cancelled.
   bool enter_root(BasicScope* parent, BasicTaskCore<Env>* task) noexcept {
     enter(parent, task, ScopeKind::task_root);
     init_lists();
@@ -103,8 +109,9 @@ class BasicScope {
     return !born_cancelled;
   }
 
-  /// Leaves the scope: everything below it has ended. Returns tokens that must be cancelled because the parent is: the caller
-  /// does that with no lock held. A scope that nobody parked below and nobody cancelled pays two loads.
+  /// Leaves the scope: everything below it has ended. Returns tokens that must be cancelled because
+  /// the parent is: the caller does that with no lock held. A scope that nobody parked below and
+  /// nobody cancelled pays two loads.
   Effects exit() noexcept {
     Effects effects;
     const bool was_cancelled = state_.load(std::memory_order_relaxed) == kCancelled;
@@ -116,22 +123,29 @@ class BasicScope {
     return effects;
   }
 
-  /// exit() for the scope that nobody parked below and nobody cancelled: two loads. False: it takes the long way.
+  /// exit() for the scope that nobody parked below and nobody cancelled: two loads. False: it takes
+  /// the long way.
   bool leave_if_untouched() noexcept {
-    return state_.load(std::memory_order_relaxed) == kActive && linked_.load(std::memory_order_relaxed) == 0;
+    return state_.load(std::memory_order_relaxed) == kActive &&
+           linked_.load(std::memory_order_relaxed) == 0;
   }
 
-  // --- by anything below ------------------------------------------------------------------------------------------------
+  // --- by anything below -------------------------------------------------------------------------
 
-  /// Whether a cancellation reaches this scope, from itself or from outside as far as no mask stops it.
+  /// Whether a cancellation reaches this scope, from itself or from outside as far as no mask stops
+  /// it.
   bool cancelled() const noexcept {
-    // Relaxed: a checkpoint may be late by a moment; whoever parks asks again under the scope's lock.
-    if (task_->cancels.load(std::memory_order_relaxed) == 0) [[likely]] return false;
+    // Relaxed: a checkpoint may be late by a moment; whoever parks asks again under the scope's
+    // lock.
+    if (task_->cancels.load(std::memory_order_relaxed) == 0) [[likely]]
+      return false;
     return first_cancelled(false) != nullptr;
   }
 
   /// False: nothing in this task is cancelled. True: cancelled() tells.
-  bool maybe_cancelled() const noexcept { return task_->cancels.load(std::memory_order_relaxed) != 0; }
+  bool maybe_cancelled() const noexcept {
+    return task_->cancels.load(std::memory_order_relaxed) != 0;
+  }
 
   /// The reason of the outermost cancelled scope that reaches this one; null if there is none.
   ReasonRef reason() const noexcept {
@@ -139,8 +153,9 @@ class BasicScope {
     return s != nullptr ? s->reason_ : ReasonRef();
   }
 
-  /// Parks `waiter`: from here on a cancellation may claim it. False if the scope is cancelled: the waiter was not parked.
-  /// The caller holds the lock of the primitive that the waiter queues on (it nests outside the scope's).
+  /// Parks `waiter`: from here on a cancellation may claim it. False if the scope is cancelled: the
+  /// waiter was not parked. The caller holds the lock of the primitive that the waiter queues on
+  /// (it nests outside the scope's).
   bool park(Waiter& waiter) noexcept {
     link();
     if constexpr (Env::mutant(Mutant::scope_early_check)) {
@@ -153,13 +168,14 @@ class BasicScope {
     return true;
   }
 
-  /// Takes a waiter that something else completed out of the list. Not for one that a cancellation claimed: that one is out.
+  /// Takes a waiter that something else completed out of the list. Not for one that a cancellation
+  /// claimed: that one is out.
   void unpark(Waiter& waiter) noexcept {
     std::lock_guard guard(lock_);
     remove_waiter(waiter);
   }
 
-  // --- from any thread, by whoever knows that the scope has not been left -----------------------------------------------
+  // --- from any thread, by whoever knows that the scope has not been left ------------------------
 
   /// Cancels the scope and everything below it. False if it was cancelled (or closed) before.
   bool cancel(ReasonRef reason, Effects& effects) noexcept {
@@ -169,27 +185,33 @@ class BasicScope {
       reason_ = std::move(reason);
       // Release: pairs with the acquire in first_cancelled(), which then reads reason_.
       state_.store(kCancelled, std::memory_order_release);
-      if constexpr (!Env::mutant(Mutant::scope_late_count)) task_->cancels.fetch_add(1, std::memory_order_release);
+      if constexpr (!Env::mutant(Mutant::scope_late_count))
+        task_->cancels.fetch_add(1, std::memory_order_release);
     }
     if (linked_.load(std::memory_order_acquire) != 0) sweep(effects);
-    if constexpr (Env::mutant(Mutant::scope_late_count)) task_->cancels.fetch_add(1, std::memory_order_release);
+    if constexpr (Env::mutant(Mutant::scope_late_count))
+      task_->cancels.fetch_add(1, std::memory_order_release);
     return true;
   }
 
   /// Ends the time in which cancel() returns true: the task has its outcome.
   void close() noexcept {
     std::lock_guard guard(lock_);
-    if (state_.load(std::memory_order_relaxed) == kActive) state_.store(kClosed, std::memory_order_relaxed);
+    if (state_.load(std::memory_order_relaxed) == kActive)
+      state_.store(kClosed, std::memory_order_relaxed);
   }
 
   /// This scope's own state, whatever its parents say.
-  bool cancelled_itself() const noexcept { return state_.load(std::memory_order_acquire) == kCancelled; }
+  bool cancelled_itself() const noexcept {
+    return state_.load(std::memory_order_acquire) == kCancelled;
+  }
   /// The reason of this scope's own cancellation; only after cancelled_itself().
   const ReasonRef& own_reason() const noexcept { return reason_; }
 
   /// Whether a cancellation from further out reaches the scope (its own is not asked).
   bool cancelled_from_outside() const noexcept {
-    return kind_ != ScopeKind::masked && parent_ != nullptr && parent_->first_cancelled(false) != nullptr;
+    return kind_ != ScopeKind::masked && parent_ != nullptr &&
+           parent_->first_cancelled(false) != nullptr;
   }
   ReasonRef outside_reason() const noexcept {
     return kind_ != ScopeKind::masked && parent_ != nullptr ? parent_->reason() : ReasonRef();
@@ -200,9 +222,9 @@ class BasicScope {
   ScopeKind kind() const noexcept { return kind_; }
   ScopeBaggage baggage() const noexcept { return baggage_; }
 
-  /// The scope's own token, made by `make()` the first time; `make` runs under the scope's lock and gets whether the scope is
-  /// cancelled. A scope that is cancelled keeps none.
-  /// `found` gets a token that was there already, under the lock too: the time to take a reference.
+  /// The scope's own token, made by `make()` the first time; `make` runs under the scope's lock and
+  /// gets whether the scope is cancelled. A scope that is cancelled keeps none. `found` gets a
+  /// token that was there already, under the lock too: the time to take a reference.
   template <class Make, class Found>
   ScopeToken* own_token(Make&& make, Found&& found) {
     link();
@@ -231,7 +253,8 @@ class BasicScope {
     return all;
   }
 
-  /// Calls fn(const Waiter&) for waiters at this scope and below, at most `limit` of them. For dumps: fn runs under a lock.
+  /// Calls fn(const Waiter&) for waiters at this scope and below, at most `limit` of them. For
+  /// dumps: fn runs under a lock.
   template <class F>
   void visit_waiters(std::size_t limit, F&& fn) noexcept {
     visit_scopes([&](BasicScope& s) noexcept {
@@ -240,15 +263,16 @@ class BasicScope {
     });
   }
 
-  /// Lists a waiter that only shows where a strand is: no cancellation claims it. unpark() takes it out.
+  /// Lists a waiter that only shows where a strand is: no cancellation claims it. unpark() takes it
+  /// out.
   void show(Waiter& waiter) noexcept {
     link();
     std::lock_guard guard(lock_);
     push_waiter(waiter);
   }
 
-  /// Claims what waits at this scope and below as a cancellation would, but behind masks too. For the simulator, when nothing
-  /// can ever run again: the claimed strands are destroyed.
+  /// Claims what waits at this scope and below as a cancellation would, but behind masks too. For
+  /// the simulator, when nothing can ever run again: the claimed strands are destroyed.
   void claim_behind_masks(Effects& effects) noexcept {
     visit_scopes([&](BasicScope& s) noexcept {
       for (Waiter* w = s.waiters_; w != nullptr;) {
@@ -286,7 +310,8 @@ class BasicScope {
     tokens_ = nullptr;
   }
 
-  // The walk towards the root. Acquire: pairs with the release in cancel(), so that the reason can be read.
+  // The walk towards the root. Acquire: pairs with the release in cancel(), so that the reason can
+  // be read.
   const BasicScope* first_cancelled(bool outermost) const noexcept {
     const BasicScope* found = nullptr;
     for (const BasicScope* s = this; s != nullptr; s = s->parent_) {
@@ -301,15 +326,18 @@ class BasicScope {
 
   // Invariant: linked implies that every ancestor is. Hence top-down.
   void link() noexcept {
-    constexpr auto kOrder = Env::mutant(Mutant::scope_relaxed_link) ? std::memory_order_relaxed : std::memory_order_acquire;
+    constexpr auto kOrder = Env::mutant(Mutant::scope_relaxed_link) ? std::memory_order_relaxed
+                                                                    : std::memory_order_acquire;
     if (linked_.load(kOrder) != 0) return;  // acquire: pairs with the release in link_to_parent()
     std::size_t levels = 0;
-    for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_) ++levels;
+    for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_)
+      ++levels;
     if (levels != 0) link_levels(this, levels);
   }
 
-  // Links `bottom` and the `levels - 1` scopes above it, outermost first. Without memory for the path: it remembers 32 places on it,
-  // and does the stretches between them in the same way, so a million levels are four calls deep.
+  // Links `bottom` and the `levels - 1` scopes above it, outermost first. Without memory for the
+  // path: it remembers 32 places on it, and does the stretches between them in the same way, so a
+  // million levels are four calls deep.
   static void link_levels(BasicScope* bottom, std::size_t levels) noexcept {
     constexpr std::size_t kPlaces = 32;
     BasicScope* places[kPlaces];
@@ -336,7 +364,8 @@ class BasicScope {
     if (linked_.load(std::memory_order_relaxed) != 0) return;
     init_lists();
     if constexpr (!Env::mutant(Mutant::scope_no_link)) parent_->append_child(*this);
-    linked_.store(1, std::memory_order_release);  // pairs with the acquire loads in link() and cancel()
+    linked_.store(
+        1, std::memory_order_release);  // pairs with the acquire loads in link() and cancel()
   }
 
   void append_child(BasicScope& child) noexcept {  // under lock_
@@ -376,7 +405,8 @@ class BasicScope {
     Backoff<Env> backoff;
     for (;;) {
       std::unique_lock guard(p->lock_);
-      if (pins_ == 0 || Env::mutant(Mutant::scope_unpinned_exit)) {  // pins_ is guarded by the parent's lock
+      if (pins_ == 0 ||
+          Env::mutant(Mutant::scope_unpinned_exit)) {  // pins_ is guarded by the parent's lock
         if (prev_sibling_ != nullptr) {
           prev_sibling_->next_sibling_ = next_sibling_;
         } else {
@@ -398,7 +428,8 @@ class BasicScope {
     ScopeToken** tail = &tokens_;
     while (*tail != nullptr) {
       ScopeToken* const t = *tail;
-      if (effects != nullptr && t->unused != nullptr && t->unused(t)) {  // or a long-lived task would collect them
+      if (effects != nullptr && t->unused != nullptr &&
+          t->unused(t)) {  // or a long-lived task would collect them
         *tail = t->next_token;
         t->next_token = effects->dropped;
         effects->dropped = t;
@@ -430,11 +461,13 @@ class BasicScope {
     if (s.kind_ == ScopeKind::task_root) s.task_->cancels.fetch_add(1, std::memory_order_release);
   }
 
-  // Calls fn(scope), under its lock, for this scope and those of the same task below it, until it returns false.
+  // Calls fn(scope), under its lock, for this scope and those of the same task below it, until it
+  // returns false.
   template <class F>
   void visit_scopes(F&& fn) noexcept;
 
-  // Depth first, iteratively, holding one lock at a time. Every scope on the path is pinned, so it cannot be left.
+  // Depth first, iteratively, holding one lock at a time. Every scope on the path is pinned, so it
+  // cannot be left.
   void sweep(Effects& effects) noexcept {
     BasicScope* s = this;
     bool descend = true;
@@ -483,7 +516,8 @@ class BasicScope {
   ScopeKind kind_;
   ScopeBaggage baggage_;
   SpinLock<Env> lock_;
-  // Valid once linked; guarded by lock_, but pins_ and the siblings, which the parent's lock guards.
+  // Valid once linked; guarded by lock_, but pins_ and the siblings, which the parent's lock
+  // guards.
   std::uint16_t pins_;
   Waiter* waiters_;
   BasicScope* first_child_;
@@ -518,7 +552,8 @@ void BasicScope<Env>::visit_scopes(F&& fn) noexcept {
     BasicScope* const p = s->parent_;
     std::lock_guard guard(p->lock_);
     BasicScope* sibling = more ? s->next_sibling_ : nullptr;
-    while (sibling != nullptr && sibling->kind_ == ScopeKind::task_root) sibling = sibling->next_sibling_;
+    while (sibling != nullptr && sibling->kind_ == ScopeKind::task_root)
+      sibling = sibling->next_sibling_;
     if (sibling != nullptr) ++sibling->pins_;
     --s->pins_;
     descend = sibling != nullptr;

@@ -126,8 +126,9 @@ class Slot : public SlotBase {
   void set_error(std::exception_ptr error) noexcept {
     reset();
 #ifdef MAGPIE_TSAN
-    // The count of an exception object is kept inside the C++ runtime, where ThreadSanitizer cannot see that the last release
-    // comes after everybody's reading: there an exception that went through a task is never freed.
+    // The count of an exception object is kept inside the C++ runtime, where ThreadSanitizer cannot
+    // see that the last release comes after everybody's reading: there an exception that went
+    // through a task is never freed.
     keep_for_ever(error);
 #endif
     std::construct_at(&error_, std::move(error));

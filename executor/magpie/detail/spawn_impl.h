@@ -15,13 +15,14 @@
 #include <magpie/cancellation_token.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/foreign.h>
+#include <magpie/detail/task_core.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/join_handle.h>
-#include <magpie/detail/task_core.h>
 
 namespace magpie {
 
-/// How a task is spawned: its name, and a token that cancels it. Converts from a string: spawn(task, "name").
+/// How a task is spawned: its name, and a token that cancels it. Converts from a string:
+/// spawn(task, "name").
 class SpawnOptions {
  public:
   SpawnOptions() noexcept {}
@@ -49,19 +50,24 @@ namespace detail {
 struct Spawner {
   /// A task below `group` (null: a root), told to `owner` at its end (null: nobody).
   template <class T>
-  static JoinHandle<T> spawn(Executor& executor, Task<T>&& task, SpawnOptions&& options, Scope* group, TaskOwner* owner) {
+  static JoinHandle<T> spawn(Executor& executor, Task<T>&& task, SpawnOptions&& options,
+                             Scope* group, TaskOwner* owner) {
     TaskFrame<T> frame = std::move(task).take_frame();
     frame.require();
     struct Release {
       void operator()(TaskState<T>* state) const noexcept { state->release(); }
     };
     std::unique_ptr<TaskState<T>, Release> state(new TaskState<T>());
-    // What the spawning strand sees; a group's child that another thread starts sees what the group does.
-    if (group == nullptr || current_executor() != nullptr) state->inherit_locals(thread_state()->locals);
+    // What the spawning strand sees; a group's child that another thread starts sees what the group
+    // does.
+    if (group == nullptr || current_executor() != nullptr)
+      state->inherit_locals(thread_state()->locals);
     std::unique_ptr<TokenLink> link;
-    if (options.token_.can_be_cancelled()) link = std::make_unique<TokenLink>(*state, options.token_);
+    if (options.token_.can_be_cancelled())
+      link = std::make_unique<TokenLink>(*state, options.token_);
     state->set_up(executor, {}, std::move(options.name_));
-    state->hold(frame.bind(state->root(), Continuation::to(static_cast<EndSink*>(state.get())), state->slot()));
+    state->hold(frame.bind(state->root(), Continuation::to(static_cast<EndSink*>(state.get())),
+                           state->slot()));
     state->set_owner(owner);
     state->open(group);
     JoinHandle<T> handle{StateHandle<T>(state.get())};
@@ -119,8 +125,8 @@ template <class A>
 decltype(auto) Executor::run(A&& task) {
   using T = detail::awaited_t<A>;
   detail::refuse_on_worker("run()");
-  JoinHandle<T> handle =
-      detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)), SpawnOptions(), nullptr, nullptr);
+  JoinHandle<T> handle = detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)),
+                                                   SpawnOptions(), nullptr, nullptr);
   handle.state().mark_observed();
   detail::ExecutorAccess::await_task(*this, handle.state());
   return detail::take_result(std::move(handle));
@@ -129,7 +135,8 @@ decltype(auto) Executor::run(A&& task) {
 template <class A>
 auto Executor::spawn(A&& task, SpawnOptions options) {
   using T = detail::awaited_t<A>;
-  return detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)), std::move(options), nullptr, nullptr);
+  return detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)),
+                                   std::move(options), nullptr, nullptr);
 }
 
 template <class A>
@@ -139,8 +146,9 @@ auto Executor::spawn(A&& task) {
 
 template <std::invocable F>
 void Executor::post(F&& function) {
-  static_assert(!detail::Lazy<std::invoke_result_t<F>>,
-                "post() calls a plain function; a task that it returned would never run: use spawn(task())");
+  static_assert(
+      !detail::Lazy<std::invoke_result_t<F>>,
+      "post() calls a plain function; a task that it returned would never run: use spawn(task())");
   detail::Spawner::post(*this, std::forward<F>(function));
 }
 

@@ -54,8 +54,9 @@ class SpinLock {
   static constexpr unsigned kFirstRound = 4;  // 16 pauses, about a third of a microsecond
 
   [[gnu::noinline]] void lock_contended() noexcept {
-    // The first wait is long enough for whoever has the line to use the lock many times: two threads
-    // that took turns would wait for the line each time, at several times the cost of the sections.
+    // The first wait is long enough for whoever has the line to use the lock many times: two
+    // threads that took turns would wait for the line each time, at several times the cost of the
+    // sections.
     Backoff<Env> backoff(kFirstRound);
     if constexpr (!Env::kModel) backoff.wait();
     do {

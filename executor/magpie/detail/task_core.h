@@ -23,7 +23,8 @@ namespace detail {
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_moved_from_task();
 
-/// Frees a frame that was never started. One that holds another as an argument, and so on a million deep, does not nest.
+/// Frees a frame that was never started. One that holds another as an argument, and so on a million
+/// deep, does not nest.
 MAGPIE_EXPORT void destroy_unstarted(std::coroutine_handle<PromiseBase> frame) noexcept;
 
 /// An unstarted coroutine frame and its owner. Releasing it starts it, or hands it on.
@@ -32,7 +33,8 @@ class TaskFrame {
  public:
   using Handle = std::coroutine_handle<TaskPromise<T>>;
   // A handle finds the promise by its alignment: one of PromiseBase names the same frame.
-  static_assert(alignof(TaskPromise<T>) == alignof(PromiseBase) && sizeof(TaskPromise<T>) == sizeof(PromiseBase));
+  static_assert(alignof(TaskPromise<T>) == alignof(PromiseBase) &&
+                sizeof(TaskPromise<T>) == sizeof(PromiseBase));
 
   TaskFrame() noexcept = default;
   explicit TaskFrame(Handle handle) noexcept : handle_(handle) {}
@@ -48,13 +50,17 @@ class TaskFrame {
 
   explicit operator bool() const noexcept { return handle_ != nullptr; }
   void require() const {
-    if (handle_ == nullptr) [[unlikely]] throw_moved_from_task();
+    if (handle_ == nullptr) [[unlikely]]
+      throw_moved_from_task();
   }
 
   /// Gives the frame's address away; the new owner binds or destroys it.
-  std::uintptr_t release() noexcept { return reinterpret_cast<std::uintptr_t>(std::exchange(handle_, nullptr).address()); }
+  std::uintptr_t release() noexcept {
+    return reinterpret_cast<std::uintptr_t>(std::exchange(handle_, nullptr).address());
+  }
 
-  /// Tells the frame where it stands, whom it tells, and where its outcome goes; the caller resumes it.
+  /// Tells the frame where it stands, whom it tells, and where its outcome goes; the caller resumes
+  /// it.
   std::coroutine_handle<> bind(Scope& scope, Continuation continuation, Slot<T>& slot) noexcept {
     auto& promise = handle_.promise();
     promise.scope = &scope;
@@ -65,7 +71,8 @@ class TaskFrame {
 
  private:
   void reset() noexcept {
-    if (handle_ != nullptr) destroy_unstarted(std::coroutine_handle<PromiseBase>::from_address(handle_.address()));
+    if (handle_ != nullptr)
+      destroy_unstarted(std::coroutine_handle<PromiseBase>::from_address(handle_.address()));
   }
   Handle handle_ = nullptr;
 };
@@ -82,8 +89,9 @@ class TaskAwaiter {
   }
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
-    static_assert(std::derived_from<P, PromiseBase>,
-                  "a magpie::Task can be awaited inside a magpie::Task only; elsewhere use run() or spawn()");
+    static_assert(
+        std::derived_from<P, PromiseBase>,
+        "a magpie::Task can be awaited inside a magpie::Task only; elsewhere use run() or spawn()");
     return transfer(frame_.bind(*awaiting.promise().scope, Continuation::to(awaiting), slot_));
   }
   T await_resume() { return slot_.take(); }
@@ -93,10 +101,13 @@ class TaskAwaiter {
   Slot<T> slot_;
 };
 
-/// What becomes a Task<T> by itself: the library's awaitables that give exactly a T, given away; handles may be lvalues.
+/// What becomes a Task<T> by itself: the library's awaitables that give exactly a T, given away;
+/// handles may be lvalues.
 template <class A, class T>
-concept ConvertsToTask = !IsTask<A> && Ours<A> && (!std::is_lvalue_reference_v<A> || IsOperationSource<A>) &&
-                         std::same_as<typename std::remove_cvref_t<A>::value_type, T>;
+concept ConvertsToTask =
+    !IsTask<A> && Ours<A> &&
+    (!std::is_lvalue_reference_v<A> ||
+     IsOperationSource<A>)&&std::same_as<typename std::remove_cvref_t<A>::value_type, T>;
 
 // In foreign.h.
 template <class A>
@@ -104,7 +115,8 @@ auto as_task(A&& awaitable);
 
 }  // namespace detail
 
-/// A lazily started coroutine that gives a T: an object (move-only and not default-constructible too), a reference or void.
+/// A lazily started coroutine that gives a T: an object (move-only and not default-constructible
+/// too), a reference or void.
 template <class T>
 class Task {
  public:
@@ -118,15 +130,18 @@ class Task {
   Task(Task&&) noexcept = default;
   Task& operator=(Task&&) noexcept = default;
 
-  /// A task that awaits another awaitable of the library and gives what that gives: so it can stand in a vector of tasks, in a
-  /// TaskFactory, and be what a function returns (`Task<int> load() { return timeout(fetch(), 2s); }`). An lvalue handle is copied,
-  /// everything else is moved in. It costs a frame; a race sees a task then, no longer an operation that takes nothing if it loses.
+  /// A task that awaits another awaitable of the library and gives what that gives: so it can stand
+  /// in a vector of tasks, in a TaskFactory, and be what a function returns (`Task<int> load() {
+  /// return timeout(fetch(), 2s); }`). An lvalue handle is copied, everything else is moved in. It
+  /// costs a frame; a race sees a task then, no longer an operation that takes nothing if it loses.
   template <class A>
-    requires detail::ConvertsToTask<A, T>
-  Task(A&& awaitable) : Task(detail::as_task(std::forward<A>(awaitable))) {}
+  requires detail::ConvertsToTask<A, T> Task(A&& awaitable)
+      : Task(detail::as_task(std::forward<A>(awaitable))) {}
 
   /// Runs the task here and now, as part of the awaiting one.
-  detail::TaskAwaiter<T> operator co_await() && noexcept { return detail::TaskAwaiter<T>(std::move(frame_)); }
+  detail::TaskAwaiter<T> operator co_await() && noexcept {
+    return detail::TaskAwaiter<T>(std::move(frame_));
+  }
   /// A task is awaited once: write `co_await std::move(task)`.
   detail::TaskAwaiter<T> operator co_await() & = delete;
 
@@ -146,7 +161,8 @@ namespace detail {
 
 template <class T>
 Task<T> TaskPromiseBase<T>::get_return_object() noexcept {
-  return Task<T>(std::coroutine_handle<TaskPromise<T>>::from_promise(static_cast<TaskPromise<T>&>(*this)));
+  return Task<T>(
+      std::coroutine_handle<TaskPromise<T>>::from_promise(static_cast<TaskPromise<T>&>(*this)));
 }
 
 }  // namespace detail

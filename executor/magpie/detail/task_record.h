@@ -2,10 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A task in the full sense: what run, spawn and group.spawn start. One counted record holds its root scope, its outcome, those who
-// wait for it, and its place in the executor's registry; the coroutine's frame is gone before anybody learns of the end.
+// A task in the full sense: what run, spawn and group.spawn start. One counted record holds its
+// root scope, its outcome, those who wait for it, and its place in the executor's registry; the
+// coroutine's frame is gone before anybody learns of the end.
 //
-// References: one for the running task, one for each handle, short ones for whoever cancels or dumps it.
+// References: one for the running task, one for each handle, short ones for whoever cancels or
+// dumps it.
 
 #include <atomic>
 #include <coroutine>
@@ -39,23 +41,29 @@ class TokenLink;
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_self_await();
 
-/// A group that wants to know when a child has ended: after the child's outcome was published, as the record's last act. The
-/// call may end the group's block.
+/// A group that wants to know when a child has ended: after the child's outcome was published, as
+/// the record's last act. The call may end the group's block.
 struct TaskOwner {
   void (*child_ended)(TaskOwner*, TaskRecord&) noexcept = nullptr;
 };
 
 using UnobservedHandler = std::function<void(std::string_view, std::exception_ptr)>;
 /// To the handler, or without one to stderr.
-void report_unobserved(const UnobservedHandler* handler, std::string_view name, std::exception_ptr error) noexcept;
+void report_unobserved(const UnobservedHandler* handler, std::string_view name,
+                       std::exception_ptr error) noexcept;
 
-class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore, public Runnable, public EndSink {
+class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
+                                 public TaskCore,
+                                 public Runnable,
+                                 public EndSink {
  public:
   static constexpr const char* kWhat = "a task";
 
-  static TaskRecord& of(const Scope& scope) noexcept { return *static_cast<TaskRecord*>(scope.task()); }
+  static TaskRecord& of(const Scope& scope) noexcept {
+    return *static_cast<TaskRecord*>(scope.task());
+  }
 
-  // --- the outcome ------------------------------------------------------------------------------------------------------
+  // --- the outcome -------------------------------------------------------------------------------
 
   /// Requests cancellation; false if it was requested before or the task has its outcome.
   bool cancel(ReasonRef reason) noexcept;
@@ -67,7 +75,7 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore, public Run
     if (&of(scope) == this) throw_self_await();
   }
 
-  // --- identity ---------------------------------------------------------------------------------------------------------
+  // --- identity ----------------------------------------------------------------------------------
 
   TaskId id() const noexcept { return id_; }
   /// The task whose group this one was started in; 0 for a root.
@@ -79,9 +87,10 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore, public Run
   Scope& root() noexcept { return root_; }
   const Scope& root() const noexcept { return root_; }
 
-  // --- starting ---------------------------------------------------------------------------------------------------------
+  // --- starting ----------------------------------------------------------------------------------
 
-  /// Everything that a new record needs; the executor admits it afterwards (or the caller releases it).
+  /// Everything that a new record needs; the executor admits it afterwards (or the caller releases
+  /// it).
   void set_up(Executor& executor, std::coroutine_handle<> coroutine, std::string name);
   void inherit_locals(const LocalsFrame* locals) {
     own_locals_ = true;
@@ -104,7 +113,7 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore, public Run
   void group_wait_begins() noexcept { group_waits_.fetch_add(1, std::memory_order_relaxed); }
   void group_wait_ends() noexcept { group_waits_.fetch_sub(1, std::memory_order_relaxed); }
 
-  // --- for the simulator ------------------------------------------------------------------------------------------------
+  // --- for the simulator -------------------------------------------------------------------------
 
   /// The record that a coroutine reports its end to; null if that is something else.
   static TaskRecord* of_sink(EndSink* sink) noexcept;
@@ -142,7 +151,8 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore, public Run
   bool own_locals_ = false;
   std::unique_ptr<std::string> name_;  // under lock_; null: "task-<id>"
   std::unique_ptr<TokenLink> token_link_;
-  std::shared_ptr<const UnobservedHandler> handler_;  // set when it ends with an error that nobody has seen
+  std::shared_ptr<const UnobservedHandler>
+      handler_;  // set when it ends with an error that nobody has seen
   std::int64_t born_ns_ = 0;
 
   // The registry's, under its shard's lock.
@@ -158,14 +168,22 @@ class TaskState final : public OutcomeState<T, TaskRecord> {
   // Records come from the frame cache too.
   static void* operator new(std::size_t size) { return allocate_frame(size); }
   static void operator delete(void* record, std::size_t size) noexcept { free_frame(record, size); }
-  static void* operator new(std::size_t size, std::align_val_t align) { return ::operator new(size, align); }
-  static void operator delete(void* record, std::size_t, std::align_val_t align) noexcept { ::operator delete(record, align); }
+  static void* operator new(std::size_t size, std::align_val_t align) {
+    return ::operator new(size, align);
+  }
+  static void operator delete(void* record, std::size_t, std::align_val_t align) noexcept {
+    ::operator delete(record, align);
+  }
 
   TaskState() noexcept = default;
 
  private:
-  void set_cancelled_outcome(ReasonRef reason) noexcept override { this->slot().set_cancelled(std::move(reason)); }
-  void set_error_outcome(std::exception_ptr error) noexcept override { this->slot().set_error(std::move(error)); }
+  void set_cancelled_outcome(ReasonRef reason) noexcept override {
+    this->slot().set_cancelled(std::move(reason));
+  }
+  void set_error_outcome(std::exception_ptr error) noexcept override {
+    this->slot().set_error(std::move(error));
+  }
 };
 
 }  // namespace magpie::detail

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The name of a thread, as debuggers and top show it: "<name>-<index>" within the kernel's 15 bytes.
+// The name of a thread, as debuggers and top show it: "<name>-<index>" within the kernel's 15
+// bytes.
 
 #include <cstddef>
 #include <string>

@@ -4,8 +4,9 @@
 
 // What a thread knows about itself: whose worker it is, and where its stack gets low.
 //
-// A coroutine may be on another thread after every suspension, so nothing of this may be kept across one. `thread_state()`
-// reads the thread register afresh at each call and cannot be cached by the compiler; do not keep or compare what it returns.
+// A coroutine may be on another thread after every suspension, so nothing of this may be kept
+// across one. `thread_state()` reads the thread register afresh at each call and cannot be cached
+// by the compiler; do not keep or compare what it returns.
 
 #include <coroutine>
 #include <cstddef>
@@ -38,17 +39,18 @@ struct ThreadState {
   LocalsFrame* locals;         // task-locals of what runs, for plain functions such as spawn()
   std::uint64_t next_id;       // task ids are handed out in blocks
   std::uint64_t last_id;
-  std::uint32_t index;         // small number of this thread, for picking shards; 0: none yet
-  bool frames_open;            // the frame cache may keep memory: its clean-up at thread exit is registered
-  bool frames_closed;          // that clean-up has run
-  std::uint32_t destroying;    // unstarted frames that are being destroyed, one within the other
-  void* doomed;                // more of them, for when the outermost is gone
+  std::uint32_t index;  // small number of this thread, for picking shards; 0: none yet
+  bool frames_open;    // the frame cache may keep memory: its clean-up at thread exit is registered
+  bool frames_closed;  // that clean-up has run
+  std::uint32_t destroying;  // unstarted frames that are being destroyed, one within the other
+  void* doomed;              // more of them, for when the outermost is gone
   FrameShelf shelves[kFrameClasses];
-  void (*divert)(std::coroutine_handle<>) noexcept;  // takes what would be resumed: the simulator destroys it
+  void (*divert)(
+      std::coroutine_handle<>) noexcept;  // takes what would be resumed: the simulator destroys it
 };
 
-MAGPIE_EXPORT extern constinit thread_local ThreadState tls_thread_state asm("magpie_thread_state_v1")
-    __attribute__((tls_model("initial-exec")));
+MAGPIE_EXPORT extern constinit thread_local ThreadState tls_thread_state asm(
+    "magpie_thread_state_v1") __attribute__((tls_model("initial-exec")));
 
 #if defined(__x86_64__) && defined(__linux__)
 inline ThreadState* thread_state() noexcept {
@@ -66,8 +68,12 @@ inline ThreadState* thread_state() noexcept {
 MAGPIE_EXPORT MAGPIE_NOINLINE ThreadState* thread_state() noexcept;
 #endif
 
-inline Executor* current_executor() noexcept { return thread_state()->executor; }
-inline LocalQueue* local_queue() noexcept { return thread_state()->queue; }
+inline Executor* current_executor() noexcept {
+  return thread_state()->executor;
+}
+inline LocalQueue* local_queue() noexcept {
+  return thread_state()->queue;
+}
 
 /// A small number for this thread, from 1.
 MAGPIE_EXPORT std::uint32_t assign_thread_index() noexcept;
@@ -79,25 +85,31 @@ inline std::uint32_t thread_index() noexcept {
 /// The next task id. Threads take ids in blocks, so that spawning shares no line.
 MAGPIE_EXPORT TaskId next_task_id() noexcept;
 
-// --- transfers -------------------------------------------------------------------------------------------------------
+// --- transfers -----------------------------------------------------------------------------------
 //
-// clang makes a guaranteed tail call of every symmetric transfer. g++ before 14 does so only when it optimises, and not under
-// sanitizers; so there, each transfer compares its frame address with the thread's mark and, below it, leaves the handle to the
-// loop that resumed the chain: the stack unwinds and the coroutine goes on from the top.
+// clang makes a guaranteed tail call of every symmetric transfer. g++ before 14 does so only when
+// it optimises, and not under sanitizers; so there, each transfer compares its frame address with
+// the thread's mark and, below it, leaves the handle to the loop that resumed the chain: the stack
+// unwinds and the coroutine goes on from the top.
 
 #if defined(__clang__)
-inline std::coroutine_handle<> transfer(std::coroutine_handle<> to) noexcept { return to; }
+inline std::coroutine_handle<> transfer(std::coroutine_handle<> to) noexcept {
+  return to;
+}
 #else
-inline __attribute__((always_inline)) std::coroutine_handle<> transfer(std::coroutine_handle<> to) noexcept {
+inline __attribute__((always_inline)) std::coroutine_handle<> transfer(
+    std::coroutine_handle<> to) noexcept {
   ThreadState* const state = thread_state();
   const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
-  if (here >= state->stack_limit) [[likely]] return to;
+  if (here >= state->stack_limit) [[likely]]
+    return to;
   state->bounced = to.address();
   return std::noop_coroutine();
 }
 #endif
 
-/// Resumes a coroutine from a loop or a Runnable's function, and everything that bounced off the stack's end.
+/// Resumes a coroutine from a loop or a Runnable's function, and everything that bounced off the
+/// stack's end.
 MAGPIE_EXPORT void resume_here(std::coroutine_handle<> coroutine) noexcept;
 
 /// While it lives, this thread runs work of `executor`; nests.

@@ -2,14 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// An executor's timers: shards that threads pick by their index, each a pairing heap under a spin lock. Arming and disarming
-// are O(1) and O(log n) amortised, allocate nothing, and may be done from any thread.
+// An executor's timers: shards that threads pick by their index, each a pairing heap under a spin
+// lock. Arming and disarming are O(1) and O(log n) amortised, allocate nothing, and may be done
+// from any thread.
 //
-// Who fires: a worker serves its own shard between tasks and before it parks; the monitor thread, started with the first timer,
-// serves whatever is overdue, so deadlines are seen while every worker is busy. In virtual time the clock does it.
+// Who fires: a worker serves its own shard between tasks and before it parks; the monitor thread,
+// started with the first timer, serves whatever is overdue, so deadlines are seen while every
+// worker is busy. In virtual time the clock does it.
 //
-// A timer that is due is taken out and claimed under the shard's lock; what `claim` says yes to is fired after the lock is
-// released, and belongs to the firing thread until then.
+// A timer that is due is taken out and claimed under the shard's lock; what `claim` says yes to is
+// fired after the lock is released, and belongs to the firing thread until then.
 
 #include <atomic>
 #include <condition_variable>
@@ -29,8 +31,12 @@ namespace magpie::detail {
 
 inline constexpr std::int64_t kNeverNs = std::numeric_limits<std::int64_t>::max();
 
-inline std::int64_t to_ns(Deadline deadline) noexcept { return deadline.time_since_epoch().count(); }
-inline Deadline from_ns(std::int64_t ns) noexcept { return Deadline(std::chrono::nanoseconds(ns)); }
+inline std::int64_t to_ns(Deadline deadline) noexcept {
+  return deadline.time_since_epoch().count();
+}
+inline Deadline from_ns(std::int64_t ns) noexcept {
+  return Deadline(std::chrono::nanoseconds(ns));
+}
 
 struct TimerShard;
 class VirtualTime;
@@ -57,7 +63,8 @@ class MAGPIE_EXPORT Timers {
   Timers(const Timers&) = delete;
   Timers& operator=(const Timers&) = delete;
 
-  /// The shard for a timer that this thread arms. Lock it, insert with arm(), unlock, then call armed().
+  /// The shard for a timer that this thread arms. Lock it, insert with arm(), unlock, then call
+  /// armed().
   TimerShard& shard_here() noexcept;
 
   /// Under the shard's lock.
@@ -78,7 +85,8 @@ class MAGPIE_EXPORT Timers {
   std::size_t pending() const noexcept;
 
   void stop_monitor() noexcept;
-  /// For executors whose workers do not serve timers: the monitor comes in time. Before the first timer.
+  /// For executors whose workers do not serve timers: the monitor comes in time. Before the first
+  /// timer.
   void serve_without_grace() noexcept { grace_ns_ = 0; }
 
  private:

@@ -4,13 +4,15 @@
 
 // A parked wait, and the one step that decides how it ends.
 //
-// A waiter is in two lists: the queue of the primitive that it waits for (under the primitive's lock) and its scope's list
-// (under the scope's lock). Whoever completes it and whoever cancels it race for one compare-and-swap on its state; the loser
-// touches it no more. The winner schedules it, and the resumed side takes it out of the list that the winner did not:
+// A waiter is in two lists: the queue of the primitive that it waits for (under the primitive's
+// lock) and its scope's list (under the scope's lock). Whoever completes it and whoever cancels it
+// race for one compare-and-swap on its state; the loser touches it no more. The winner schedules
+// it, and the resumed side takes it out of the list that the winner did not:
 //
 //   done       completed; still in the scope's list, out of the primitive's queue
-//   cancelled  claimed by a cancellation; out of the scope's list, maybe still in the primitive's queue
-//   lost       completed, but another contestant of its race had won; lists as for done, outcome as for cancelled
+//   cancelled  claimed by a cancellation; out of the scope's list, maybe still in the primitive's
+//   queue lost       completed, but another contestant of its race had won; lists as for done,
+//   outcome as for cancelled
 //
 // Lock order: primitive, then scope. See executor/CANCELLATION.md.
 
@@ -23,8 +25,8 @@
 namespace magpie::detail {
 
 enum class WaitPhase : std::uint8_t {
-  idle,            // not parked: nothing to clean up, no outcome yet
-  waiting,         // parked: in both lists
+  idle,     // not parked: nothing to clean up, no outcome yet
+  waiting,  // parked: in both lists
   done,
   cancelled,
   lost,
@@ -40,7 +42,8 @@ class BasicWaitState {
   /// Before it is parked, and by the side that owns it: no race.
   void set(WaitPhase phase) noexcept { state_.store(phase, std::memory_order_relaxed); }
 
-  /// By whoever has something to give. The relaxed failure order is enough: the loser reads nothing of the waiter.
+  /// By whoever has something to give. The relaxed failure order is enough: the loser reads nothing
+  /// of the waiter.
   bool try_complete() noexcept { return decide(WaitPhase::done); }
   /// By a cancellation, under the scope's lock.
   bool try_cancel() noexcept { return decide(WaitPhase::cancelled); }
@@ -53,8 +56,9 @@ class BasicWaitState {
       set(outcome);
       return true;
     }
-    // acq_rel: acquires what the parking side wrote (also ordered by the list's lock), releases nothing of its own: the
-    // scheduling of the waiter carries what the winner wrote to the resumed side.
+    // acq_rel: acquires what the parking side wrote (also ordered by the list's lock), releases
+    // nothing of its own: the scheduling of the waiter carries what the winner wrote to the resumed
+    // side.
     return state_.compare_exchange_strong(expected, outcome, std::memory_order_acq_rel,
                                           std::memory_order_relaxed);
   }
@@ -65,13 +69,13 @@ class BasicWaitState {
 template <class Env>
 struct BasicWaiter : Runnable {
   BasicWaitState<Env> state;
-  bool queued = false;               // in the primitive's queue; under its lock
+  bool queued = false;                // in the primitive's queue; under its lock
   BasicWaiter* scope_prev = nullptr;  // under the scope's lock
   BasicWaiter* scope_next = nullptr;
   BasicWaiter* queue_prev = nullptr;  // under the primitive's lock
   BasicWaiter* queue_next = nullptr;
-  Executor* home = nullptr;           // where the waiting strand goes on
-  const char* what = "";              // for dumps: what is waited for
+  Executor* home = nullptr;  // where the waiting strand goes on
+  const char* what = "";     // for dumps: what is waited for
 };
 
 /// The queue of a primitive: first in, first out; every call under the primitive's lock.

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A worker of the work-stealing executor, and the machine that the workers make up: where work comes from, in which order, and how
-// a worker goes to sleep. The steps P1 to P6 are those of executor/PARKING.md.
+// A worker of the work-stealing executor, and the machine that the workers make up: where work
+// comes from, in which order, and how a worker goes to sleep. The steps P1 to P6 are those of
+// executor/PARKING.md.
 
 #include <atomic>
 #include <cstddef>
@@ -59,7 +60,8 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   bool woken = false;          // back from the sleepers, has not run anything since
   bool left_some = false;      // steal() has left a strand to its worker
   Worker* robbed = nullptr;    // whom the last stolen job was taken from
-  std::uintptr_t help_limit = 0;    // further down its stack it waits for its jobs without running others
+  std::uintptr_t help_limit =
+      0;  // further down its stack it waits for its jobs without running others
   std::uint32_t careful_takes = 0;  // jobs taken back where a thief has been near
   TimerShard* timers = nullptr;
   std::thread thread;
@@ -73,7 +75,8 @@ class WorkStealingMachine {
  public:
   static constexpr std::size_t kMostThreads = 4096;
 
-  WorkStealingMachine(Executor& executor, ExecutorServices& services, const ExecutorOptions& options);
+  WorkStealingMachine(Executor& executor, ExecutorServices& services,
+                      const ExecutorOptions& options);
   ~WorkStealingMachine();
   WorkStealingMachine(const WorkStealingMachine&) = delete;
   WorkStealingMachine& operator=(const WorkStealingMachine&) = delete;

@@ -24,8 +24,9 @@
 namespace magpie {
 namespace detail {
 
-// Pumps take ready work from the queue; as many are enqueued in the arena as there is use for, up to its number of threads. Each is
-// an entrant of the executor from the moment it is enqueued, so the destructor waits for it.
+// Pumps take ready work from the queue; as many are enqueued in the arena as there is use for, up
+// to its number of threads. Each is an entrant of the executor from the moment it is enqueued, so
+// the destructor waits for it.
 class TbbMachine {
  public:
   TbbMachine(Executor& executor, ExecutorServices& services, std::size_t threads)
@@ -65,8 +66,8 @@ class TbbMachine {
   }
 
  private:
-  // What is enqueued. The closure travels through oneTBB, whose synchronisation ThreadSanitizer cannot see; the work itself travels
-  // through queue_, which it can.
+  // What is enqueued. The closure travels through oneTBB, whose synchronisation ThreadSanitizer
+  // cannot see; the work itself travels through queue_, which it can.
   struct Thunk {
     TbbMachine* machine;
     __attribute__((no_sanitize("thread"))) void operator()() const { machine->pump(); }
@@ -75,7 +76,8 @@ class TbbMachine {
   bool claim_pump() noexcept {
     std::size_t pumps = pumps_.load(std::memory_order_seq_cst);
     do {
-      if (pumps >= most_pumps_) return false;  // one of them looks at the queue once more before it ends
+      if (pumps >= most_pumps_)
+        return false;  // one of them looks at the queue once more before it ends
     } while (!pumps_.compare_exchange_weak(pumps, pumps + 1, std::memory_order_seq_cst));
     return true;
   }
@@ -97,12 +99,13 @@ class TbbMachine {
     }
   }
 
-  // oneTBB orders an enqueue before its run, but ThreadSanitizer cannot see inside it: this edge is for its eyes.
+  // oneTBB orders an enqueue before its run, but ThreadSanitizer cannot see inside it: this edge is
+  // for its eyes.
   static inline std::atomic<std::uint32_t> enqueued_{0};
 
   void pump() noexcept {
     enqueued_.load(std::memory_order_acquire);  // pairs with enqueue()
-    constexpr int kTurn = 64;  // then the arena's other work has its turn
+    constexpr int kTurn = 64;                   // then the arena's other work has its turn
     const ExecutorThreadScope on_executor(&executor_, nullptr);
     bool again = false;
     for (;;) {
@@ -145,7 +148,8 @@ namespace {
 
 std::unique_ptr<detail::ExecutorServices> make_services(const ExecutorOptions& options) {
   if (options.pin_threads) {
-    throw std::invalid_argument("TbbExecutor cannot pin threads: they are oneTBB's; constrain the arena instead");
+    throw std::invalid_argument(
+        "TbbExecutor cannot pin threads: they are oneTBB's; constrain the arena instead");
   }
   auto services = std::make_unique<detail::ExecutorServices>(
       options, options.clock != nullptr ? *options.clock : system_steady_clock());
@@ -156,18 +160,21 @@ std::unique_ptr<detail::ExecutorServices> make_services(const ExecutorOptions& o
 }  // namespace
 
 TbbExecutor::TbbExecutor(ExecutorOptions options) : Executor(make_services(options)) {
-  machine_ = std::make_unique<detail::TbbMachine>(*this, services(),
-                                                  detail::WorkStealingMachine::wanted_threads(options.threads));
+  machine_ = std::make_unique<detail::TbbMachine>(
+      *this, services(), detail::WorkStealingMachine::wanted_threads(options.threads));
 }
 
-TbbExecutor::TbbExecutor(tbb::task_arena& arena, ExecutorOptions options) : Executor(make_services(options)) {
+TbbExecutor::TbbExecutor(tbb::task_arena& arena, ExecutorOptions options)
+    : Executor(make_services(options)) {
   machine_ = std::make_unique<detail::TbbMachine>(*this, services(), arena);
 }
 
 TbbExecutor::~TbbExecutor() {
   if (detail::current_executor() == this) {
-    std::fputs("magpie: an executor was destroyed by one of its own tasks, which it would have to wait for: destroy it elsewhere\n",
-               stderr);
+    std::fputs(
+        "magpie: an executor was destroyed by one of its own tasks, which it would have to wait "
+        "for: destroy it elsewhere\n",
+        stderr);
     std::terminate();
   }
   services().shutdown(Duration(), true);
@@ -176,8 +183,12 @@ TbbExecutor::~TbbExecutor() {
   services().wait_for_entrants();
 }
 
-void TbbExecutor::schedule(detail::Runnable& work) noexcept { machine_->schedule(work); }
-std::size_t TbbExecutor::thread_count() const { return machine_->threads(); }
+void TbbExecutor::schedule(detail::Runnable& work) noexcept {
+  machine_->schedule(work);
+}
+std::size_t TbbExecutor::thread_count() const {
+  return machine_->threads();
+}
 
 ExecutorStats TbbExecutor::stats() const {
   ExecutorStats stats = Executor::stats();
