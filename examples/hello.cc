@@ -19,8 +19,8 @@ magpie::Task<void> program() {
                                            magpie::with_timeout(fetch(3, 10s), 50ms, -1));
   std::printf("users %d %d %d\n", a, b, c);
 
-  auto first = co_await magpie::race(fetch(4, 10s),
-                                     fetch(5, 10ms));  // the loser is cancelled, and waited for
+  // The first answer counts; the loser is cancelled, and waited for.
+  auto first = co_await magpie::race(fetch(4, 10s), fetch(5, 10ms));
   std::printf("server %zu answered %d\n", first.index, first.value);
 }
 
