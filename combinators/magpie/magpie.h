@@ -44,5 +44,6 @@
 #include <magpie/this_task.h>
 #include <magpie/timeout.h>
 #include <magpie/topology.h>
+#include <magpie/trace.h>
 #include <magpie/wait.h>
 #include <magpie/work_stealing_executor.h>

@@ -34,6 +34,7 @@ ExecutorServices::ExecutorServices(const ExecutorOptions& options, Clock& the_cl
 }
 
 ExecutorServices::~ExecutorServices() {
+  end_trace();
   if (virtual_time_ != nullptr) virtual_time_->detach();
 }
 
@@ -71,6 +72,8 @@ void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
     if (shard.head != nullptr) shard.head->registry_prev_ = &record;
     shard.head = &record;
   }
+  if (tracing()) [[unlikely]]
+    trace_task(TraceEvent::Kind::task_begins, record);
   // The sweep of cancel_all() finds the record in its shard, or this finds the phase that was set
   // before.
   if (life_.phase() == Phase::cancelling) {
@@ -80,6 +83,8 @@ void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
 }
 
 void ExecutorServices::retire(TaskRecord& record, SlotState outcome) noexcept {
+  if (tracing()) [[unlikely]]
+    trace_task(TraceEvent::Kind::task_ends, record);
   RegistryShard& shard = *record.shard_;
   {
     std::lock_guard guard(shard.lock);

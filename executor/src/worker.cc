@@ -271,6 +271,7 @@ void WorkStealingMachine::work(Worker& self) noexcept {
 
 void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {
   WorkerCounters::add<std::uint64_t>(self.counters.tasks_run);
+  const std::uint64_t traced_from = services_.tracing() ? StdEnv::now_ns() : 0;
   auto* const work = reinterpret_cast<Runnable*>(item & ~kTagMask);
   if ((item & kForkTag) != 0) {
     run_fork(static_cast<Rec*>(work));
@@ -280,6 +281,14 @@ void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {
     run_job(self, *self.robbed, reinterpret_cast<Job*>(item & ~kTagMask));
   }
   forget_locals();
+  if (traced_from != 0) [[unlikely]]
+    trace(TraceEvent::Kind::piece, traced_from);
+}
+
+// What has begun at that time and ends now; a steal has no length.
+void WorkStealingMachine::trace(TraceEvent::Kind kind, std::uint64_t from_ns) noexcept {
+  const std::uint64_t length = kind == TraceEvent::Kind::steal ? 0 : StdEnv::now_ns() - from_ns;
+  services_.trace({.kind = kind, .at_ns = from_ns, .for_ns = length});
 }
 
 void WorkStealingMachine::housekeeping(Worker& self) noexcept {
@@ -393,6 +402,8 @@ std::uintptr_t WorkStealingMachine::steal(Worker& self) noexcept {
       const auto stolen = victim->deque.thief().steal();
       if (stolen.outcome == Deque<StdEnv>::Steal::stolen) {
         WorkerCounters::add<std::uint64_t>(self.counters.steals_won);
+        if (services_.tracing()) [[unlikely]]
+          trace(TraceEvent::Kind::steal, StdEnv::now_ns());
         return stolen.item;
       }
       if (stolen.outcome == Deque<StdEnv>::Steal::retry) again = true;
@@ -508,6 +519,8 @@ void WorkStealingMachine::park(Worker& self) noexcept {
   if (slept_from != 0) {
     WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
                                       static_cast<std::int64_t>(StdEnv::now_ns()) - slept_from);
+    if (services_.tracing()) [[unlikely]]
+      trace(TraceEvent::Kind::sleep, static_cast<std::uint64_t>(slept_from));
   }
   if (notified) {
     WorkerCounters::add<std::uint64_t>(self.counters.wakeups);

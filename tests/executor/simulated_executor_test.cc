@@ -188,7 +188,9 @@ TEST(SimulatedExecutor, LetsATestInBetweenStepsAndBeforeTimeMoves) {
     };
     JoinHandle<void> handle = executor.spawn(task(began), SpawnOptions().token(source.token()));
     executor.run(answer());  // which ends after the sleep has begun, or not
-    if (k == 0) EXPECT_FALSE(began);
+    if (k == 0) {
+      EXPECT_FALSE(began);
+    }
     EXPECT_TRUE(handle.cancelled());
     executor.between_steps({});
     const int before = moment;

@@ -424,6 +424,7 @@ const std::set<std::string> kWithoutScenario = {
     "tbb_executor.h",
     "manual_clock.h",
     "stats.h",
+    "trace.h",
     "topology.h",
     "status.h",
     "signals.h",  // nothing awaited

@@ -110,7 +110,6 @@ struct MAGPIE_EXPORT ExecutorAccess {
   /// Accounts for a posted function; throws ExecutorShutdownError.
   static void admit_post(Executor& executor);
   static void retire_post(Executor& executor) noexcept;
-  /// Counts a strand that comes back to an executor which is open for it anyway.
   static void unobserved(Executor& executor, std::string_view name,
                          std::exception_ptr error) noexcept;
   static void await_task(Executor& executor, TaskRecord& record) { executor.await_task(record); }

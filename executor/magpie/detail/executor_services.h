@@ -22,6 +22,7 @@
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/detail/timers.h>
+#include <magpie/detail/trace_log.h>
 #include <magpie/executor_options.h>
 #include <magpie/manual_clock.h>
 #include <magpie/stats.h>
@@ -30,7 +31,8 @@ namespace magpie::detail {
 
 struct alignas(kCacheLine) RegistryShard : BasicLifeShard<StdEnv> {
   SpinLock<StdEnv> lock;
-  TaskRecord* head = nullptr;  // live tasks
+  SpinLock<StdEnv> trace_lock;  // of this shard of a recorder's log
+  TaskRecord* head = nullptr;   // live tasks
   std::atomic<std::uint64_t> completed{
       0};  // of the spawned tasks that ended, those with a value or an error
   std::atomic<std::uint64_t> cancelled{0};
@@ -84,12 +86,22 @@ class MAGPIE_EXPORT ExecutorServices {
 
   VirtualTime* virtual_time() const noexcept { return virtual_time_; }
 
+  // --- tracing -----------------------------------------------------------------------------------
+  /// Whether it is worth calling trace(). Relaxed: a hint.
+  bool tracing() const noexcept { return trace_.load(std::memory_order_relaxed) != nullptr; }
+  MAGPIE_COLD void trace(TraceEvent event) noexcept;
+  MAGPIE_COLD void trace_task(TraceEvent::Kind kind, const TaskRecord& record) noexcept;
+  void attach(std::shared_ptr<TraceLog> log);
+  void detach() noexcept;
+
+  static constexpr std::size_t kShards = 32;
+
   Clock& clock;
   Timers timers;
   BlockingPool blocking;
 
  private:
-  static constexpr std::size_t kShards = 32;
+  void end_trace() noexcept;
   RegistryShard& shard_here() const noexcept;
 
   VirtualTime* const virtual_time_;
@@ -97,6 +109,9 @@ class MAGPIE_EXPORT ExecutorServices {
   std::unique_ptr<RegistryShard[]> shards_;
   BasicLifecycle<StdEnv, RegistryShard> life_;
   std::mutex shutdown_mutex_;
+  std::atomic<TraceLog*> trace_{nullptr};
+  std::mutex trace_mutex_;  // of trace_owner_
+  std::shared_ptr<TraceLog> trace_owner_;
 };
 
 }  // namespace magpie::detail

@@ -122,6 +122,7 @@ class WorkStealingMachine {
   std::uintptr_t search(Worker& self) noexcept;
   bool work_in_sight() const noexcept;
   void park(Worker& self) noexcept;
+  MAGPIE_COLD void trace(TraceEvent::Kind kind, std::uint64_t from_ns) noexcept;
   void pass_on_wake_up(Worker& self) noexcept;
   void execute(Worker& self, std::uintptr_t item) noexcept;
   void housekeeping(Worker& self) noexcept;
