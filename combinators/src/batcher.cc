@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <magpie/detail/batcher.h>
+#include <magpie/detail/exception_ptr.h>
 #include <magpie/errors.h>
 
 namespace magpie::detail {
@@ -109,7 +110,7 @@ bool BatcherBase::dead() noexcept {
 }
 
 std::exception_ptr cancelled_by_shutdown() noexcept {
-  return std::make_exception_ptr(CancelledError(ReasonRef::of_kind(CancelKind::shutdown)));
+  return make_error<CancelledError>(ReasonRef::of_kind(CancelKind::shutdown));
 }
 
 std::exception_ptr make_wrong_number(std::size_t inputs, std::size_t outputs) {

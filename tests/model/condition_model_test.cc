@@ -10,6 +10,7 @@
 #include <array>
 #include <mutex>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -27,17 +28,6 @@ using detail::BasicWaitQueue;
 using detail::ScopeKind;
 using detail::SpinLock;
 using detail::WaitPhase;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 // What the models leave out, to see that it is missed.
 enum class Omit {

@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "expect.h"
 #include "sim.h"
 
 // The deque against thieves, with the bias, its revocation and its return, on a machine with store
@@ -97,11 +98,6 @@ constexpr const char* kTakeOldest = "pptpto";
 constexpr const char* kRestart = "ppopobpobpo";
 // Three items in a ring of two.
 constexpr const char* kGrow = "pppopoo";
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
 
 class DequeModel : public testing::TestWithParam<const char*> {};
 

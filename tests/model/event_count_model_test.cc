@@ -9,6 +9,7 @@
 #include <deque>
 #include <optional>
 
+#include "expect.h"
 #include "sim.h"
 
 // No wake-up is lost: a thread that sleeps although there is work for it is a deadlock here. First
@@ -22,17 +23,6 @@ using detail::EventCount;
 
 constexpr auto relaxed = std::memory_order_relaxed;
 constexpr auto seq_cst = std::memory_order_seq_cst;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-Report noted(Report report) {
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-  return report;
-}
 
 // Each of the takers needs one unit; the givers put in as many, one by one, and notify.
 template <Mutant kMutant>
@@ -113,11 +103,6 @@ TEST(EventCountModel, ManySleepersInRandomSchedules) {
         {.strategy = strategy, .executions = 50'000, .pct_depth = 4}, 2, 3, 1'000);
     EXPECT_TRUE(report.passed()) << report;
   }
-}
-
-Report hunt(Report report) {
-  EXPECT_TRUE(report.failed) << report;
-  return noted(report);
 }
 
 TEST(EventCountModelMutant, AKeyReadAfterCountingInMissesANotificationThatIsCounted) {

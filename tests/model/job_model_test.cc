@@ -12,6 +12,7 @@
 #include <deque>
 #include <optional>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -36,17 +37,6 @@ namespace attention = detail::attention;
 
 constexpr auto relaxed = std::memory_order_relaxed;
 constexpr auto seq_cst = std::memory_order_seq_cst;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 // What the workers might get wrong, besides Mutant.
 enum class Flaw {

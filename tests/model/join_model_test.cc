@@ -10,6 +10,7 @@
 #include <cstring>
 #include <deque>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -28,17 +29,6 @@ using detail::BasicJoinCounter;
 using detail::Deque;
 using detail::kForkTag;
 using detail::kTagMask;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 // What bearers might get wrong.
 enum class Hop {

@@ -7,10 +7,10 @@
 
 #include <array>
 #include <cstddef>
-#include <cstdio>
 
 #include <magpie/detail/spin_lock.h>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -79,17 +79,6 @@ struct Machine {
   SpinLock<Env> lock;  // of the tasks' list
   std::array<Task, 2> tasks;
 };
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 // A post from outside while somebody shuts the executor down: it is refused, or has run when
 // shutdown() returns.

@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdio>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -23,12 +23,6 @@ namespace {
 using detail::BasicPieceLinks;
 using detail::finish_piece;
 using detail::link_right;
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 template <class Env>
 class World {
@@ -118,11 +112,6 @@ Report play(Options options, unsigned workers, unsigned size) {
     sim.run();
     world.check();
   });
-}
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
 }
 
 TEST(LoopModel, TwoPiecesMeet) {

@@ -6,11 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdio>
 #include <exception>
 #include <new>
 #include <utility>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -32,17 +32,6 @@ using detail::OutcomeState;
 using detail::Slot;
 using detail::SlotState;
 using detail::WaitPhase;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 constexpr int kValue = 7;
 constexpr int kGone = -1;

@@ -8,6 +8,7 @@
 #include <array>
 #include <mutex>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -26,17 +27,6 @@ using detail::Contestant;
 using detail::Met;
 using detail::SpinLock;
 using detail::WaitPhase;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 // ---- verdicts that are held ----
 

@@ -10,6 +10,7 @@
 #include <deque>
 #include <mutex>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -30,17 +31,6 @@ using detail::SpinLock;
 using detail::WaitPhase;
 
 constexpr auto relaxed = std::memory_order_relaxed;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 // Every step holds a lock: exhaustive without store buffers, and random schedules with them.
 Options locked(unsigned preemptions) {

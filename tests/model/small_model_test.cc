@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 
+#include "expect.h"
 #include "sim.h"
 
 // The small ones on a machine with store buffers: SpinLock, TimerWord, InjectionQueue, with a look
@@ -23,11 +24,6 @@ using detail::InjectionQueue;
 using detail::Runnable;
 using detail::SpinLock;
 using detail::TimerWord;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
 
 template <Mutant kMutant>
 Report exclude(int threads, unsigned preemptions) {

@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -19,17 +20,6 @@ namespace {
 using detail::BasicCallbackNode;
 using detail::BasicStopState;
 using detail::ReasonRef;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 enum class Act {
   run,               // for a while

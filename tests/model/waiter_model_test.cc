@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -29,17 +30,6 @@ using detail::BasicWaiter;
 using detail::BasicWaitQueue;
 using detail::SpinLock;
 using detail::WaitPhase;
-
-void expect_clean(const Report& report) {
-  EXPECT_TRUE(report.passed() && report.exhausted) << report;
-  std::printf("%llu executions\n", static_cast<unsigned long long>(report.executions));
-}
-
-void hunt(const Report& report) {
-  EXPECT_TRUE(report.failed) << report;
-  std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
-              report.message.c_str());
-}
 
 // How a resumed strand leaves the lists that it was in; the models try what happens without.
 enum class Leave { all_lists, not_the_scope, not_the_queue };
