@@ -20,6 +20,7 @@
 #include <gtest/gtest.h>
 
 #include <magpie/event.h>
+#include <magpie/latch.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
 #include <magpie/task.h>
@@ -28,6 +29,7 @@
 
 #include <support/foreign.h>
 #include <support/ledger.h>
+#include <support/machine.h>
 #include <support/scale.h>
 
 namespace magpie {
@@ -65,15 +67,18 @@ Task<int> fail(const char* what) {
   throw std::runtime_error(what);
   co_return 0;
 }
-Task<int> fail_later(const char* what) {
-  co_await sleep_for(200us);
+// A child of a cancelled scope is never started: who wants to see siblings cancelled waits for
+// them.
+Task<int> fail_once_started(Latch& siblings, const char* what) {
+  co_await siblings.wait();
   throw std::runtime_error(what);
 }
 Task<int> cancel_itself(const char* message) {
   throw CancelledError(CancelReason{CancelKind::requested, message});
   co_return 0;
 }
-Task<int> sleep_long(std::atomic<int>& cancelled) {
+Task<int> sleep_long(std::atomic<int>& cancelled, Latch* started = nullptr) {
+  if (started != nullptr) started->count_down();
   Result<void> slept = co_await as_result(sleep_for(1h));
   if (slept.is_cancelled()) {
     ++cancelled;
@@ -86,7 +91,8 @@ Task<int> stubborn(int value, std::atomic<int>* started = nullptr) {
   co_await as_result(sleep_for(1h));
   co_return value;
 }
-Task<int> fails_when_cancelled(const char* what) {
+Task<int> fails_when_cancelled(const char* what, Latch* started = nullptr) {
+  if (started != nullptr) started->count_down();
   co_await as_result(sleep_for(1h));
   throw std::runtime_error(what);
 }
@@ -354,9 +360,11 @@ TEST_F(GatherTest, AMovedFromTaskIsRefused) {
 
 TEST_F(GatherTest, FirstFailureCancelsTheSiblingsAndIsRethrownAfterThem) {
   std::atomic<int> cancelled{0};
+  Latch siblings(2);
   auto body = [&]() -> Task<int> {
     try {
-      co_await gather(sleep_long(cancelled), fail_later("first"), sleep_long(cancelled));
+      co_await gather(sleep_long(cancelled, &siblings), fail_once_started(siblings, "first"),
+                      sleep_long(cancelled, &siblings));
     } catch (const std::runtime_error& error) {
       EXPECT_STREQ(error.what(), "first");
       co_return cancelled.load();
@@ -393,7 +401,9 @@ TEST_F(GatherTest, SiblingsNotYetStartedNeverRun) {
 TEST_F(GatherTest, ASiblingsReasonNamesTheFailure) {
   std::string message;
   CancelKind kind{};
+  Latch started(1);
   auto curious = [&]() -> Task<int> {
+    started.count_down();
     try {
       co_await sleep_for(1h);
     } catch (const CancelledError& error) {
@@ -405,7 +415,7 @@ TEST_F(GatherTest, ASiblingsReasonNamesTheFailure) {
   };
   auto body = [&]() -> Task<> {
     try {
-      co_await gather(curious(), fail_later("the cause"));
+      co_await gather(curious(), fail_once_started(started, "the cause"));
     } catch (const std::runtime_error&) {
     }
   };
@@ -429,11 +439,13 @@ TEST_F(GatherTest, FailureBeatsTheValueOfASiblingThatFinishedAnyway) {
 }
 
 TEST_F(GatherTest, OfSeveralErrorsTheFirstToCompleteIsThrown) {
-  auto body = []() -> Task<> {
+  Latch siblings(2);
+  auto body = [&]() -> Task<> {
     std::string what;
     try {
-      co_await gather(fails_when_cancelled("second"), fail_later("first"),
-                      fails_when_cancelled("third"));
+      co_await gather(fails_when_cancelled("second", &siblings),
+                      fail_once_started(siblings, "first"),
+                      fails_when_cancelled("third", &siblings));
     } catch (const std::runtime_error& error) {
       what = error.what();
     }
@@ -545,6 +557,8 @@ TEST_F(GatherTest, ARealErrorBeatsACancellationThatCameBefore) {
 // --- keep going ----------------------------------------------------------------------------------
 
 TEST_F(GatherTest, KeepGoingLetsTheSiblingsFinish) {
+  // Virtual time: the second failure comes after the first however the threads run.
+  test::Machine machine(2);
   std::atomic<int> finished{0};
   auto slow = [&]() -> Task<int> {
     co_await sleep_for(1ms);
@@ -554,7 +568,7 @@ TEST_F(GatherTest, KeepGoingLetsTheSiblingsFinish) {
   auto body = [&]() -> Task<> {
     std::string what;
     try {
-      co_await gather(keep_going, slow(), fail("first"), slow(), fail_later("second"));
+      co_await gather(keep_going, slow(), fail("first"), slow(), test::fail_after(200us, "second"));
     } catch (const std::runtime_error& error) {
       what = error.what();
     }
@@ -576,7 +590,7 @@ TEST_F(GatherTest, KeepGoingLetsTheSiblingsFinish) {
     std::vector<int> none = co_await gather(keep_going, std::vector<Task<int>>());
     EXPECT_TRUE(none.empty());
   };
-  executor.run(body());
+  machine.run(body);
 }
 
 // --- return exceptions ---------------------------------------------------------------------------
@@ -786,16 +800,18 @@ TEST_F(GatherTest, NestedGathersAreCancelledFromTheOutermost) {
 
 TEST_F(GatherTest, ATokenOfAChildsScopeIsCancelledWithTheGather) {
   std::atomic<bool> told{false};
+  Latch registered(1);
   auto child = [&]() -> Task<int> {
     CancellationToken token = co_await this_task::token();
     CancellationCallback callback(token, [&] { told = true; });
+    registered.count_down();
     co_await sleep_for(1h);
     co_return 0;
   };
   auto body = [&]() -> Task<> {
     CancellationToken outer = co_await this_task::token();
     try {
-      co_await gather(child(), fail_later("x"));
+      co_await gather(child(), fail_once_started(registered, "x"));
     } catch (const std::runtime_error&) {
     }
     EXPECT_FALSE(outer.cancelled());
