@@ -11,28 +11,10 @@
 
 #include <stress/oracle_programs.h>
 
+#include "bytes.h"
+
 namespace magpie::test {
 namespace {
-
-class Bytes {
- public:
-  Bytes(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
-  /// A byte for a small choice; for a pause something that no other is, so that nothing happens at
-  /// one instant.
-  std::uint64_t below(std::uint64_t bound) {
-    std::uint64_t byte = 0;
-    if (size_ > 0) byte = *data_++, --size_;
-    if (bound <= 256) return byte % bound;
-    state_ += byte + 1;
-    std::uint64_t mixed = state_;
-    return detail::splitmix64(mixed) % bound;
-  }
-
- private:
-  const std::uint8_t* data_;
-  std::size_t size_;
-  std::uint64_t state_ = 0;
-};
 
 void check(const Program& program) {
   for (std::uint64_t order = 1; order <= 2; ++order) {

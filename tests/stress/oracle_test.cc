@@ -21,6 +21,7 @@
 #include <functional>
 #include <iostream>
 #include <limits>
+#include <map>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -37,6 +38,7 @@
 #include <support/soak.h>
 
 #include "oracle_programs.h"
+#include "script_programs.h"
 
 namespace magpie {
 namespace {
@@ -98,6 +100,68 @@ TEST(Oracle, RandomProgramsEndAsASequentialEvaluatorSays) {
   }
   std::cout << programs.load() << " programs; values, errors, timeouts, cancellations, groups:";
   for (const std::size_t n : fates) std::cout << " " << n;
+  std::cout << "\n";
+}
+
+// --- the primitives ---
+
+std::string lines_of(const Story& story) {
+  std::string text;
+  for (const std::string& line : story) text += "  " + line + "\n";
+  return text;
+}
+
+/// As above, for a script.
+bool agrees(Script script, std::uint64_t seed, const char* where,
+            const std::function<Story(const Script&)>& run) {
+  if (run(script) == ScriptOracle(script).tell()) return true;
+  for (bool shrunk = true; shrunk;) {
+    shrunk = false;
+    for (Script& candidate : smaller(script)) {
+      if (run(candidate) == ScriptOracle(candidate).tell()) continue;
+      script = std::move(candidate);
+      shrunk = true;
+      break;
+    }
+  }
+  ADD_FAILURE() << where << ", SEED=" << seed << ":\n"
+                << lines_of(run(script)) << "but the oracle says\n"
+                << lines_of(ScriptOracle(script).tell()) << "of\n"
+                << script;
+  return false;
+}
+
+TEST(Oracle, RandomScriptsOfPrimitivesEndAsASequentialEvaluatorSays) {
+  std::uint64_t seed = test::seed_or(1);
+  std::cout << "scripts from seed " << seed << "\n";
+  std::atomic<std::uint64_t> scripts{0};
+  std::atomic<std::uint64_t> now{seed};
+  const test::Watchdog watchdog(
+      scripts, seed, [&now](std::ostream& out) { out << "at SEED=" << now.load() << "\n"; });
+  const auto end = std::chrono::steady_clock::now() + test::soak_time(1500ms);
+  std::map<char, std::uint64_t> ends;
+  for (; std::chrono::steady_clock::now() < end; ++seed) {
+    now = seed;
+    ScriptAuthor<Random> author{Random(seed)};
+    const Script script = author.script();
+    for (const std::string& line : ScriptOracle(script).tell()) {
+      std::istringstream words(line);
+      for (std::string word; words >> word;) {
+        if (word.find('@') != std::string::npos) ++ends[word[0]];
+      }
+    }
+    for (std::uint64_t order = 1; order <= 3; ++order) {
+      if (!agrees(script, seed, "simulated",
+                  [order](const Script& s) { return simulate_script(s, order); }))
+        return;
+    }
+    if (seed % 8 == 0 &&
+        !agrees(script, seed, "on workers", [](const Script& s) { return work_script(s); }))
+      return;
+    scripts.fetch_add(1);
+  }
+  std::cout << scripts.load() << " scripts; operations by what they ended with:";
+  for (const auto& [text, count] : ends) std::cout << " " << text << " " << count;
   std::cout << "\n";
 }
 
