@@ -50,8 +50,15 @@ inline std::string what(const std::exception_ptr& error) {
   }
 }
 
+/// Cancels the program wherever it can be. Only there where the tests of the tour are built
+/// (tests/examples/cancel_everywhere.cc).
+[[gnu::weak]] int cancel_everywhere(magpie::Task<void> (*program)());
+
 inline int run(int argc, char** argv, magpie::Task<void> (*program)()) {
-  const bool real = argc == 2 && std::string_view(argv[1]) == "--real";
+  const std::string_view option = argc == 2 ? argv[1] : "";
+  if (cancel_everywhere != nullptr && option == "--cancel-everywhere")
+    return cancel_everywhere(program);
+  const bool real = option == "--real";
   if (argc > 1 && !real) {
     std::fprintf(stderr,
                  "usage: %s [--real]\n  --real: wait for real, instead of in virtual time\n",
