@@ -497,6 +497,35 @@ TEST(OutcomeModelMutant, WhoSetsAPromiseHoldsItsState) {
   hunt(set_a_promise<false>(locked(2), false));
 }
 
+// A promise gives a future away, and goes, while the last one from before is dropped.
+template <Mutant kMutant>
+Report another_future(Options options) {
+  return explore(options, [](Sim& sim) {
+    using W = World<SimEnv<kMutant>>;
+    W world(sim);
+    typename W::Handle first = world.handle();
+    sim.spawn([&] { typename W::Handle(std::move(first)); });
+    sim.spawn([&] {
+      auto& state = world.record();
+      state.template settle<true>();
+      typename W::Handle second(&state);
+      state.release();  // the promise's
+      second.get()->shown().value().look();
+    });
+    sim.run();
+    world.check_end();
+  });
+}
+
+TEST(OutcomeModel, AFutureIsMadeWhileTheLastOneIsDropped) {
+  expect_clean(another_future<Mutant::none>({.preemptions = bound(4)}));
+}
+
+TEST(OutcomeModelMutant, WhetherAHandleIsAloneIsAskedOfAllAndOfTheHandlesLast) {
+  hunt(another_future<Mutant::outcome_handles_first>({.preemptions = 2}));
+  hunt(settle<Mutant::outcome_alone_among_handles>(locked(2), {.copiers = 1}));
+}
+
 // ---- errors that nobody sees ----
 
 // Handles that are dropped while the task fails; one of them may be awaited before.

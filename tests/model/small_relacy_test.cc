@@ -293,6 +293,11 @@ TEST(OutcomeRelacyMutant, WhoFreesMustSeeWhatOthersDid) {
   expect_killed<EndAndDrop<Mutant::outcome_relaxed_release, false>>(3);
 }
 
+TEST(OutcomeRelacyMutant, WhoFindsItselfAloneMustSeeWhatOthersDid) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<EndAndDrop<Mutant::outcome_relaxed_alone, false>>(3);
+}
+
 TEST(OutcomeRelacyMutant, TheLastHandleAndTheEndMustAgreeOnAnOrder) {
   MAGPIE_SKIP_RELACY();
   expect_killed<EndAndDrop<Mutant::outcome_weak_error, true>>(3);

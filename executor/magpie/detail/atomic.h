@@ -93,14 +93,17 @@ enum class Mutant : std::uint8_t {
   outcome_relaxed_done,      // ... a value with a relaxed one
   outcome_early_release,     // a handle's reference is dropped before its last look
   outcome_relaxed_release,   // references are dropped with relaxed orders
-  outcome_weak_taking,       // readers and movers of a value without sequential consistency
-  outcome_relaxed_reader,    // the end of a reading is noted with a relaxed subtraction
-  outcome_plain_take,        // a value is taken by a load and a store
-  outcome_take_at_once,      // ... while others read it
-  arbiter_plain_win,         // a race is decided by a load and a store
-  arbiter_relaxed_win,       // a race is decided with relaxed orders
-  arbiter_win_while_held,    // a verdict is won while somebody holds it
-  pact_no_lock,              // several verdicts are held without the lock for that
+  outcome_relaxed_alone,     // whether a handle is alone is asked with relaxed loads
+  outcome_handles_first,     // whether a handle is alone is asked of the handles, then of the rest
+  outcome_alone_among_handles,  // ... of the handles only
+  outcome_weak_taking,          // readers and movers of a value without sequential consistency
+  outcome_relaxed_reader,       // the end of a reading is noted with a relaxed subtraction
+  outcome_plain_take,           // a value is taken by a load and a store
+  outcome_take_at_once,         // ... while others read it
+  arbiter_plain_win,            // a race is decided by a load and a store
+  arbiter_relaxed_win,          // a race is decided with relaxed orders
+  arbiter_win_while_held,       // a verdict is won while somebody holds it
+  pact_no_lock,                 // several verdicts are held without the lock for that
   pact_win_first,  // of two that complete together, one wins its race before the other's state is
                    // decided
 };

@@ -13,9 +13,9 @@
 //   OutcomeHandle<S>     a counted reference that counts as a handle
 //   OutcomeWait<S, M>    the operation that awaits it
 //
-// Those who wait when it is published, and callbacks, come first; movers, also those who come only
-// then, wait until that is over ("settling"): executor/SHUTDOWN.md, "The end of a task", where the
-// steps O1 to O8 are.
+// Those who wait when it is published to copy the value, and callbacks, come first; movers, also
+// those who come only then, wait until that is over ("settling"): executor/SHUTDOWN.md, "The end of
+// a task", where the steps O1 to O8 are.
 
 #include <atomic>
 #include <cstdint>
@@ -69,23 +69,25 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   BasicOutcomeCore(const BasicOutcomeCore&) = delete;
   BasicOutcomeCore& operator=(const BasicOutcomeCore&) = delete;
 
+  // Relaxed, as add_handle(): who adds one has one.
   void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
   /// O8.
   void release() noexcept {
-    // acq_rel: whoever frees it sees what the others did with it.
-    constexpr auto kOrder = Env::mutant(Mutant::outcome_relaxed_release)
-                                ? std::memory_order_relaxed
-                                : std::memory_order_acq_rel;
-    if (refs_.fetch_sub(1, kOrder) == 1) delete this;
+    // acq_rel: whoever frees it sees what the others did with it. Acquire, and no subtraction, by
+    // whoever has the only reference: nobody else can add one.
+    constexpr bool kWeak = Env::mutant(Mutant::outcome_relaxed_release);
+    if (refs_.load(kWeak ? std::memory_order_relaxed : std::memory_order_acquire) == 1 ||
+        refs_.fetch_sub(1, kWeak ? std::memory_order_relaxed : std::memory_order_acq_rel) == 1)
+      delete this;
   }
+  /// All handles together hold one reference.
   void add_handle() noexcept {
-    add_ref();
-    handles_.fetch_add(1, std::memory_order_relaxed);
+    if (handles_.fetch_add(1, std::memory_order_relaxed) == 0) add_ref();
   }
   void drop_handle() noexcept;
 
   bool done() const noexcept {
-    return done_.load(std::memory_order_acquire) != 0;
+    return done_.load(std::memory_order_acquire) != kOpen;
   }                                                        // pairs with publish()
   SlotState outcome() const noexcept { return outcome_; }  // once done
   bool cancelled() const noexcept { return done() && outcome_ == SlotState::cancelled; }
@@ -104,10 +106,10 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   /// or `op` was refused.
   enum class Parked { yes, done, refused };
   Parked park_waiter(Join& op) noexcept {
+    // Acquire: pairs with publish().
+    if (may_go_on(done_.load(std::memory_order_acquire), op)) return Parked::done;
     std::lock_guard guard(lock_);
-    if (done_.load(std::memory_order_relaxed) != 0 &&
-        (!(settling_ && op.moves()) || Env::mutant(Mutant::outcome_late_mover)))
-      return Parked::done;
+    if (may_go_on(done_.load(std::memory_order_relaxed), op)) return Parked::done;
     if (!op.park_in_scope()) return Parked::refused;
     waiters_.push_back(op);
     return Parked::yes;
@@ -119,11 +121,30 @@ class MAGPIE_EXPORT BasicOutcomeCore {
 
  protected:
   BasicOutcomeCore() noexcept = default;
+  /// With a first handle, counted without a locked instruction: nobody knows the record yet.
+  struct WithHandle {};
+  explicit BasicOutcomeCore(WithHandle) noexcept : refs_(2), handles_(1) {}
   virtual ~BasicOutcomeCore() = default;
 
   /// The outcome lies in its place: everybody learns of it. Once, by somebody who holds a
-  /// reference.
-  void publish(SlotState outcome) noexcept;
+  /// reference. If there is one waiter, and no callback, the caller may ask to have it: claimed,
+  /// with its copy, and to be handed over by him.
+  void publish(SlotState outcome, Join** only_one = nullptr) noexcept;
+  /// For the owner of a handle: whether it is the only one, and holds the only reference. It then
+  /// stays so.
+  bool alone() const noexcept {
+    if constexpr (Env::mutant(Mutant::outcome_handles_first)) {
+      return handles_.load(std::memory_order_acquire) == 1 &&
+             refs_.load(std::memory_order_acquire) == 1;
+    }
+    if constexpr (Env::mutant(Mutant::outcome_alone_among_handles))
+      return handles_.load(std::memory_order_acquire) == 1;
+    // The references first: when only that of the handles is left, only handles add handles.
+    // Acquire, both: pair with release() and drop_handle(), for what the others did with it.
+    constexpr auto kOrder = Env::mutant(Mutant::outcome_relaxed_alone) ? std::memory_order_relaxed
+                                                                       : std::memory_order_acquire;
+    return refs_.load(kOrder) == 1 && handles_.load(kOrder) == 1;
+  }
   bool without_handles() const noexcept {
     return handles_.load(std::memory_order_seq_cst) == 0;
   }  // pairs with drop_handle()
@@ -142,13 +163,21 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   mutable SpinLock<Env> lock_;
 
  private:
+  // done_. Settling: done, but those who were there first still look at the value; movers wait.
+  static constexpr std::uint32_t kOpen = 0;
+  static constexpr std::uint32_t kSettling = 1;
+  static constexpr std::uint32_t kSettled = 2;
+
+  static bool may_go_on(std::uint32_t done, const Join& op) noexcept {
+    return done == kSettled ||
+           (done == kSettling && (!op.moves() || Env::mutant(Mutant::outcome_late_mover)));
+  }
   // Under lock_: those who may go on, movers not while somebody looks at the value.
-  BasicWaiter<Env>* claim_waiters() noexcept;
+  BasicWaiter<Env>* claim_waiters(bool settling) noexcept;
+  bool somebody_copies() const noexcept;  // under lock_
   static void wake_all(BasicWaiter<Env>* ready) noexcept;
 
-  // Both under lock_. Done, but those who were there first still look at the value; movers wait.
-  bool settling_ : 1 = false;
-  bool blocked_ : 1 = false;  // a thread sleeps in wait_done(), or is about to
+  bool blocked_ = false;  // under lock_: a thread sleeps in wait_done(), or is about to
 
  protected:
   SlotState outcome_ = SlotState::empty;
@@ -157,20 +186,20 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   typename Env::template Atomic<bool> observed_{false};
   typename Env::template Atomic<std::uint32_t> refs_{1};
   typename Env::template Atomic<std::uint32_t> handles_{0};
-  typename Env::template Atomic<std::uint32_t> done_{0};  // rises under lock_
-  BasicWaitQueue<Env> waiters_;                           // under lock_
-  Callback* callbacks_ = nullptr;                         // under lock_
+  typename Env::template Atomic<std::uint32_t> done_{kOpen};  // rises under lock_
+  BasicWaitQueue<Env> waiters_;                               // under lock_
+  Callback* callbacks_ = nullptr;                             // under lock_
 };
 
 template <class Env, class Join>
-BasicWaiter<Env>* BasicOutcomeCore<Env, Join>::claim_waiters() noexcept {
+BasicWaiter<Env>* BasicOutcomeCore<Env, Join>::claim_waiters(bool settling) noexcept {
   BasicWaiter<Env>* ready = nullptr;
   BasicWaiter<Env>** tail = &ready;
   BasicWaiter<Env>* after = nullptr;
   for (BasicWaiter<Env>* w = waiters_.front(); w != nullptr; w = after) {
     after = w->queue_next;
     auto* const op = static_cast<Join*>(w);
-    if (settling_ && op->moves() && !Env::mutant(Mutant::outcome_movers_at_once)) continue;
+    if (settling && op->moves() && !Env::mutant(Mutant::outcome_movers_at_once)) continue;
     waiters_.remove(*w);
     bool wake_anyway = false;
     if (!op->try_complete(&wake_anyway)) {
@@ -185,6 +214,14 @@ BasicWaiter<Env>* BasicOutcomeCore<Env, Join>::claim_waiters() noexcept {
 }
 
 template <class Env, class Join>
+bool BasicOutcomeCore<Env, Join>::somebody_copies() const noexcept {
+  for (BasicWaiter<Env>* w = waiters_.front(); w != nullptr; w = w->queue_next) {
+    if (!static_cast<Join*>(w)->moves()) return true;
+  }
+  return false;
+}
+
+template <class Env, class Join>
 void BasicOutcomeCore<Env, Join>::wake_all(BasicWaiter<Env>* ready) noexcept {
   while (ready != nullptr) {
     BasicWaiter<Env>* const after =
@@ -195,7 +232,7 @@ void BasicOutcomeCore<Env, Join>::wake_all(BasicWaiter<Env>* ready) noexcept {
 }
 
 template <class Env, class Join>
-void BasicOutcomeCore<Env, Join>::publish(SlotState outcome) noexcept {
+void BasicOutcomeCore<Env, Join>::publish(SlotState outcome, Join** only_one) noexcept {
   BasicWaiter<Env>* ready;
   Callback* callbacks;
   bool settling;
@@ -206,21 +243,32 @@ void BasicOutcomeCore<Env, Join>::publish(SlotState outcome) noexcept {
                                    : std::memory_order_release;
   constexpr auto kErrorOrder = Env::mutant(Mutant::outcome_weak_error) ? std::memory_order_release
                                                                        : std::memory_order_seq_cst;
-  const auto order = outcome == SlotState::error ? kErrorOrder : kValueOrder;
+  const auto rise = [&] {
+    const std::uint32_t done = settling ? kSettling : kSettled;
+    if (outcome == SlotState::error) [[unlikely]] {
+      done_.store(done, kErrorOrder);
+    } else {
+      done_.store(done, kValueOrder);
+    }
+  };
   {
     std::lock_guard guard(lock_);  // O2
     outcome_ = outcome;
     callbacks = std::exchange(callbacks_, nullptr);
-    settling_ = callbacks != nullptr || waiters_.front() != nullptr;
-    settling = settling_;
+    settling = callbacks != nullptr || somebody_copies();
     blocked = blocked_;
-    if constexpr (!Env::mutant(Mutant::outcome_done_after_lock)) done_.store(1, order);
-    ready = claim_waiters();
+    if constexpr (!Env::mutant(Mutant::outcome_done_after_lock)) rise();
+    ready = claim_waiters(settling);
   }
-  if constexpr (Env::mutant(Mutant::outcome_done_after_lock)) done_.store(1, order);
+  if constexpr (Env::mutant(Mutant::outcome_done_after_lock)) rise();
   if (blocked) [[unlikely]]
     Env::futex_wake(done_);  // O3
 
+  if (only_one != nullptr && callbacks == nullptr && ready != nullptr &&
+      ready->queue_next == nullptr) {
+    *only_one = static_cast<Join*>(std::exchange(ready, nullptr));
+    if ((*only_one)->fill != nullptr) (*only_one)->fill(*only_one);
+  }
   // O4. Those who were there first get their copies, and callbacks look at the value itself;
   // movers, also those who come only now, wait until that is over.
   for (BasicWaiter<Env>* w = ready; w != nullptr; w = w->queue_next) {
@@ -236,8 +284,9 @@ void BasicOutcomeCore<Env, Join>::publish(SlotState outcome) noexcept {
   if (settling) {
     {
       std::lock_guard guard(lock_);  // O5
-      settling_ = false;
-      ready = claim_waiters();
+      // Release: pairs with park_waiter(), where a mover then goes on without the lock.
+      done_.store(kSettled, std::memory_order_release);
+      ready = claim_waiters(false);
     }
     wake_all(ready);
   }
@@ -245,12 +294,16 @@ void BasicOutcomeCore<Env, Join>::publish(SlotState outcome) noexcept {
 
 template <class Env, class Join>
 void BasicOutcomeCore<Env, Join>::drop_handle() noexcept {
-  if constexpr (Env::mutant(Mutant::outcome_early_release)) release();
+  if (alone()) {  // then it is done, or nobody is left who could end it
+    if (outcome_ == SlotState::error) nobody_can_ask();
+    delete this;
+    return;
+  }
   // O6. seq_cst on both sides: the last handle sees the end, or the end sees that no handle is
-  // left.
-  if (handles_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
-      done_.load(std::memory_order_seq_cst) != 0)
-    nobody_can_ask();
+  // left. Also releases what this handle did with the record; acquired by whoever is the last.
+  if (handles_.fetch_sub(1, std::memory_order_seq_cst) != 1) return;
+  if constexpr (Env::mutant(Mutant::outcome_early_release)) release();
+  if (done_.load(std::memory_order_seq_cst) != kOpen) nobody_can_ask();
   if constexpr (!Env::mutant(Mutant::outcome_early_release)) release();
 }
 
@@ -268,17 +321,17 @@ void BasicOutcomeCore<Env, Join>::wait_done() noexcept {
   } else {
     // Under the lock: publish() comes before, and is seen here, or after, and sees this.
     std::lock_guard guard(lock_);
-    if (done_.load(std::memory_order_relaxed) != 0) return;
+    if (done_.load(std::memory_order_relaxed) != kOpen) return;
     blocked_ = true;
   }
-  while (!done()) Env::futex_wait(done_, 0);
+  while (!done()) Env::futex_wait(done_, kOpen);
 }
 
 template <class Env, class Join>
 void BasicOutcomeCore<Env, Join>::on_done(Callback* callback) noexcept {
   {
     std::lock_guard guard(lock_);
-    if (done_.load(std::memory_order_relaxed) == 0) {
+    if (done_.load(std::memory_order_relaxed) == kOpen) {
       Callback** tail = &callbacks_;
       while (*tail != nullptr) tail = &(*tail)->next;
       callback->next = nullptr;
@@ -323,6 +376,12 @@ class BasicTaking {
       while (readers_.load(kWeak ? std::memory_order_acquire : std::memory_order_seq_cst) != 0)
         backoff.wait();
     }
+    return true;
+  }
+  /// The same by whoever has the only handle: nobody can look at it.
+  bool take_alone() noexcept {
+    if (taken_.load(std::memory_order_relaxed)) return false;
+    taken_.store(true, std::memory_order_relaxed);
     return true;
   }
   bool taken() const noexcept { return taken_.load(std::memory_order_acquire); }
@@ -377,10 +436,12 @@ class OutcomeState : public Core {
     std::forward<F>(f)(std::as_const(result));
   }
 
-  /// Moves the outcome out, after those who are looking at it just now.
+  /// Moves the outcome out, after those who are looking at it just now. By the owner of a handle.
   void move_to(Slot<T>& target) {
     this->mark_observed();
-    if (slot().state() == SlotState::value && !taking_.take()) throw_taken();
+    if (slot().state() == SlotState::value &&
+        !(this->alone() ? taking_.take_alone() : taking_.take()))
+      throw_taken();
     target = std::move(slot());  // failures are copied
   }
 
@@ -394,6 +455,7 @@ class OutcomeState : public Core {
   }
 
  protected:
+  using Core::Core;
   OutcomeState() noexcept = default;
   ~OutcomeState() override = default;
 
@@ -409,6 +471,12 @@ class OutcomeHandle {
  public:
   OutcomeHandle() = default;
   explicit OutcomeHandle(State* state) noexcept : state_(state) { state_->add_handle(); }
+  /// The handle that the record was made with.
+  static OutcomeHandle adopt(State* state) noexcept {
+    OutcomeHandle handle;
+    handle.state_ = state;
+    return handle;
+  }
   OutcomeHandle(const OutcomeHandle& other) noexcept : state_(other.state_) {
     if (state_ != nullptr) state_->add_handle();
   }
