@@ -66,4 +66,10 @@ function(magpie_verify_headers)
   endforeach()
 endfunction()
 
+function(magpie_precompile target)
+  if(MAGPIE_PRECOMPILE)
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+  endif()
+endfunction()
+
 include(GNUInstallDirs)

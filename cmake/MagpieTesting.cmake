@@ -28,7 +28,8 @@ function(magpie_test_properties name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
-  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
+  # The cost is the order: those that may take longest first, so that none of them runs alone at the end.
+  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT} COST ${arg_TIMEOUT}
                        ENVIRONMENT "${MAGPIE_TEST_ENVIRONMENT}")
 endfunction()
 
@@ -82,7 +83,7 @@ function(magpie_add_gtest source label)
   foreach(peer IN LISTS peers)
     target_link_libraries(${target} PRIVATE magpie::${peer})
   endforeach()
-  if(MAGPIE_TEST_PCH)
+  if(MAGPIE_PCH)
     target_precompile_headers(${target} REUSE_FROM magpie_test_pch)
   endif()
 
