@@ -188,7 +188,8 @@ TEST(ParallelShare, WorkFromOutsideHasItsTurnDuringALoop) {
     WorkStealingExecutor executor({.threads = threads});
     std::atomic<bool> posted{false};
     auto body = [&]() -> Task<> {
-      co_await parallel_for(0, 1'000'000'000, 1, [&](int i) {
+      // More than can be done before somebody has taken what is posted.
+      co_await parallel_for(0L, 1'000'000'000'000L, 1, [&](long i) {
         if (i == 0) std::thread([&] { executor.post([&] { posted = true; }); }).join();
         if (posted) throw std::runtime_error("seen");
       });

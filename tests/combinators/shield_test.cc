@@ -150,7 +150,8 @@ TEST(ShieldErrors, ExecutorOwnsWhatIsShielded) {
   bool ended = false;
   CancelKind why{};
   {
-    WorkStealingExecutor executor({.threads = 1});
+    ManualClock clock;  // what is shielded has started when the time is over
+    WorkStealingExecutor executor({.threads = 1, .clock = &clock});
     auto body = [&]() -> Task<> {
       Result<int> r = co_await as_result(timeout(shield(watched(ended, why)), 1ms));
       EXPECT_TRUE(r.is_timeout());

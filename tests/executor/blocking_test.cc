@@ -204,7 +204,7 @@ TEST(BlockingPoolLimits, NeverMoreThreadsThanAllowedAndFirstInFirstOut) {
       int seen = most.load();
       while (seen < now && !most.compare_exchange_weak(seen, now)) {
       }
-      std::this_thread::sleep_for(1ms);
+      EXPECT_TRUE(eventually([&] { return most.load() >= 2; }));
       inside.fetch_sub(1);
     });
   };

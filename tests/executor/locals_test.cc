@@ -140,8 +140,10 @@ TEST(Locals, ADestructorOfATaskCancelledBeforeItsStartSeesNoOthers) {
   handle.wait();
   ASSERT_TRUE(eventually([&] { return checked.load(); }));
   EXPECT_EQ(seen, "none");
-  waiting.cancel();
-  second.cancel();
+  for (auto* sleeps : {&waiting, &second}) {
+    sleeps->cancel();
+    sleeps->wait();  // before the closures go
+  }
 }
 
 TEST(Locals, AStrandThatAForeignEventResumesHasItsOwn) {

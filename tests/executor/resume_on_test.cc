@@ -281,7 +281,7 @@ class Hops {
         co_await gather(hop(random(), depth - 1), hop(random(), depth - 1));
         break;
       case 1:
-        co_await timeout(hop(random(), depth - 1), 10s);
+        co_await timeout(hop(random(), depth - 1), 1h);
         break;
       case 2: {
         auto cleanup = [this, to = random.below(3)] { return visit(to); };

@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include <magpie/clock.h>
 #include <magpie/gather.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
@@ -49,7 +50,8 @@ TEST(Shutdown, WaitsForWhatEndsWithinTheDrain) {
 }
 
 TEST(Shutdown, CancelsTheRestWithItsOwnReason) {
-  WorkStealingExecutor executor({.threads = 2});
+  ManualClock clock;
+  WorkStealingExecutor executor({.threads = 2, .clock = &clock});
   auto quick = executor.spawn(sleep_for(1ms));
   auto slow = executor.spawn(sleep_long());
   ShutdownReport report = executor.shutdown(20ms);
@@ -144,6 +146,7 @@ TEST(Shutdown, RunningTasksMaySpawnWhileItDrains) {
 
 TEST(Shutdown, WhatIsSpawnedWhileItCancelsIsBornCancelled) {
   WorkStealingExecutor executor({.threads = 2});
+  std::atomic<bool> started{false};
   std::atomic<bool> child_ran{false};
   std::atomic<bool> child_cancelled{false};
   auto child = [&]() -> Task<> {
@@ -151,13 +154,14 @@ TEST(Shutdown, WhatIsSpawnedWhileItCancelsIsBornCancelled) {
     co_return;
   };
   auto body = [&]() -> Task<> {
+    started = true;
     Result<void> slept = co_await as_result(sleep_for(1h));
     EXPECT_TRUE(slept.is_cancelled());
     auto handle = spawn(child());
     handle.on_done([&](const Result<void>& result) { child_cancelled = result.is_cancelled(); });
   };
   auto parent = executor.spawn(body());
-  executor.run(sleep_for(1ms));
+  ASSERT_TRUE(eventually([&] { return started.load(); }));
   executor.shutdown(0s);
   EXPECT_TRUE(parent.done());
   EXPECT_FALSE(child_ran.load());

@@ -148,7 +148,7 @@ TEST(SignalsChild, DISABLED_RaisesTwo) {
   ::raise(SIGINT);
   if (!eventually([&] { return token.cancelled(); })) std::_Exit(98);
   ::raise(second);
-  std::this_thread::sleep_for(std::chrono::seconds(10));
+  std::this_thread::sleep_for(std::chrono::seconds(100));
   std::_Exit(97);
 }
 #endif

@@ -396,10 +396,10 @@ TEST(Task, ForeignRvalueResultIsKeptByValue) {
 }
 
 TEST(Task, ForeignEventResumesWaitersThroughTheirExecutor) {
-  WorkStealingExecutor executor({.threads = 2});
   ForeignEvent event;
   std::atomic<bool> in_set{false};
   std::atomic<int> resumed_inside{0};
+  WorkStealingExecutor executor({.threads = 2});  // ends first: what is posted may end last
   auto waiter = [&]() -> Task<> {
     co_await event;
     if (in_set.load() && detail::current_executor() != &executor) ++resumed_inside;
@@ -418,7 +418,7 @@ TEST(Task, ForeignEventResumesWaitersThroughTheirExecutor) {
 }
 
 Task<int> give_in_time(int value) {
-  return timeout(give(value), 1s);
+  return timeout(give(value), 1h);
 }
 
 TEST(Task, IsMadeOfAnyAwaitableOfTheLibraryThatGivesItsValue) {
@@ -435,7 +435,7 @@ TEST(Task, IsMadeOfAnyAwaitableOfTheLibraryThatGivesItsValue) {
     JoinHandle<int> handle = spawn(give(3));
     std::vector<Task<int>> tasks;
     tasks.push_back(give(1));
-    tasks.push_back(with_timeout(give(2), 1s, -1));
+    tasks.push_back(with_timeout(give(2), 1h, -1));
     tasks.push_back(handle);
     tasks.push_back(give_in_time(4));
     const std::vector<int> values = co_await gather(std::move(tasks));
@@ -443,12 +443,12 @@ TEST(Task, IsMadeOfAnyAwaitableOfTheLibraryThatGivesItsValue) {
     EXPECT_EQ(handle.result().value(), 3);  // an lvalue handle was copied
 
     std::vector<TaskFactory<int>> factories;
-    factories.push_back([] { return timeout(give(5), 1s); });
-    const Indexed<int> first = co_await staggered_race(std::move(factories), 1s);
+    factories.push_back([] { return timeout(give(5), 1h); });
+    const Indexed<int> first = co_await staggered_race(std::move(factories), 1h);
     EXPECT_EQ(first.value, 5);
 
-    Task<MoveOnly> assigned = timeout(give_move_only(6), 1s);
-    assigned = timeout(give_move_only(7), 1s);
+    Task<MoveOnly> assigned = timeout(give_move_only(6), 1h);
+    assigned = timeout(give_move_only(7), 1h);
     const MoveOnly got = co_await std::move(assigned);
     EXPECT_EQ(got.value(), 7);
   };

@@ -23,6 +23,8 @@
 #include <magpie/this_task.h>
 #include <magpie/work_stealing_executor.h>
 
+#include <support/foreign.h>
+
 namespace magpie {
 namespace {
 
@@ -101,7 +103,10 @@ TEST(TraceRecorder, ShowsTasksAndWhatTheWorkersDo) {
   TraceRecorder recorder(executor);
   for (int i = 0; i < 5; ++i) executor.spawn(nap(), "a \"nap\"\n").wait();
   executor.run(nap());
-  executor.shutdown(1s);
+  // Nothing to do any more: sooner or later a worker sleeps, until the shutdown wakes it.
+  const auto parks = executor.stats().total.parks;
+  EXPECT_TRUE(test::eventually([&] { return executor.stats().total.parks > parks; }));
+  executor.shutdown(1h);
   const std::string text = written(recorder);
   EXPECT_EQ(count(text, R"("ph":"b")"), 6u);
   EXPECT_EQ(count(text, R"("ph":"e")"), 6u);

@@ -260,21 +260,22 @@ TEST(Machine, WorkersMayStandStillForAWhile) {
   on_signal_call(SIGUSR1, stand_still);
   interruptions = 0;
   WorkStealingExecutor executor({.threads = 3, .name = "stopped"});
-  std::atomic<bool> stop{false};
+  std::atomic<bool> all_stopped{false};
   std::thread stopper([&] {
     // A worker has its name once it runs.
     EXPECT_TRUE(eventually([] { return threads_named("stopped-").size() >= 3; }));
     const std::vector<pid_t> workers = threads_named("stopped-");
-    for (int round = 0; round < 3 && !stop; ++round) {
+    for (int round = 0; round < 3; ++round) {
       for (const pid_t worker : workers) {
         syscall(SYS_tgkill, getpid(), worker, SIGUSR1);
         if (round < 2) std::this_thread::sleep_for(5ms);
       }
     }
+    all_stopped = true;
   });
   const auto end = std::chrono::steady_clock::now() + 250ms;
-  while (std::chrono::steady_clock::now() < end) EXPECT_EQ(executor.run(errand()), 17);
-  stop = true;
+  while (std::chrono::steady_clock::now() < end || !all_stopped)
+    EXPECT_EQ(executor.run(errand()), 17);
   stopper.join();
   EXPECT_TRUE(eventually([] { return interruptions.load() >= 3; }));
 }
@@ -287,7 +288,7 @@ TEST(Machine, SystemCallsMayBeInterruptedAllTheTime) {
   {
     WorkStealingExecutor executor({.threads = 3});
     const auto end = std::chrono::steady_clock::now() + 200ms;
-    while (std::chrono::steady_clock::now() < end) {
+    while (std::chrono::steady_clock::now() < end || interruptions.load() <= 10) {
       const auto before = std::chrono::steady_clock::now();
       EXPECT_EQ(executor.run(errand()), 17);
       executor.run(sleep_for(2ms));  // while nobody has work

@@ -8,6 +8,7 @@
 // the one that was bound. The seed is printed, and SEED= replays the programs (not the schedule).
 // MAGPIE_SOAK_MINUTES makes it last.
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -410,7 +411,13 @@ TEST(CombinatorStress, RandomProgramsCancelledAtRandomMomentsLeaveNothingBehind)
   const auto end = std::chrono::steady_clock::now() + test::soak_time(test::kScale == 1 ? 8s : 5s);
   std::size_t rounds = 0;
   std::size_t outcomes[4] = {};
-  while (std::chrono::steady_clock::now() < end && !testing::Test::HasFailure()) {
+  // On a slow machine until each outcome was seen, for a while.
+  const auto goes_on = [&] {
+    const auto now = std::chrono::steady_clock::now();
+    const bool all_seen = std::ranges::count(outcomes, std::size_t{0}) == 0;
+    return now < end || (!all_seen && now < end + 60s);
+  };
+  while (goes_on() && !testing::Test::HasFailure()) {
     ++rounds;
     auto world = std::make_unique<World>(1 + rounds % 4);
     world->operations = &operations;

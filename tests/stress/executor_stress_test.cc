@@ -40,7 +40,7 @@ class Watchdog {
  public:
   explicit Watchdog(WorkStealingExecutor& executor)
       : thread_([&executor](std::stop_token stop) {
-          for (int i = 0; i < 1200 && !stop.stop_requested(); ++i)
+          for (int i = 0; i < 2400 && !stop.stop_requested(); ++i)
             std::this_thread::sleep_for(100ms);
           if (stop.stop_requested()) return;
           std::cerr << "no end in sight\n";

@@ -14,10 +14,11 @@
 
 namespace magpie::test {
 
-/// Polls until the condition holds; false after half a minute. For what has no event to wait for.
+/// Polls until the condition holds; false after two minutes: a machine may be slow. For what has no
+/// event to wait for.
 template <class Condition>
 bool eventually(Condition&& condition) {
-  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(120);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > give_up) return false;
     std::this_thread::yield();
