@@ -1,17 +1,22 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
-// ctest-timeout: 600
+// ctest-labels: soak
+// ctest-timeout: 86400
 
 // Ten million cancellations from other threads at random moments, each against one await of a
-// primitive or a combinator: no permit, result or task is lost, and nothing hangs. Most of the
-// awaits end in no other way; the rest is about to end by itself. SEED= replays the choices (not
-// the schedule).
+// primitive or a combinator, on 1, 2, 3, 8 and 64 workers: no permit, result or task is lost, and
+// nothing hangs. Most of the awaits end in no other way; the rest is about to end by itself. SEED=
+// replays the choices (not the schedule). Sanitized builds do a part of it; MAGPIE_SOAK_MINUTES
+// makes it go on.
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
+#include <iterator>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,6 +29,7 @@
 
 #include <support/ledger.h>
 #include <support/scale.h>
+#include <support/soak.h>
 
 namespace magpie {
 namespace {
@@ -35,7 +41,9 @@ using test::Tracked;
 
 constexpr std::size_t kVictims = 64;
 constexpr std::size_t kPermits = 5;
-constexpr std::size_t kCancellations = test::kScale == 1 ? 10'000'000 : 300'000;
+constexpr std::size_t kThreads[] = {1, 2, 3, 8, 64};
+constexpr std::size_t kCancellations =  // on each number of threads
+    (test::kScale == 1 ? 10'000'000 : 300'000) / std::size(kThreads);
 
 enum Kind : std::size_t {
   kSleep,
@@ -98,7 +106,18 @@ struct Count {
   std::atomic<std::uint64_t> completed{0};
 };
 
+struct World;
+/// Of all worlds.
+struct Counts {
+  std::array<Count, kKinds> of;
+  std::atomic<std::uint64_t> cancellations{0};
+  std::atomic<World*> current{nullptr};
+};
+
 struct World {
+  World(std::size_t threads, Counts& all)
+      : counts(all), executor({.threads = threads, .max_blocking_threads = 2}) {}
+
   Ledger ledger;
   Semaphore semaphore{kPermits};
   Event event;
@@ -118,13 +137,12 @@ struct World {
   std::atomic<bool> stop{false};
   std::atomic<long> held{0};
   std::array<Target, kVictims> targets;
-  std::array<Count, kKinds> counts;
-  WorkStealingExecutor executor{
-      {.threads = 2, .max_blocking_threads = 2}};  // dies first: what was shielded uses the others
+  Counts& counts;
+  WorkStealingExecutor executor;  // dies first: what was shielded uses the others
   JoinHandle<int> endless;
 
   void note(Kind kind, bool was_cancelled) {
-    Count& count = counts[kind];
+    Count& count = counts.of[kind];
     (was_cancelled ? count.cancelled : count.completed).fetch_add(1, std::memory_order_relaxed);
   }
 };
@@ -334,6 +352,7 @@ void cancel_at_random(World& world, Random random) {
       if (source && source->cancel("at random")) ++made;
     }
     world.cancellations.fetch_add(made, std::memory_order_relaxed);
+    world.counts.cancellations.fetch_add(made, std::memory_order_relaxed);
     if (made == 0) std::this_thread::yield();
     switch (random.below(32)) {
       case 2:
@@ -356,11 +375,10 @@ void cancel_at_random(World& world, Random random) {
   }
 }
 
-TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
-  const std::uint64_t seed = test::seed_or(20261122);
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  Random random(seed);
-  auto world = std::make_unique<World>();
+void cancel_everything(std::size_t threads, Counts& counts, Random& random) {
+  SCOPED_TRACE(std::to_string(threads) + " threads");
+  auto world = std::make_unique<World>(threads, counts);
+  counts.current = world.get();
   world->endless = world->executor.spawn(endless(Tracked(world->ledger)));
   std::vector<JoinHandle<void>> victims;
   for (std::size_t i = 0; i < kVictims; ++i)
@@ -394,9 +412,26 @@ TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
   EXPECT_EQ(world->executor.stats().live_tasks, 0U);
   EXPECT_EQ(world->executor.stats().pending_timers, 0U);
   EXPECT_GE(world->cancellations.load(), kCancellations);
+  counts.current = nullptr;
+}
+
+TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
+  const std::uint64_t seed = test::seed_or(20261122);
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  Random random(seed);
+  Counts counts;
+  const test::Watchdog watchdog(counts.cancellations, seed, [&counts](std::ostream& out) {
+    if (World* const stuck = counts.current.load(); stuck != nullptr)
+      stuck->executor.dump_tasks(out);
+  });
+  const auto end = std::chrono::steady_clock::now() + test::soak_time(0ms);
+  do {
+    for (const std::size_t threads : kThreads) cancel_everything(threads, counts, random);
+  } while (std::chrono::steady_clock::now() < end && !HasFailure());
+  std::printf("%llu cancellations\n", static_cast<unsigned long long>(counts.cancellations.load()));
   for (std::size_t kind = 0; kind < kKinds; ++kind) {
-    const std::uint64_t cancelled = world->counts[kind].cancelled.load();
-    const std::uint64_t completed = world->counts[kind].completed.load();
+    const std::uint64_t cancelled = counts.of[kind].cancelled.load();
+    const std::uint64_t completed = counts.of[kind].completed.load();
     std::printf("%-14s %9llu cancelled %9llu completed\n", kNames[kind],
                 static_cast<unsigned long long>(cancelled),
                 static_cast<unsigned long long>(completed));
