@@ -101,10 +101,10 @@ Task<> nap() {
 TEST(TraceRecorder, ShowsTasksAndWhatTheWorkersDo) {
   WorkStealingExecutor executor({.threads = 2, .name = "traced"});
   TraceRecorder recorder(executor);
+  const auto parks = executor.stats().total.parks;
   for (int i = 0; i < 5; ++i) executor.spawn(nap(), "a \"nap\"\n").wait();
   executor.run(nap());
-  // Nothing to do any more: sooner or later a worker sleeps, until the shutdown wakes it.
-  const auto parks = executor.stats().total.parks;
+  // Nothing to do any more: sooner or later who ran a nap sleeps, until the shutdown wakes it.
   EXPECT_TRUE(test::eventually([&] { return executor.stats().total.parks > parks; }));
   executor.shutdown(1h);
   const std::string text = written(recorder);
