@@ -82,8 +82,10 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   MAGPIE_FLAT explicit GatherBase(std::in_place_t, A&&... given)
       : children_(std::in_place, std::forward<A>(given)...) {}
   MAGPIE_FLAT ~GatherBase() {
-    if (spent_) [[likely]]
+    if (spent_) [[likely]] {
+      children_.free_memory();
       return;
+    }
     std::destroy_at(&children_);
     destroy_scope();
   }
@@ -210,13 +212,13 @@ class [[nodiscard("co_await it")]] GatherVector : public GatherBase<Policy, Chil
     if constexpr (!std::is_void_v<value_type>) {
       value_type results;
       results.reserve(this->children_.size());
-      for (Child& child : this->children_.vector()) {
+      this->children_.for_each([&](Child& child) {
         if constexpr (kResults) {
           results.push_back(Result<T>(std::move(child.slot)));
         } else {
           results.push_back(value_of(child.slot));
         }
-      }
+      });
       return results;
     }
   }

@@ -279,7 +279,7 @@ class [[nodiscard("co_await it")]] RaceVector : public RaceBase<Kind, ChildVecto
 
   value_type await_resume() {
     const std::uint32_t winner = this->conclude();
-    Slot<T>& slot = this->children_.vector()[winner].slot;
+    Slot<T>& slot = this->children_[winner].slot;
     if constexpr (std::is_void_v<T>) {
       this->take_from(slot);
       return value_type{winner};

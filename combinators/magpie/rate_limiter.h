@@ -209,8 +209,8 @@ class MAGPIE_EXPORT RateDriver {
       if (outcome != SlotState::value) driver.join_->kind->settle(driver.join_, &child, outcome);
       ++driver.ended_;
     };
-    if constexpr (requires { children.vector(); }) {
-      take(children.vector()[next]);
+    if constexpr (requires { children[next]; }) {
+      take(children[next]);
     } else {
       std::size_t i = 0;
       children.for_each([&](auto& child) noexcept {

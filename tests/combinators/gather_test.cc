@@ -166,6 +166,53 @@ TEST_F(GatherTest, AnyInputRangeOfTasks) {
   executor.run(body());
 }
 
+struct Fragile {
+  explicit Fragile(Ledger& ledger) : tracked(ledger) {}
+  Fragile(Fragile&& other) : tracked(std::move(other.tracked)) {
+    if (--moves == 0) throw std::runtime_error("move");
+  }
+  void operator()() const {}
+  Tracked tracked;
+  static inline int moves = 0;  // until the one that throws
+};
+
+struct alignas(128) OverAligned {
+  int value;
+};
+
+TEST_F(GatherTest, ARangeThatDoesNotKnowItsSizeMayHaveAnySize) {
+  auto body = []() -> Task<> {
+    for (const int size : {0, 1, 8, 9, 100}) {
+      auto numbers = std::views::iota(0, size) | std::views::filter([](int) { return true; });
+      const std::vector<int> results =
+          co_await gather(numbers | std::views::transform([](int i) { return give(i); }));
+      EXPECT_EQ(results.size(), static_cast<std::size_t>(size));
+      for (int i = 0; i < size; ++i) EXPECT_EQ(results[static_cast<std::size_t>(i)], i);
+      const auto aligned = co_await gather(
+          numbers | std::views::transform([](int i) { return [i] { return OverAligned{i}; }; }));
+      for (int i = 0; i < size; ++i) EXPECT_EQ(aligned[static_cast<std::size_t>(i)].value, i);
+    }
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, AChildWhoseMoveThrowsAmidARangeTakesNothingAlong) {
+  for (int limit = 1; limit < 60; ++limit) {
+    Ledger ledger;
+    Fragile::moves = limit;
+    auto body = [&]() -> Task<> {
+      co_await gather(std::views::iota(0, 20) | std::views::filter([](int) { return true; }) |
+                      std::views::transform([&](int) { return Fragile(ledger); }));
+    };
+    try {
+      executor.run(body());
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "move");
+    }
+    EXPECT_EQ(ledger.alive(), 0) << limit;
+  }
+}
+
 TEST_F(GatherTest, ViewsLeaveHandlesAndCallablesToTheirOwner) {
   auto text = [](char c) -> Task<std::string> { co_return std::string(40, c); };
   std::vector<JoinHandle<std::string>> handles;

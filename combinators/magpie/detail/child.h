@@ -19,17 +19,20 @@
 #include <exception>
 #include <functional>
 #include <iterator>
+#include <limits>
+#include <memory>
+#include <new>
 #include <ranges>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
-#include <vector>
 
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/cancel_state.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/foreign.h>
+#include <magpie/detail/frame_pool.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/operation.h>
 #include <magpie/detail/task_core.h>
@@ -308,6 +311,7 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
   }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
   static constexpr std::size_t bytes() noexcept { return sizeof(ChildPack); }
+  static constexpr void free_memory() noexcept {}
 };
 
 template <>
@@ -322,6 +326,7 @@ class ChildPack<> {
   static constexpr bool spent() noexcept { return false; }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
   static constexpr std::size_t bytes() noexcept { return 0; }
+  static constexpr void free_memory() noexcept {}
   template <class F>
   void for_each(F&&) {}
   template <class F>
@@ -355,46 +360,91 @@ struct RangeChild {
   using type = child_t<typename RangeElement<R>::type>;
 };
 
-/// Children of one type.
+/// Children of one type, in memory from the frame cache.
 template <class Child>
 class ChildVector {
  public:
   static constexpr bool kAnyForked = Child::kForked;
-  static constexpr bool kNothingLeft = false;
   static constexpr bool kAnyOperation = !Child::kForked;
+  static constexpr bool kNothingLeft = is_plain_task_child<Child>;
   static constexpr bool kFirstIsTask = is_task_child<Child>;
 
   template <class R>
-  explicit ChildVector(std::in_place_t, R&& range) {
-    if constexpr (requires { std::size(range); }) children_.reserve(std::size(range));
-    for (auto&& element : range)
-      children_.emplace_back(static_cast<typename RangeElement<R>::type>(element));
+  explicit ChildVector(std::in_place_t, R&& range) : ChildVector() {
+    if constexpr (requires { std::size(range); }) {
+      if (const auto size = static_cast<std::size_t>(std::size(range)); size != 0) grow(size);
+    }
+    for (auto&& element : range) {
+      if (size_ == capacity_) [[unlikely]]
+        grow(capacity_ == 0 ? kFirstCapacity : 2 * capacity_);
+      std::construct_at(children_ + size_, static_cast<typename RangeElement<R>::type>(element));
+      ++size_;
+    }
   }
-
   ChildVector(ChildVector&& other) noexcept
-      : children_(std::move(other.children_)), moved_(std::exchange(other.moved_, true)) {}
+      : children_(std::exchange(other.children_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
+        capacity_(std::exchange(other.capacity_, 0)),
+        moved_(std::exchange(other.moved_, true)) {}
+  ~ChildVector() {
+    std::destroy_n(children_, size_);
+    free_memory();
+  }
 
-  std::size_t size() const noexcept { return children_.size(); }
+  std::size_t size() const noexcept { return size_; }
   bool spent() const noexcept {
-    return moved_ || (!children_.empty() && (children_.front().coroutine & kUnstarted) == 0);
+    return moved_ || (size_ != 0 && (children_->coroutine & kUnstarted) == 0);
   }
-  std::uintptr_t address() const noexcept {
-    return reinterpret_cast<std::uintptr_t>(children_.data());
-  }
-  std::size_t bytes() const noexcept { return children_.size() * sizeof(Child); }
+  std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(children_); }
+  std::size_t bytes() const noexcept { return size_ * sizeof(Child); }
 
   template <class F>
-  void for_each(F&& fn) {
-    for (Child& child : children_) fn(child);
+  MAGPIE_FLAT void for_each(F&& fn) {
+    for (std::size_t i = 0; i < size_; ++i) fn(children_[i]);
   }
   template <class F>
-  void for_each_backwards(F&& fn) {
-    for (std::size_t i = children_.size(); i > 0; --i) fn(children_[i - 1]);
+  MAGPIE_FLAT void for_each_backwards(F&& fn) {
+    for (std::size_t i = size_; i > 0; --i) fn(children_[i - 1]);
   }
-  std::vector<Child>& vector() noexcept { return children_; }
+  Child& operator[](std::size_t index) noexcept { return children_[index]; }
+
+  /// Instead of the destructor, when nothing is left in the children: see kNothingLeft.
+  void free_memory() noexcept {
+    if (children_ == nullptr) return;
+    if constexpr (kOverAligned) {
+      ::operator delete(children_, std::align_val_t(alignof(Child)));
+    } else {
+      free_frame(children_, capacity_ * sizeof(Child));
+    }
+  }
 
  private:
-  std::vector<Child> children_;
+  static constexpr std::size_t kFirstCapacity = 8;
+  static constexpr bool kOverAligned = alignof(Child) > __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+
+  ChildVector() noexcept = default;
+
+  void grow(std::size_t capacity) {
+    if (capacity > std::numeric_limits<std::size_t>::max() / sizeof(Child))
+      throw std::bad_array_new_length();
+    ChildVector larger;  // it owns what has been moved when a move throws
+    const std::size_t bytes = capacity * sizeof(Child);
+    if constexpr (kOverAligned) {
+      larger.children_ =
+          static_cast<Child*>(::operator new(bytes, std::align_val_t(alignof(Child))));
+    } else {
+      larger.children_ = static_cast<Child*>(allocate_frame(bytes));
+    }
+    larger.capacity_ = capacity;
+    for (; larger.size_ < size_; ++larger.size_)
+      std::construct_at(larger.children_ + larger.size_, std::move(children_[larger.size_]));
+    std::swap(children_, larger.children_);
+    std::swap(capacity_, larger.capacity_);
+  }
+
+  Child* children_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
   bool moved_ = false;
 };
 
