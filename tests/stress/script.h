@@ -372,6 +372,7 @@ class ScriptOracle {
       return take_mutex_back(who);
     }
     leave_lines(who);
+    settle();  // whoever stood behind it, before it lets go of anything
     if (actor.failed) {
       actor.state = State::completed;
       ready_.emplace_back(who, "G{x}");
