@@ -38,16 +38,14 @@
 
 #include <cstddef>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <type_traits>
 #include <utility>
 
 #include <magpie/config.h>
-#include <magpie/detail/item_ring.h>
+#include <magpie/detail/channel_core.h>
 #include <magpie/detail/operation.h>
 #include <magpie/detail/pact.h>
-#include <magpie/detail/spin_lock.h>
 #include <magpie/detail/wake_list.h>
 #include <magpie/errors.h>
 
@@ -95,13 +93,53 @@ struct ChannelItem {
 };
 
 template <class T>
+class SendOperation;
+template <class T>
+class ReceiveOperation;
+
+/// What a Channel<T> is made of, for ChannelCore.
+template <class T>
+struct ChannelTraits {
+  using Env = StdEnv;
+  using Item = typename ChannelItem<T>::type;
+  using Waiter = detail::Waiter;
+  using Send = SendOperation<T>;
+  using Receive = ReceiveOperation<T>;
+  using WakeList = detail::WakeList;
+
+  static Send& sender(Waiter& w) noexcept {
+    return static_cast<Send&>(static_cast<OperationBase&>(w));
+  }
+  static Receive& receiver(Waiter& w) noexcept {
+    return static_cast<Receive&>(static_cast<OperationBase&>(w));
+  }
+  static Contestant<StdEnv> contestant(Waiter& w) noexcept {
+    return detail::contestant(static_cast<OperationBase&>(w));
+  }
+  static SpinLock<StdEnv>& pact_lock() noexcept { return detail::pact_lock(); }
+  template <class Op>
+  static bool park(Op& op) noexcept {
+    return op.park();
+  }
+  template <class Op>
+  static bool complete_at_once(Op& op) noexcept {
+    return op.complete_at_once();
+  }
+  template <class Op>
+  static auto& item(Op& op) noexcept {
+    return op.item_;
+  }
+  static void fail(Send& op) noexcept { op.closed_ = true; }
+};
+
+template <class T>
 class [[nodiscard("co_await it")]] SendOperation : public Operation<SendOperation<T>, void> {
   using Base = Operation<SendOperation<T>, void>;
   using Item = ChannelItem<T>;
 
  public:
   static constexpr bool kTakes = true;
-  SendOperation(Channel<T> & channel, T && value)
+  SendOperation(ChannelCore<ChannelTraits<T>> & channel, T && value)
       : channel_(&channel), item_(typename Item::Maker().make(value)) {
     this->what = "room in a channel";
   }
@@ -115,18 +153,18 @@ class [[nodiscard("co_await it")]] SendOperation : public Operation<SendOperatio
     // The item goes away once.
     if (channel_ == nullptr || this->state.phase() != WaitPhase::idle) [[unlikely]]
       throw_awaited_twice();
-    return !this->refused() && channel_->start_send(*this);
+    return !this->refused() && channel_->start(*this);
   }
   void unqueue() noexcept {
-    channel_->forget(*this);
+    channel_->leave(*this);
   }
   void deposit(Slot<void> & slot) noexcept {
     closed_ ? slot.set_error(make_channel_closed()) : slot.emplace();
   }
 
  private:
-  friend class Channel<T>;
-  Channel<T>* channel_;
+  friend struct ChannelTraits<T>;
+  ChannelCore<ChannelTraits<T>>* channel_;
   typename Item::type item_;  // until it is sent
   bool closed_ = false;
 };
@@ -139,7 +177,7 @@ class [[nodiscard("co_await it")]] ReceiveOperation
 
  public:
   static constexpr bool kTakes = true;
-  explicit ReceiveOperation(Channel<T> & channel) noexcept : channel_(&channel) {
+  explicit ReceiveOperation(ChannelCore<ChannelTraits<T>> & channel) noexcept : channel_(&channel) {
     this->what = "an item of a channel";
   }
   ReceiveOperation(ReceiveOperation && other) noexcept
@@ -147,20 +185,18 @@ class [[nodiscard("co_await it")]] ReceiveOperation
 
   bool start() {
     item_.reset();  // of an await before this one
-    return !this->refused() && channel_->start_receive(*this);
+    return !this->refused() && channel_->start(*this);
   }
-  /// True: try_send() has handed an item over in the moment of the cancellation.
   bool unqueue() noexcept {
-    channel_->forget(*this);
-    return item_.has_value();
+    return channel_->leave(*this);
   }
   void deposit(Slot<std::optional<T>> & slot) {
     item_ ? slot.emplace(std::in_place, Item::open(*item_)) : slot.emplace();
   }
 
  private:
-  friend class Channel<T>;
-  Channel<T>* channel_;
+  friend struct ChannelTraits<T>;
+  ChannelCore<ChannelTraits<T>>* channel_;
   std::optional<typename Item::type> item_;  // what was received; nothing: closed
 };
 
@@ -179,285 +215,38 @@ class Channel {
   using value_type = T;
 
   /// Of so many items; 0: senders and receivers meet. Memory is got as items come.
-  explicit Channel(std::size_t capacity) noexcept : capacity_(capacity) {}
+  explicit Channel(std::size_t capacity) noexcept : core_(capacity) {}
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
 
   /// Waits for room and sends. ChannelClosedError.
-  Send send(T value) { return Send(*this, std::move(value)); }
+  Send send(T value) { return Send(core_, std::move(value)); }
   /// Waits for an item; nullopt when the channel is closed and empty.
-  Receive receive() noexcept { return Receive(*this); }
+  Receive receive() noexcept { return Receive(core_); }
   /// Sends if that is possible without waiting: takes the value, or leaves it where it is and gives
   /// false (full, closed, or nobody receives).
-  bool try_send(T& value);
+  bool try_send(T& value) {
+    typename Item::Maker maker;
+    return core_.try_send([&] { return maker.make(value); });
+  }
   bool try_send(T&& value) { return try_send(value); }
   /// Receives if that is possible without waiting; nullopt: nothing there, or closed.
-  std::optional<T> try_receive();
+  std::optional<T> try_receive() {
+    std::optional<typename Item::type> item;
+    core_.try_receive(item);
+    if (!item) return std::nullopt;
+    return std::optional<T>(std::in_place, Item::open(*item));
+  }
   /// No more sends; see the head of the file. A second call does nothing.
-  void close() noexcept;
-  [[nodiscard]] bool closed() const noexcept {
-    std::lock_guard guard(lock_);
-    return closed_;
-  }
+  void close() noexcept { core_.close(); }
+  [[nodiscard]] bool closed() const noexcept { return core_.closed(); }
 
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] std::size_t capacity() const noexcept { return core_.capacity(); }
   /// How many items are in it now.
-  [[nodiscard]] std::size_t size() const noexcept {
-    std::lock_guard guard(lock_);
-    return items_.size();
-  }
+  [[nodiscard]] std::size_t size() const noexcept { return core_.size(); }
 
  private:
-  friend class detail::SendOperation<T>;
-  friend class detail::ReceiveOperation<T>;
-  using Ring = detail::ItemRing<typename Item::type>;
-  using Queue = detail::BasicWaitQueue<detail::StdEnv>;
-
-  static Send& sender(detail::Waiter& w) noexcept {
-    return static_cast<Send&>(static_cast<detail::OperationBase&>(w));
-  }
-  static Receive& receiver(detail::Waiter& w) noexcept {
-    return static_cast<Receive&>(static_cast<detail::OperationBase&>(w));
-  }
-
-  bool start_send(Send& op);
-  bool start_receive(Receive& op);
-  void forget(Send& op) noexcept {
-    std::lock_guard guard(lock_);
-    senders_.forget(op);
-  }
-  void forget(Receive& op) noexcept {
-    std::lock_guard guard(lock_);
-    receivers_.forget(op);
-  }
-
-  // The rest is under the lock. With a buffer: whoever waits to receive, it is empty; whoever waits
-  // to send, it is full.
-  void hand_on(typename Item::type&& item, detail::WakeList& woken) noexcept;
-  void refill(detail::WakeList& woken) noexcept;
-  bool give_to_receiver(typename Item::Maker& maker, T& value, detail::WakeList& woken);
-  template <class Take>
-  detail::Met meet_one_of(Queue& queue, const detail::Contestant<detail::StdEnv>& active,
-                          detail::WakeList& woken, Take&& take) noexcept;
-
-  mutable detail::SpinLock<detail::StdEnv> lock_;
-  bool closed_ = false;
-  const std::size_t capacity_;
-  Ring items_;
-  Queue senders_;
-  Queue receivers_;
+  detail::ChannelCore<detail::ChannelTraits<T>> core_;
 };
-
-// To the oldest receiver, or into the buffer, where there is room.
-template <class T>
-void Channel<T>::hand_on(typename Item::type&& item, detail::WakeList& woken) noexcept {
-  while (!receivers_.empty()) {
-    Receive& first = receiver(*receivers_.front());
-    if (!woken.claim_front(receivers_)) continue;
-    first.item_.emplace(std::move(item));
-    return;
-  }
-  items_.push(std::move(item));
-}
-
-// A place that has become free belongs to the oldest sender.
-template <class T>
-void Channel<T>::refill(detail::WakeList& woken) noexcept {
-  while (!senders_.empty() && items_.size() < capacity_) {
-    Send& first = sender(*senders_.front());
-    if (woken.claim_front(senders_)) items_.push(std::move(first.item_));
-  }
-}
-
-// Without a buffer: completes `active` together with the oldest of the queue that can be; take(that
-// one) moves the item.
-template <class T>
-template <class Take>
-detail::Met Channel<T>::meet_one_of(Queue& queue, const detail::Contestant<detail::StdEnv>& active,
-                                    detail::WakeList& woken, Take&& take) noexcept {
-  detail::Waiter* next = nullptr;
-  for (detail::Waiter* w = queue.front(); w != nullptr; w = next) {
-    next = w->queue_next;
-    const detail::Met met = detail::meet(
-        detail::pact_lock(), active, detail::contestant(static_cast<detail::OperationBase&>(*w)));
-    if (met == detail::Met::not_he) continue;  // he leaves the queue by himself
-    if (met == detail::Met::both) {
-      queue.remove(*w);
-      take(*w);
-      woken.add(*w);
-    }
-    return met;
-  }
-  return detail::Met::not_he;
-}
-
-template <class T>
-bool Channel<T>::start_send(Send& op) {
-  detail::WakeList woken;
-  typename Ring::Room room;  // outlives the lock: the old one is freed in the end
-  bool parked = false;
-  for (;;) {
-    std::size_t more = 0;
-    {
-      std::lock_guard guard(lock_);
-      if (room.count() > items_.room()) items_.move_to(room);
-      if (closed_) {
-        op.closed_ = true;
-        op.state.set(detail::WaitPhase::done_at_once);
-        break;
-      }
-      if (capacity_ == 0) {
-        const detail::Met met = meet_one_of(
-            receivers_, detail::contestant(op), woken,
-            [&](detail::Waiter& w) noexcept { receiver(w).item_.emplace(std::move(op.item_)); });
-        if (met == detail::Met::both) break;
-        if (met == detail::Met::too_late) {
-          op.state.set(detail::WaitPhase::cancelled_at_once);
-          break;
-        }
-      }
-      if (items_.size() >= capacity_) {
-        parked = op.park();
-        if (parked) senders_.push_back(op);
-        break;
-      }
-      if (items_.has_room()) {
-        if (op.complete_at_once()) hand_on(std::move(op.item_), woken);
-        break;
-      }
-      more = items_.next_room(capacity_);
-    }
-    room = typename Ring::Room(more);
-  }
-  woken.wake_all();
-  return parked;
-}
-
-template <class T>
-bool Channel<T>::start_receive(Receive& op) {
-  detail::WakeList woken;
-  bool parked = false;
-  {
-    std::lock_guard guard(lock_);
-    detail::Met met = detail::Met::not_he;
-    if (capacity_ == 0) {
-      met = meet_one_of(senders_, detail::contestant(op), woken, [&](detail::Waiter& w) noexcept {
-        op.item_.emplace(std::move(sender(w).item_));
-      });
-    }
-    if (met == detail::Met::too_late) {
-      op.state.set(detail::WaitPhase::cancelled_at_once);
-    } else if (items_.size() != 0) {
-      if (op.complete_at_once()) {
-        items_.pop_into(op.item_);
-        refill(woken);
-      }
-    } else if (met == detail::Met::not_he) {
-      if (closed_) {
-        op.complete_at_once();
-      } else {
-        parked = op.park();
-        if (parked) receivers_.push_back(op);
-      }
-    }
-  }
-  woken.wake_all();
-  return parked;
-}
-
-// What cannot be undone comes last: the value is moved once it is sure that somebody gets it, and
-// if that throws, nothing has happened.
-template <class T>
-bool Channel<T>::give_to_receiver(typename Item::Maker& maker, T& value, detail::WakeList& woken) {
-  for (detail::Waiter* w = receivers_.front(); w != nullptr; w = w->queue_next) {
-    Receive& oldest = receiver(*w);
-    detail::Arbiter* const race = oldest.arbiter();
-    if (oldest.state.phase() != detail::WaitPhase::waiting)
-      continue;  // cancelled: he leaves the queue by himself
-    if (race != nullptr && race->hold() != detail::Arbiter::Hold::held) continue;
-    try {
-      oldest.item_.emplace(maker.make(value));
-    } catch (...) {
-      if (race != nullptr) race->let_go();
-      throw;
-    }
-    if (race != nullptr) race->decide(oldest.contestant());
-    receivers_.remove(*w);
-    // If a cancellation claims him in this very moment, he finds the item when he wants to leave
-    // the queue: Receive::unqueue().
-    if (oldest.state.try_complete()) woken.add(*w);
-    return true;
-  }
-  return false;
-}
-
-template <class T>
-bool Channel<T>::try_send(T& value) {
-  typename Item::Maker maker;
-  detail::WakeList woken;
-  typename Ring::Room room;
-  bool sent = false;
-  for (;;) {
-    std::size_t more = 0;
-    {
-      std::lock_guard guard(lock_);
-      if (room.count() > items_.room()) items_.move_to(room);
-      if (closed_) break;
-      if (capacity_ == 0) {
-        sent = give_to_receiver(maker, value, woken);
-        break;
-      }
-      if (items_.size() >= capacity_) break;
-      if (items_.has_room()) {
-        hand_on(maker.make(value), woken);
-        sent = true;
-        break;
-      }
-      more = items_.next_room(capacity_);
-    }
-    room = typename Ring::Room(more);
-  }
-  woken.wake_all();
-  return sent;
-}
-
-template <class T>
-std::optional<T> Channel<T>::try_receive() {
-  detail::WakeList woken;
-  std::optional<typename Item::type> item;
-  {
-    std::lock_guard guard(lock_);
-    if (items_.size() != 0) {
-      items_.pop_into(item);
-      refill(woken);
-    } else if (capacity_ == 0) {
-      detail::BasicWaitState<detail::StdEnv> state;
-      meet_one_of(senders_, {state, nullptr, 0}, woken,
-                  [&](detail::Waiter& w) noexcept { item.emplace(std::move(sender(w).item_)); });
-    }
-  }
-  woken.wake_all();
-  if (!item) return std::nullopt;
-  return std::optional<T>(std::in_place, Item::open(*item));
-}
-
-// Senders fail, which wins no race; receivers wait only if there is nothing left for them.
-template <class T>
-void Channel<T>::close() noexcept {
-  detail::WakeList woken;
-  {
-    std::lock_guard guard(lock_);
-    closed_ = true;
-    while (!senders_.empty()) {
-      Send& first = sender(*senders_.front());
-      senders_.remove(first);
-      if (!first.state.try_complete()) continue;
-      first.closed_ = true;
-      woken.add(first);
-    }
-    while (!receivers_.empty()) woken.claim_front(receivers_);
-  }
-  woken.wake_all();
-}
 
 }  // namespace magpie

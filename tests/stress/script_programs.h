@@ -146,16 +146,16 @@ Task<std::string> result_of(Hands& hands, A operation, std::int64_t limit) {
 inline Task<std::string> act_race(Props& props, Hands& hands, const Op& op) {
   const std::size_t count = std::min<std::size_t>(op.count, kScriptBurst);
   if (op.verb == Verb::any_one) {
-    co_return co_await result_of(hands,
-                                 any(props.several.send(Boxed(op.number)),
-                                     props.semaphore.acquire(count), props.event.wait()),
-                                 op.limit);
+    co_return co_await result_of(
+        hands, any(props.several.send(Boxed(op.number)), props.mutex.lock(), props.event.wait()),
+        op.limit);
   }
   switch (op.which) {
     case 0:
-      co_return co_await result_of(
-          hands, race(props.semaphore.acquire(count), props.several.receive(), props.futures[0]),
-          op.limit);
+      co_return co_await result_of(hands,
+                                   race(props.semaphore.acquire(count), props.several.receive(),
+                                        props.barrier.arrive_and_wait()),
+                                   op.limit);
     case 1:
       co_return co_await result_of(
           hands, race(props.mutex.lock(), props.event.wait(), props.single.send(op.number)),
@@ -167,13 +167,11 @@ inline Task<std::string> act_race(Props& props, Hands& hands, const Op& op) {
                                    op.limit);
     case 3:
       co_return co_await result_of(
-          hands,
-          race(props.barrier.arrive_and_wait(), props.limiter.acquire(count), props.latch.wait()),
+          hands, race(props.barrier.arrive_and_wait(), props.latch.wait(), props.futures[0]),
           op.limit);
     default:
       co_return co_await result_of(
-          hands,
-          race(props.mutex.lock(), props.rendezvous.receive(), props.semaphore.acquire(count)),
+          hands, race(props.mutex.lock(), props.rendezvous.receive(), props.limiter.acquire(count)),
           op.limit);
   }
 }

@@ -106,6 +106,11 @@ enum class Mutant : std::uint8_t {
   pact_no_lock,                 // several verdicts are held without the lock for that
   pact_win_first,  // of two that complete together, one wins its race before the other's state is
                    // decided
+  channel_leave_unlocked,           // who was cancelled leaves the queue without the lock
+  channel_no_refill,                // a free place is not filled with a waiting sender's item
+  channel_forgotten_item,           // what was handed over in the moment of a cancellation is lost
+  channel_close_wakes_cancelled,    // the end wakes a sender that a cancellation has claimed
+  channel_close_forgets_receivers,  // the end leaves those who wait for an item
 };
 
 // What StdEnv asks of the kernel. Not inline: system headers stay out of this one.
