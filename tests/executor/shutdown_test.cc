@@ -40,7 +40,8 @@ Task<> sleep_long() {
 }
 
 TEST(Shutdown, WaitsForWhatEndsWithinTheDrain) {
-  WorkStealingExecutor executor({.threads = 2});
+  ManualClock clock;  // none ends before the call
+  WorkStealingExecutor executor({.threads = 2, .clock = &clock});
   std::vector<JoinHandle<void>> handles;
   for (int i = 0; i < 10; ++i) handles.push_back(executor.spawn(sleep_for(2ms)));
   ShutdownReport report = executor.shutdown(1h);
