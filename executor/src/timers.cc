@@ -27,20 +27,13 @@ TimerShard& Timers::shard_here() noexcept {
 
 void Timers::arm(TimerShard& shard, Timer& timer) noexcept {
   if (timer.shard != &shard) timer.shard = &shard;  // an owner who set it before may be reading it
-  shard.queue.insert(timer);
-  if (timer.deadline_ns < shard.earliest.load(std::memory_order_relaxed)) {
-    // seq_cst: pairs with the monitor's plan in monitor(): it sees this deadline, or armed() sees
-    // the plan.
-    shard.earliest.store(timer.deadline_ns, std::memory_order_seq_cst);
-  }
+  shard.insert(timer);
 }
 
 bool Timers::disarm(TimerShard& shard, Timer& timer) noexcept {
   if (!shard.queue.contains(timer)) return false;
   shard.queue.remove(timer);
-  const TimerNode* first = shard.queue.earliest();
-  // Relaxed: a deadline that is too early only makes somebody look in vain.
-  shard.earliest.store(first != nullptr ? first->deadline_ns : kNeverNs, std::memory_order_relaxed);
+  shard.note_earliest();
   return true;
 }
 
@@ -52,8 +45,7 @@ void Timers::armed(std::int64_t deadline_ns) noexcept {
   if (!monitor_runs_.load(std::memory_order_acquire)) [[unlikely]]
     start_monitor();  // pairs with the store there
   const std::int64_t look = deadline_ns > kNeverNs - grace_ns_ ? kNeverNs : deadline_ns + grace_ns_;
-  // seq_cst: pairs with monitor(), see arm().
-  if (look < planned_.load(std::memory_order_seq_cst)) {
+  if (!plan_.told_of(look)) {
     std::lock_guard guard(mutex_);
     kicked_ = true;
     wake_.notify_one();
@@ -81,9 +73,7 @@ bool Timers::serve(TimerShard& shard, std::int64_t now_ns) noexcept {
         tail = &timer->next_due;
       }
       more = taken == kBatch;
-      const TimerNode* first = shard.queue.earliest();
-      shard.earliest.store(first != nullptr ? first->deadline_ns : kNeverNs,
-                           std::memory_order_relaxed);
+      shard.note_earliest();
     }
     while (due != nullptr) {
       Timer* const next = due->next_due;  // read before it is fired: then its memory may go
@@ -103,7 +93,7 @@ bool Timers::serve_all(std::int64_t now_ns) noexcept {
 
 std::int64_t Timers::earliest() const noexcept {
   std::int64_t first = kNeverNs;
-  // seq_cst: pairs with arm(), see monitor().
+  // seq_cst: pairs with BasicTimerShard::insert(), see BasicTimerPlan.
   for (std::size_t i = 0; i < kShards; ++i) {
     first = std::min(first, shards_[i].earliest.load(std::memory_order_seq_cst));
   }
@@ -143,16 +133,10 @@ void Timers::monitor() noexcept {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     kicked_ = false;
-    // A plan, then a second look: a timer armed in between is either seen here, or its thread sees
-    // the plan.
-    std::int64_t look = kNeverNs;
-    for (;;) {
+    const std::int64_t look = plan_.make([this] {
       const std::int64_t first = earliest();
-      const std::int64_t due = first > kNeverNs - grace_ns_ ? kNeverNs : first + grace_ns_;
-      planned_.store(due, std::memory_order_seq_cst);
-      if (due == look) break;
-      look = due;
-    }
+      return first > kNeverNs - grace_ns_ ? kNeverNs : first + grace_ns_;
+    });
     const std::int64_t now = now_ns();
     if (look > now) {
       if (look == kNeverNs) {

@@ -4,6 +4,7 @@
 #include <magpie/detail/injection_queue.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/timer_queue.h>
+#include <magpie/detail/timers.h>
 
 #include <gtest/gtest.h>
 
@@ -20,9 +21,12 @@
 namespace magpie::model {
 namespace {
 
+using detail::BasicTimerPlan;
+using detail::BasicTimerShard;
 using detail::InjectionQueue;
 using detail::Runnable;
 using detail::SpinLock;
+using detail::TimerNode;
 using detail::TimerWord;
 
 template <Mutant kMutant>
@@ -112,6 +116,60 @@ TEST(TimerWordModel, AFrameThatLeavesIsNotTouchedAgain) {
 
 TEST(TimerWordModelMutant, WithoutTheWaitTheFrameIsGoneWhileTheTimerFires) {
   EXPECT_TRUE(fire_against_leave<Mutant::timer_word_no_wait>(3).failed);
+}
+
+// A timer is armed while the monitor, which has served one, plans its sleep: it wakes in time, or
+// is told.
+template <Mutant kMutant>
+Report arm_against_plan(unsigned preemptions, bool another) {
+  return explore({.preemptions = preemptions}, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    BasicTimerShard<Env> shard;
+    BasicTimerPlan<Env> plan;
+    const auto look = [&] { return shard.earliest.load(std::memory_order_seq_cst); };
+    TimerNode served;
+    served.deadline_ns = 1;
+    shard.insert(served);
+    sim.check(plan.make(look) == 1, "the first plan is another");
+    sim.check(shard.queue.pop_due(1) == &served, "the first timer is not due");
+    shard.note_earliest();
+
+    std::array<TimerNode, 2> timers;
+    timers[0].deadline_ns = 7;
+    timers[1].deadline_ns = 5;
+    std::int64_t planned = 0;
+    bool told = false;
+    sim.spawn([&] { planned = plan.make(look); });
+    for (std::size_t i = 0; i < (another ? 2U : 1U); ++i) {
+      sim.spawn([&, i] {
+        {
+          std::lock_guard guard(shard.lock);
+          shard.insert(timers[i]);
+        }
+        if (!plan.told_of(timers[i].deadline_ns)) told = true;
+      });
+    }
+    sim.run();
+    sim.check(told || planned <= (another ? 5 : 7), "the monitor sleeps longer than a timer");
+  });
+}
+
+TEST(TimerPlanModel, TheMonitorWakesInTimeOrIsTold) {
+  expect_clean(arm_against_plan<Mutant::none>(bound(4), false));
+  expect_clean(arm_against_plan<Mutant::none>(bound(3), true));
+}
+
+TEST(TimerPlanModelMutant, ADeadlineIsShownBeforeThePlanIsRead) {
+  hunt(arm_against_plan<Mutant::timer_relaxed_earliest>(3, false));
+}
+
+TEST(TimerPlanModelMutant, APlanIsShownBeforeTheSecondLook) {
+  hunt(arm_against_plan<Mutant::timer_relaxed_plan>(3, false));
+}
+
+// The monitor did so once where no timer was left to wait for.
+TEST(TimerPlanModelMutant, APlanIsLookedAtAgain) {
+  hunt(arm_against_plan<Mutant::timer_single_look>(3, false));
 }
 
 TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {

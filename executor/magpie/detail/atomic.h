@@ -59,6 +59,9 @@ enum class Mutant : std::uint8_t {
   spin_lock_plain_lock,        // the lock is taken by a load and a store
   timer_word_no_wait,          // disarm() does not wait for a callback that is running
   timer_word_relaxed_end,      // end_fire() publishes with a relaxed store
+  timer_relaxed_earliest,      // a new deadline is shown with a relaxed store
+  timer_relaxed_plan,          // so is the monitor's plan
+  timer_single_look,           // the monitor does not look again after it has planned
   injection_no_lock,           // push() without the lock
   waiter_plain_decide,         // a waiter's state is decided by a load and a store
   scope_early_check,         // park() asks whether the scope is cancelled before it takes the lock

@@ -48,10 +48,56 @@ struct Timer : TimerNode {
   Timer* next_due = nullptr;
 };
 
-struct alignas(kCacheLine) TimerShard {
-  SpinLock<StdEnv> lock;
+template <class Env>
+struct alignas(kCacheLine) BasicTimerShard {
+  // Under the lock.
+  void insert(TimerNode& timer) noexcept {
+    queue.insert(timer);
+    if (timer.deadline_ns < earliest.load(std::memory_order_relaxed)) {
+      // seq_cst: pairs with BasicTimerPlan::make(): it sees this deadline, or told_of() sees the
+      // plan.
+      earliest.store(timer.deadline_ns, Env::mutant(Mutant::timer_relaxed_earliest)
+                                            ? std::memory_order_relaxed
+                                            : std::memory_order_seq_cst);
+    }
+  }
+  void note_earliest() noexcept {
+    const TimerNode* first = queue.earliest();
+    // Relaxed: a deadline that is too early only makes somebody look in vain.
+    earliest.store(first != nullptr ? first->deadline_ns : kNeverNs, std::memory_order_relaxed);
+  }
+
+  SpinLock<Env> lock;
   TimerQueue queue;
-  std::atomic<std::int64_t> earliest{kNeverNs};  // of the queue; written under the lock
+  typename Env::template Atomic<std::int64_t> earliest{kNeverNs};  // of the queue; written under
+                                                                   // the lock
+};
+struct TimerShard : BasicTimerShard<StdEnv> {};
+
+/// When the monitor looks next, and how it hears of timers that are due before.
+template <class Env>
+class BasicTimerPlan {
+ public:
+  /// By the monitor. A plan, then a second look: a timer armed in between is either seen here, or
+  /// its thread sees the plan. look() gives the moment that the earliest timer asks for.
+  template <class Look>
+  std::int64_t make(Look look) noexcept {
+    for (std::int64_t plan = look();;) {
+      planned_.store(plan, Env::mutant(Mutant::timer_relaxed_plan) ? std::memory_order_relaxed
+                                                                   : std::memory_order_seq_cst);
+      if (Env::mutant(Mutant::timer_single_look)) return plan;
+      const std::int64_t again = look();
+      if (again == plan) return plan;
+      plan = again;
+    }
+  }
+  /// After a timer was armed that asks for this moment. False: the monitor has to be told.
+  bool told_of(std::int64_t moment) const noexcept {
+    return moment >= planned_.load(std::memory_order_seq_cst);  // pairs with make()
+  }
+
+ private:
+  typename Env::template Atomic<std::int64_t> planned_{kNeverNs};
 };
 
 class MAGPIE_EXPORT Timers {
@@ -99,7 +145,7 @@ class MAGPIE_EXPORT Timers {
   Clock& clock_;
   VirtualTime* const manual_;  // null: real time
   std::unique_ptr<TimerShard[]> shards_;
-  alignas(kCacheLine) std::atomic<std::int64_t> planned_{kNeverNs};  // when the monitor looks next
+  alignas(kCacheLine) BasicTimerPlan<StdEnv> plan_;
   std::atomic<bool> monitor_runs_{false};
   std::mutex mutex_;
   std::condition_variable wake_;
