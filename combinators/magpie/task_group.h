@@ -253,9 +253,13 @@ class TaskGroup {
   /// Starts a child. In a group that is aborting it is accepted, born cancelled, and never runs.
   /// std::logic_error after the end.
   template <detail::Awaitable A>
-  auto spawn(A&& task, SpawnOptions options = {}) {
+  auto spawn(A&& task) {
+    return add(detail::as_task(std::forward<A>(task)), nullptr, core_);
+  }
+  template <detail::Awaitable A>
+  auto spawn(A&& task, SpawnOptions options) {
     auto owned = detail::as_task(std::forward<A>(task));
-    return add(std::move(owned), std::move(options), core_);
+    return add(std::move(owned), &options, core_);
   }
 
   /// Starts a child and returns what it signals once it is ready; it then goes on in the group. A
@@ -290,11 +294,11 @@ class TaskGroup {
 
  private:
   template <class T>
-  JoinHandle<T> add(Task<T>&& task, SpawnOptions&& options, detail::TaskOwner& owner) {
+  JoinHandle<T> add(Task<T>&& task, SpawnOptions* options, detail::TaskOwner& owner) {
     core_.add_unit();
     try {
-      return detail::Spawner::spawn<T>(core_.home(), std::move(task), std::move(options),
-                                       &core_.scope(), &owner);
+      return detail::Spawner::spawn<T>(core_.home(), std::move(task), options, &core_.scope(),
+                                       &owner);
     } catch (...) {
       core_.remove_unit();
       throw;
@@ -307,8 +311,8 @@ class TaskGroup {
     state->signal.emplace(state);      // the child keeps what it runs on
     JoinHandle<void> child;
     try {
-      child = add(detail::as_task(std::invoke(state->function, *state->signal)),
-                  SpawnOptions(std::move(name)), *state);
+      SpawnOptions options(std::move(name));
+      child = add(detail::as_task(std::invoke(state->function, *state->signal)), &options, *state);
     } catch (...) {
       state->signal.reset();
       throw;

@@ -15,14 +15,25 @@
 namespace magpie {
 
 namespace detail {
+/// std::logic_error: there is no current executor.
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_no_executor(const char* what);
 /// The executor of this thread; std::logic_error if there is none.
-MAGPIE_EXPORT Executor& require_current_executor(const char* what);
+inline Executor& require_current_executor(const char* what) {
+  Executor* const executor = current_executor();
+  if (executor == nullptr) [[unlikely]]
+    throw_no_executor(what);
+  return *executor;
+}
 }  // namespace detail
 
 /// On the current executor; std::logic_error when there is none. ExecutorShutdownError when it is
 /// being shut down.
 template <detail::Awaitable A>
-auto spawn(A&& task, SpawnOptions options = {}) {
+auto spawn(A&& task) {
+  return detail::require_current_executor("spawn()").spawn(std::forward<A>(task));
+}
+template <detail::Awaitable A>
+auto spawn(A&& task, SpawnOptions options) {
   return detail::require_current_executor("spawn()").spawn(std::forward<A>(task),
                                                            std::move(options));
 }

@@ -27,19 +27,25 @@ ExecutorServices::ExecutorServices(const ExecutorOptions& options, Clock& the_cl
       shards_(new RegistryShard[kShards]),
       life_(shards_.get(), kShards) {
   StdEnv::prepare();  // before anybody makes one of the fences: they are of one kind from then on
-  if (options.on_unobserved_error) {
-    handler_ = std::make_shared<const UnobservedHandler>(options.on_unobserved_error);
-  }
+  if (options.on_unobserved_error) handler_ = new CountedHandler(options.on_unobserved_error);
   if (virtual_time_ != nullptr) virtual_time_->attach(timers);
 }
 
 ExecutorServices::~ExecutorServices() {
   end_trace();
   if (virtual_time_ != nullptr) virtual_time_->detach();
+  if (handler_ != nullptr) handler_->release();
 }
 
 RegistryShard& ExecutorServices::shard_here() const noexcept {
   return shards_[thread_index() % kShards];
+}
+
+RegistryShard& ExecutorServices::make_own_shard() {
+  std::lock_guard guard(own_shards_mutex_);
+  RegistryShard& shard = *own_shards_.emplace_back(std::make_unique<RegistryShard>());
+  life_.adopt(shard);
+  return shard;
 }
 
 std::uint64_t ExecutorServices::live_tasks() const noexcept {
@@ -55,65 +61,67 @@ bool from_inside(const Executor& executor) noexcept {
   return current_executor() == &executor;
 }
 
+// As an item of a worker's deque.
+std::uintptr_t word_of(Runnable& work) noexcept {
+  return reinterpret_cast<std::uintptr_t>(&work);
+}
+
 }  // namespace
 
 void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
-  RegistryShard& shard = shard_here();
-  if (!life_.admit(shard, from_inside(executor))) {
+  RegistryShard* const own = own_shard(executor);
+  RegistryShard& shard = own != nullptr ? *own : shard_here();
+  if (!life_.admit(shard, own != nullptr || from_inside(executor), own != nullptr)) [[unlikely]] {
     throw ExecutorShutdownError(
         "this executor has been shut down and takes no more work: spawn before shutdown(), or on "
         "another executor");
   }
-  {
+  if (own != nullptr) [[likely]] {
+    record.place_ = own->table.list(record);
+  } else {
     std::lock_guard guard(shard.lock);
-    record.shard_ = &shard;
-    record.registry_prev_ = nullptr;
-    record.registry_next_ = shard.head;
-    if (shard.head != nullptr) shard.head->registry_prev_ = &record;
-    shard.head = &record;
+    record.place_ = shard.table.list(record);
+  }
+  if (record.place_ == nullptr) [[unlikely]] {
+    life_.end(shard, own != nullptr);
+    throw std::bad_alloc();
   }
   if (tracing()) [[unlikely]]
     trace_task(TraceEvent::Kind::task_begins, record);
-  // The sweep of cancel_all() finds the record in its shard, or this finds the phase that was set
-  // before.
-  if (life_.phase() == Phase::cancelling) {
+  // With the heavy one of the sweep in cancel_all(): that finds the record in its place, or this
+  // finds the phase that was set before.
+  StdEnv::light_fence();
+  if (life_.phase() == Phase::cancelling) [[unlikely]]
     record.cancel(ReasonRef::of_kind(CancelKind::shutdown));
+  LocalQueue* const queue = local_queue();
+  if (own != nullptr && queue->deque.owner().push(word_of(record))) [[likely]] {
+    queue->wanted();
+    return;
   }
   executor.schedule(record);
 }
 
-void ExecutorServices::retire(TaskRecord& record, SlotState outcome) noexcept {
-  if (tracing()) [[unlikely]]
-    trace_task(TraceEvent::Kind::task_ends, record);
-  RegistryShard& shard = *record.shard_;
-  {
-    std::lock_guard guard(shard.lock);
-    (record.registry_prev_ != nullptr ? record.registry_prev_->registry_next_ : shard.head) =
-        record.registry_next_;
-    if (record.registry_next_ != nullptr)
-      record.registry_next_->registry_prev_ = record.registry_prev_;
-    record.shard_ = nullptr;
-  }
-  RegistryShard& here = shard_here();
-  (outcome == SlotState::cancelled ? here.cancelled : here.completed)
-      .fetch_add(1, std::memory_order_relaxed);
-  life_.end(here);
+void ExecutorServices::retire(SlotState outcome, RegistryShard* own) noexcept {
+  RegistryShard& here = own != nullptr ? *own : shard_here();
+  life_.raise(outcome == SlotState::cancelled ? here.cancelled : here.completed, own != nullptr);
+  life_.end(here, own != nullptr);
 }
 
 void ExecutorServices::admit_post(Executor& executor) {
-  RegistryShard& shard = shard_here();
-  if (!life_.admit(shard, from_inside(executor))) {
+  RegistryShard* const own = own_shard(executor);
+  RegistryShard& shard = own != nullptr ? *own : shard_here();
+  if (!life_.admit(shard, own != nullptr || from_inside(executor), own != nullptr)) [[unlikely]] {
     throw ExecutorShutdownError(
         "this executor has been shut down and takes no more work: post before shutdown(), or to "
         "another executor");
   }
-  shard.others_started.fetch_add(1, std::memory_order_relaxed);
+  life_.raise(shard.others_started, own != nullptr);
 }
 
-void ExecutorServices::retire_post() noexcept {
-  RegistryShard& here = shard_here();
-  here.others_ended.fetch_add(1, std::memory_order_relaxed);
-  life_.end(here);
+void ExecutorServices::retire_post(RegistryShard* own) noexcept {
+  RegistryShard& here = own != nullptr ? *own : shard_here();
+  life_.raise(here.others_ended, own != nullptr);
+  life_.end(here, own != nullptr);
 }
 
 bool ExecutorServices::wait_idle(const std::atomic<bool>* stop_waiting, bool dump_when_slow) {
@@ -144,24 +152,7 @@ bool ExecutorServices::wait_idle(const std::atomic<bool>* stop_waiting, bool dum
 
 void ExecutorServices::cancel_all(const ReasonRef& reason) noexcept {
   life_.set_phase(Phase::cancelling);
-  for (std::size_t i = 0; i < kShards; ++i) {
-    RegistryShard& shard = shards_[i];
-    TaskRecord* chain = nullptr;
-    {
-      std::lock_guard guard(shard.lock);
-      for (TaskRecord* r = shard.head; r != nullptr; r = r->registry_next_) {
-        r->add_ref();
-        r->sweep_next_ = chain;
-        chain = r;
-      }
-    }
-    while (chain != nullptr) {
-      TaskRecord* const record = chain;
-      chain = record->sweep_next_;
-      record->cancel(reason);
-      record->release();
-    }
-  }
+  for_each_task([&](TaskRecord& record) noexcept { record.cancel(reason); });
 }
 
 namespace {
@@ -232,17 +223,6 @@ ShutdownReport ExecutorServices::shutdown(Duration drain, bool destructor) {
 
 namespace {
 
-// References to tasks, taken under a lock and given up whatever happens to the text.
-struct Held {
-  Held() = default;
-  Held(const Held&) = delete;
-  Held& operator=(const Held&) = delete;
-  ~Held() {
-    for (TaskRecord* const record : records) record->release();
-  }
-  std::vector<TaskRecord*> records;
-};
-
 struct DumpLine {
   TaskId id;
   TaskId parent;
@@ -291,40 +271,15 @@ std::string as_tree(std::vector<DumpLine>& lines) {
 void ExecutorServices::dump(std::ostream& out) const {
   std::vector<DumpLine> lines;
   const Deadline now = clock.now();
-  for (std::size_t i = 0; i < kShards; ++i) {
-    // References are taken under the lock, the texts are made without it.
-    Held held;
-    std::vector<TaskRecord*>& records = held.records;
-    for (;;) {
-      std::size_t room = records.capacity();
-      bool all = true;
-      {
-        std::lock_guard guard(shards_[i].lock);
-        std::size_t n = 0;
-        for (TaskRecord* r = shards_[i].head; r != nullptr; r = r->registry_next_) ++n;
-        if (n > room) {
-          room = n + n / 2;
-          all = false;
-        } else {
-          for (TaskRecord* r = shards_[i].head; r != nullptr; r = r->registry_next_) {
-            r->add_ref();
-            records.push_back(r);
-          }
-        }
-      }
-      if (all) break;
-      records.reserve(room);
-    }
-    for (TaskRecord* const record : records) {
-      DumpLine& line = lines.emplace_back(DumpLine{record->id(), record->parent_id(), {}, 0, 0});
-      record->describe(line.text, now);
-    }
-  }
+  for_each_task([&](TaskRecord& record) {
+    DumpLine& line = lines.emplace_back(DumpLine{record.id(), record.parent_id(), {}, 0, 0});
+    record.describe(line.text, now);
+  });
   out << lines.size() << (lines.size() == 1 ? " live task\n" : " live tasks\n") << as_tree(lines);
 }
 
 void ExecutorServices::unobserved(std::string_view name, std::exception_ptr error) noexcept {
-  report_unobserved(handler_.get(), name, std::move(error));
+  report_unobserved(handler_ != nullptr ? &handler_->call : nullptr, name, std::move(error));
 }
 
 void report_unobserved(const UnobservedHandler* handler, std::string_view name,
@@ -398,14 +353,15 @@ VirtualTime* ExecutorAccess::virtual_time(const Executor& executor) noexcept {
 void ExecutorAccess::admit(Executor& executor, TaskRecord& record) {
   executor.services_->admit(executor, record);
 }
-void ExecutorAccess::retire(Executor& executor, TaskRecord& record, SlotState outcome) noexcept {
+void ExecutorAccess::retire(Executor& executor, SlotState outcome) noexcept {
   ExecutorServices& services = *executor.services_;
-  if (executor.on_own_thread()) {
-    services.retire(record, outcome);
+  if (RegistryShard* const own = own_shard(executor); own != nullptr || executor.on_own_thread())
+      [[likely]] {
+    services.retire(outcome, own);
     return;
   }
   services.enter();
-  services.retire(record, outcome);
+  services.retire(outcome, nullptr);
   services.leave();
 }
 void ExecutorAccess::admit_post(Executor& executor) {
@@ -413,12 +369,13 @@ void ExecutorAccess::admit_post(Executor& executor) {
 }
 void ExecutorAccess::retire_post(Executor& executor) noexcept {
   ExecutorServices& services = *executor.services_;
-  if (executor.on_own_thread()) {
-    services.retire_post();
+  if (RegistryShard* const own = own_shard(executor); own != nullptr || executor.on_own_thread())
+      [[likely]] {
+    services.retire_post(own);
     return;
   }
   services.enter();
-  services.retire_post();
+  services.retire_post(nullptr);
   services.leave();
 }
 void ExecutorAccess::unobserved(Executor& executor, std::string_view name,

@@ -46,14 +46,10 @@ void throw_self_await() {
       "a task awaited its own handle, which would never end: await it in another task");
 }
 
-Executor& require_current_executor(const char* what) {
-  Executor* const executor = current_executor();
-  if (executor == nullptr) {
-    throw std::logic_error(std::string(what) +
-                           " needs a current executor and this thread has none: call the "
-                           "executor's own member instead");
-  }
-  return *executor;
+void throw_no_executor(const char* what) {
+  throw std::logic_error(std::string(what) +
+                         " needs a current executor and this thread has none: call the executor's "
+                         "own member instead");
 }
 
 }  // namespace magpie::detail

@@ -11,6 +11,8 @@
 #include <magpie/detail/cancel_state.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/executor_services.h>
+#include <magpie/detail/local_queue.h>
+#include <magpie/detail/spawn_impl.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/errors.h>
 
@@ -29,42 +31,81 @@ std::int64_t birth_time(const Executor& executor) {
 
 }  // namespace
 
-TaskRecord::TaskRecord() noexcept = default;
-TaskRecord::~TaskRecord() = default;
+TaskExtras::TaskExtras() noexcept = default;
+TaskExtras::~TaskExtras() = default;
 
-void TaskRecord::set_up(Executor& executor, std::coroutine_handle<> coroutine, std::string name) {
+TaskExtras& TaskRecord::extras() {
+  TaskExtras* there = extras_.load(std::memory_order_acquire);
+  if (there != nullptr) return *there;
+  auto fresh = std::make_unique<TaskExtras>();
+  // Release: pairs with the acquire loads of whoever finds them.
+  if (!extras_.compare_exchange_strong(there, fresh.get(), std::memory_order_acq_rel,
+                                       std::memory_order_acquire))
+    return *there;
+  return *fresh.release();
+}
+
+void TaskRecord::launch(std::coroutine_handle<> coroutine, Executor& executor, Scope* group,
+                        TaskOwner* owner, SpawnOptions* options) {
+  coroutine_ = coroutine.address();
   executor_ = &executor;
+  owner_ = owner;
   id_ = next_task_id();
   born_ns_ = birth_time(executor);
-  if (!name.empty()) name_ = std::make_unique<std::string>(std::move(name));
-  run = start;
-  ended = has_ended;
-  coroutine_ = coroutine;
+  if (group != nullptr) parent_id_ = of(*group).id();
+  root_.enter_root(group, this);
+  try {
+    const ThreadState* const thread = thread_state();
+    // What the spawning strand sees; a group's child that another thread starts sees what the group
+    // does.
+    own_locals_ = group == nullptr || thread->executor != nullptr;
+    if (own_locals_ && thread->locals != nullptr) [[unlikely]]
+      extras().locals = std::make_unique<LocalsSnapshot>(thread->locals);
+    if (options != nullptr) [[unlikely]] {
+      if (!options->name_.empty()) extras().name = std::move(options->name_);
+      if (options->token_.can_be_cancelled()) {
+        extras().token_link = std::make_unique<TokenLink>(*this, options->token_);
+        extras().token_link->arm();
+      }
+    }
+    ExecutorAccess::admit(executor, *this);
+  } catch (...) {
+    give_up();
+    throw;
+  }
 }
 
-void TaskRecord::link_token(std::unique_ptr<TokenLink> link) noexcept {
-  token_link_ = std::move(link);
+// It was not admitted: destroys the unstarted frame, closes the scope.
+void TaskRecord::give_up() noexcept {
+  if (TaskExtras* const extras = extras_.load(std::memory_order_acquire); extras != nullptr)
+    extras->token_link.reset();
+  std::coroutine_handle<>::from_address(coroutine_).destroy();
+  handler_ = nullptr;
+  leave_root();
+  drop_handle();
+  release();
 }
 
-void TaskRecord::abandon() noexcept {
-  token_link_.reset();
-  if (coroutine_) std::exchange(coroutine_, nullptr).destroy();
+// Nobody cancels the task any more, and its tokens go quiet.
+void TaskRecord::leave_root() noexcept {
   root_.close();
   const auto effects = root_.exit();
   detach_tokens(effects.tokens);
   detach_tokens(effects.dropped);
+  detach_tokens(root_.take_tokens());
 }
 
 void TaskRecord::start(Runnable* node) noexcept {
   auto* const self = static_cast<TaskRecord*>(node);
-  const std::coroutine_handle<> coroutine = std::exchange(self->coroutine_, nullptr);
-  if (self->root_.cancelled()) {
+  const auto coroutine = std::coroutine_handle<>::from_address(self->coroutine_);
+  self->handler_ = nullptr;
+  if (self->root_.cancelled()) [[unlikely]] {
     // Its body never runs; its arguments are destroyed before anybody learns of its end.
     install_locals(self->root_);
     ReasonRef reason = self->root_.reason();
     coroutine.destroy();
     self->set_cancelled_outcome(std::move(reason));
-    self->finish(SlotState::cancelled);
+    self->finish_and_wake(SlotState::cancelled);
     return;
   }
   self->started_.store(true, std::memory_order_relaxed);
@@ -72,7 +113,17 @@ void TaskRecord::start(Runnable* node) noexcept {
 }
 
 std::coroutine_handle<> TaskRecord::has_ended(EndSink* sink, SlotState outcome) noexcept {
-  static_cast<TaskRecord*>(sink)->finish(outcome);
+  JoinWaiter* const waiter = static_cast<TaskRecord*>(sink)->finish(outcome);
+  if (waiter == nullptr) return std::noop_coroutine();
+  // Who waited for it is what this worker does next, so it need not go through the deque, unless
+  // the loop is wanted for something else.
+  const LocalQueue* const queue = local_queue();
+  if (waiter->run == &OperationBase::resume_target && queue != nullptr &&
+      queue->executor == waiter->home && !queue->noticed()) [[likely]] {
+    install_locals(*waiter->scope());
+    return transfer(std::coroutine_handle<>::from_address(waiter->target()));
+  }
+  waiter->hand_over();
   return std::noop_coroutine();
 }
 
@@ -83,24 +134,38 @@ TaskRecord* TaskRecord::of_sink(EndSink* sink) noexcept {
 void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
   mark_observed();  // whoever does this tells it himself
   set_error_outcome(std::move(error));
-  finish(SlotState::error);
+  finish_and_wake(SlotState::error);
 }
 
-void TaskRecord::finish(SlotState outcome) noexcept {
-  Executor& executor = *executor_;
+void TaskRecord::finish_and_wake(SlotState outcome) noexcept {
+  if (JoinWaiter* const waiter = finish(outcome); waiter != nullptr) waiter->hand_over();
+}
 
-  // 1. Nobody cancels the task any more; its tokens go quiet.
-  root_.close();
-  token_link_.reset();
-  const auto effects = root_.exit();
-  detach_tokens(effects.tokens);
-  detach_tokens(effects.dropped);
-  detach_tokens(root_.take_tokens());
+JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
+  Executor& executor = *executor_;
+  ExecutorServices& services = ExecutorAccess::services(executor);
+
+  // 1. Nobody cancels the task any more from its token or from a group, or looks it up; its tokens
+  // go quiet. A root of its own need not be closed: from 2 on cancel() sees the end, and until then
+  // it is a request that came too late.
+  if (TaskExtras* const extras = extras_.load(std::memory_order_acquire); extras != nullptr)
+      [[unlikely]]
+    extras->token_link.reset();
+  if (!root_.ends_by_itself()) leave_root();
+  if (services.tracing()) [[unlikely]]
+    services.trace_task(TraceEvent::Kind::task_ends, *this);
+  RegistryShard* const own = own_shard(executor);
+  services.unlist(place_, own);
 
   // 2. The outcome is published. An error waits for somebody to see it, beyond the executor's life
   // if need be.
-  handler_ = ExecutorAccess::services(executor).handler();
-  publish(outcome);  // and 3.
+  if (CountedHandler* const handler = services.handler(); handler != nullptr) {
+    handler->add_ref();
+    handler_ = handler;
+  }
+  const bool abroad = current_executor() != &executor;
+  JoinWaiter* waiter = nullptr;
+  publish(outcome, abroad ? nullptr : &waiter);  // and 3.
 
   // 4. Without a handle nobody can ask for an error any more. seq_cst: pairs with drop_handle().
   if (outcome == SlotState::error && without_handles()) report_if_unobserved();
@@ -108,35 +173,37 @@ void TaskRecord::finish(SlotState outcome) noexcept {
   // 5. The group, then the executor. Nothing of either is touched afterwards.
   if (owner_ != nullptr) owner_->child_ended(owner_, *this);
   // Only now, lest virtual time moves before those who waited are scheduled.
-  if (current_executor() != &executor) note_task_ended_abroad(executor);
-  ExecutorAccess::retire(executor, *this, outcome);
+  if (abroad) [[unlikely]]
+    note_task_ended_abroad(executor);
+  if (own != nullptr) [[likely]] {
+    services.retire(outcome, own);
+  } else {
+    ExecutorAccess::retire(executor, outcome);
+  }
   release();
+  return waiter;
 }
 
 void TaskRecord::report_if_unobserved() noexcept {
-  if (owner_ != nullptr || !claim_report(reported_))
-    return;  // a group reports its children's errors itself
-  std::string label;
-  try {
-    label = name();
-  } catch (...) {
-  }
-  report_unobserved(handler_.get(), label, error());
+  // A group reports its children's errors itself.
+  if (owner_ == nullptr && claim_report(reported_)) report(error());
 }
 
 void TaskRecord::report_callback_error(std::exception_ptr error) noexcept {
+  report(std::move(error));
+}
+
+void TaskRecord::report(std::exception_ptr error) noexcept {
   std::string label;
   try {
     label = name();
   } catch (...) {
   }
-  // The handler belongs to the executor, which is alive for a callback at the end of the task; a
-  // later on_done() on a finished task runs on the caller's thread and has only stderr.
-  report_unobserved(handler_.get(), label, std::move(error));
+  report_unobserved(handler_ != nullptr ? &handler_->call : nullptr, label, std::move(error));
 }
 
 bool TaskRecord::cancel(ReasonRef reason) noexcept {
-  return cancel_scope_now(root_, std::move(reason));
+  return !done() && cancel_scope_now(root_, std::move(reason));
 }
 
 void TaskRecord::block_until_done() {
@@ -158,15 +225,17 @@ void TaskRecord::block_until_done() {
 std::string TaskRecord::name() const {
   {
     std::lock_guard guard(lock_);
-    if (name_) return *name_;
+    const TaskExtras* const extras = extras_.load(std::memory_order_acquire);
+    if (extras != nullptr && extras->name) return *extras->name;
   }
   return "task-" + std::to_string(static_cast<std::uint64_t>(id_));
 }
 
 void TaskRecord::set_name(std::string name) {
-  auto fresh = std::make_unique<std::string>(std::move(name));
+  TaskExtras& mine = extras();
+  std::optional<std::string> fresh(std::move(name));
   std::lock_guard guard(lock_);
-  std::swap(name_, fresh);
+  std::swap(mine.name, fresh);
 }
 
 void TaskRecord::describe(std::string& out, Deadline now) const {

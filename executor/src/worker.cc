@@ -123,7 +123,9 @@ void WorkStealingMachine::start_workers(std::size_t from, std::size_t to) {
     for (; index < to; ++index) {
       Worker* worker = workers_[index].load(std::memory_order_relaxed);
       if (worker == nullptr) {
+        RegistryShard& shard = services_.make_own_shard();
         worker = new Worker(*this, index);
+        worker->shard = &shard;
         workers_[index].store(worker, std::memory_order_release);  // pairs with the thieves' loads
         slots_.store(index + 1, std::memory_order_release);
       }

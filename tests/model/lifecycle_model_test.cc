@@ -8,7 +8,7 @@
 #include <array>
 #include <cstddef>
 
-#include <magpie/detail/spin_lock.h>
+#include <magpie/detail/registry.h>
 
 #include "expect.h"
 #include "sim.h"
@@ -27,7 +27,6 @@ namespace {
 using detail::BasicLifecycle;
 using detail::BasicLifeShard;
 using detail::Phase;
-using detail::SpinLock;
 
 // What the glue around the protocol leaves out.
 enum class Flaw {
@@ -35,6 +34,7 @@ enum class Flaw {
   late_entrance,   // a stranger publishes its work, then enters
   no_entrants,     // the destructor does not wait for strangers
   unseen_phase,    // a task that is admitted does not look whether everything is being cancelled
+  no_fence,        // ... or looks without a fence
   no_second_look,  // nobody looks for what slipped in before the door was closed
 };
 
@@ -42,9 +42,11 @@ template <class Env>
 struct Machine {
   struct Shard : BasicLifeShard<Env> {};
   struct Task {
-    bool linked = false;
     typename Env::template Atomic<int> cancelled{0};
+    void add_ref() {}  // it outlives everything here
+    void release() {}
   };
+  using Registry = detail::BasicRegistry<Env, Task>;
 
   void submit(std::size_t slot) { slots[slot].store(1, std::memory_order_release); }
   // The worker, until it is stopped: runs what lies in the slots.
@@ -76,14 +78,16 @@ struct Machine {
   BasicLifecycle<Env, Shard> life{shards.data(), shards.size()};
   std::array<typename Env::template Atomic<int>, 2> slots;
   typename Env::template Atomic<int> stop{0};
-  SpinLock<Env> lock;  // of the tasks' list
+  Registry registry;
+  typename Registry::Table table;
   std::array<Task, 2> tasks;
 };
 
 // A post from outside while somebody shuts the executor down: it is refused, or has run when
 // shutdown() returns.
+// Each shard is used by one thread here; `own`: it knows, and counts by plain stores.
 template <Mutant kMutant = Mutant::none>
-Report post_against_shutdown(Options options, bool asymmetric = true) {
+Report post_against_shutdown(Options options, bool own, bool asymmetric = true) {
   return explore(options, [=](Sim& sim) {
     using Env = SimEnv<kMutant>;
     sim.set_asymmetric(asymmetric);
@@ -95,11 +99,11 @@ Report post_against_shutdown(Options options, bool asymmetric = true) {
       machine.work([&](std::size_t) {
         sim.check(!over, "something runs after the end");
         ++ran;
-        machine.life.end(machine.shards[1]);
+        machine.life.end(machine.shards[1], own);
       });
     });
     sim.spawn([&] {
-      if (!machine.life.admit(machine.shards[0], false)) return;
+      if (!machine.life.admit(machine.shards[0], false, own)) return;
       sim.check(!over, "work is admitted after the end");
       ++accepted;
       machine.submit(0);
@@ -115,19 +119,24 @@ Report post_against_shutdown(Options options, bool asymmetric = true) {
 }
 
 TEST(LifecycleModel, WhatIsPostedHasRunOrIsRefused) {
-  expect_clean(post_against_shutdown({.preemptions = bound(3)}));
+  expect_clean(post_against_shutdown({.preemptions = bound(3) - 1}, true));
   expect_clean(post_against_shutdown({.preemptions = 2}, false));
+  expect_clean(post_against_shutdown({.preemptions = 2}, true, false));
 }
 
 TEST(LifecycleModelMutant, WorkIsCountedBeforeTheLookAtThePhase) {
-  hunt(post_against_shutdown<Mutant::lifecycle_late_count>({.preemptions = 3}));
+  hunt(post_against_shutdown<Mutant::lifecycle_late_count>({.preemptions = 3}, false));
+}
+
+TEST(LifecycleModelMutant, WhoCountsByAPlainStoreLooksAtThePhaseAfterAFence) {
+  hunt(post_against_shutdown<Mutant::lifecycle_no_light_fence>({.preemptions = 3}, true, false));
 }
 
 // A task spawns a task that spawns a task, on two threads in turn: shutdown() neither returns nor
 // closes the door before the last.
 template <Mutant kMutant = Mutant::none>
-Report chain_against_shutdown(Options options) {
-  return explore(options, [](Sim& sim) {
+Report chain_against_shutdown(Options options, bool own) {
+  return explore(options, [own](Sim& sim) {
     using Env = SimEnv<kMutant>;
     Machine<Env> machine;
     bool over = false;
@@ -140,10 +149,10 @@ Report chain_against_shutdown(Options options) {
           sim.check(!over, "something runs after the end");
           auto& here = machine.shards[static_cast<std::size_t>(self)];
           if (task < 3) {
-            sim.check(machine.life.admit(here, true), "a task was refused from inside");
+            sim.check(machine.life.admit(here, true, own), "a task was refused from inside");
             turn.store(task + 1, std::memory_order_release);
           }
-          machine.life.end(here);
+          machine.life.end(here, own);
         }
       });
     }
@@ -156,33 +165,33 @@ Report chain_against_shutdown(Options options) {
 }
 
 TEST(LifecycleModel, TasksThatSpawnTasksAreWaitedFor) {
-  expect_clean(chain_against_shutdown({.preemptions = 2}));
+  expect_clean(chain_against_shutdown({.preemptions = 2}, true));
 }
 
 TEST(LifecycleModelMutant, WhatEndedIsSummedFirst) {
-  hunt(chain_against_shutdown<Mutant::lifecycle_started_first>({.preemptions = 3}));
+  hunt(chain_against_shutdown<Mutant::lifecycle_started_first>({.preemptions = 3}, false));
 }
 
 // A task is counted out, then its value is destroyed: that posts something, or is refused.
-template <Flaw kFlaw = Flaw::none>
-Report value_against_shutdown(Options options) {
-  return explore(options, [](Sim& sim) {
-    using Env = SimEnv<>;
+template <Flaw kFlaw = Flaw::none, Mutant kMutant = Mutant::none>
+Report value_against_shutdown(Options options, bool own) {
+  return explore(options, [own](Sim& sim) {
+    using Env = SimEnv<kMutant>;
     Machine<Env> machine;
     bool over = false;
     int accepted = 0;
     int ran = 0;
     machine.shards[0].started.store(1, std::memory_order_relaxed);
     sim.spawn([&] {
-      machine.life.end(machine.shards[0]);
-      if (machine.life.admit(machine.shards[0], true)) {
+      machine.life.end(machine.shards[0], own);
+      if (machine.life.admit(machine.shards[0], true, own)) {
         ++accepted;
         machine.submit(0);
       }
       machine.work([&](std::size_t) {
         sim.check(!over, "something runs after the end");
         ++ran;
-        machine.life.end(machine.shards[0]);
+        machine.life.end(machine.shards[0], own);
       });
     });
     sim.spawn([&] {
@@ -196,11 +205,16 @@ Report value_against_shutdown(Options options) {
 }
 
 TEST(LifecycleModel, WhatTheValueOfTheLastTaskBringsHasRunOrIsRefused) {
-  expect_clean(value_against_shutdown({.preemptions = bound(4)}));
+  for (const bool own : {false, true})
+    expect_clean(value_against_shutdown({.preemptions = 3}, own));
 }
 
 TEST(LifecycleModelMutant, WhoClosesTheDoorLooksAgain) {
-  hunt(value_against_shutdown<Flaw::no_second_look>({.preemptions = 3}));
+  hunt(value_against_shutdown<Flaw::no_second_look>({.preemptions = 3}, false));
+}
+
+TEST(LifecycleModelMutant, WhoClosesTheDoorMakesAHeavyFence) {
+  hunt(value_against_shutdown<Flaw::none, Mutant::lifecycle_light_phase>({.preemptions = 3}, true));
 }
 
 // The time for a drain is over while a task goes on.
@@ -285,9 +299,10 @@ TEST(LifecycleModelMutant, TheDestructorWaitsForStrangers) {
 // A task spawns another while everything is cancelled. Each ends only when it hears of that: from
 // the sweep, or at its admission.
 template <Flaw kFlaw = Flaw::none>
-Report sweep_against_admission(Options options) {
-  return explore(options, [](Sim& sim) {
+Report sweep_against_admission(Options options, bool asymmetric = true) {
+  return explore(options, [asymmetric](Sim& sim) {
     using Env = SimEnv<>;
+    sim.set_asymmetric(asymmetric);
     Machine<Env> machine;
     using Task = typename Machine<Env>::Task;
     const auto cancel = [&](Task& task) {
@@ -295,10 +310,10 @@ Report sweep_against_admission(Options options) {
         machine.life.end(machine.shards[1]);
     };
     const auto admit = [&](Task& task) {
-      sim.check(machine.life.admit(machine.shards[0], true), "a task was refused from inside");
-      machine.lock.lock();
-      task.linked = true;
-      machine.lock.unlock();
+      sim.check(machine.life.admit(machine.shards[0], true, true),
+                "a task was refused from inside");
+      machine.table.list(task);
+      if (kFlaw != Flaw::no_fence) Env::light_fence();
       if (kFlaw != Flaw::unseen_phase && machine.life.phase() == Phase::cancelling) cancel(task);
     };
     admit(machine.tasks[0]);
@@ -307,13 +322,7 @@ Report sweep_against_admission(Options options) {
     });
     sim.spawn([&] {
       machine.life.set_phase(Phase::cancelling);
-      std::array<bool, 2> found{};
-      machine.lock.lock();
-      for (std::size_t i = 0; i < 2; ++i) found[i] = machine.tasks[i].linked;
-      machine.lock.unlock();
-      for (std::size_t i = 0; i < 2; ++i) {
-        if (found[i]) cancel(machine.tasks[i]);
-      }
+      machine.registry.for_each(machine.table, cancel);
       machine.life.wait_idle([] { return false; }, std::nullopt);
     });
     sim.run();
@@ -322,10 +331,15 @@ Report sweep_against_admission(Options options) {
 
 TEST(LifecycleModel, ATaskThatIsSpawnedWhileAllAreCancelledIsCancelled) {
   expect_clean(sweep_against_admission({.preemptions = bound(4)}));
+  expect_clean(sweep_against_admission({.preemptions = 3}, false));
 }
 
 TEST(LifecycleModelMutant, AnAdmittedTaskLooksAtThePhase) {
   hunt(sweep_against_admission<Flaw::unseen_phase>({.preemptions = 3}));
+}
+
+TEST(LifecycleModelMutant, ATaskIsListedBeforeTheLookAtThePhase) {
+  hunt(sweep_against_admission<Flaw::no_fence>({.preemptions = 3}, false));
 }
 
 }  // namespace

@@ -88,6 +88,12 @@ enum class Mutant : std::uint8_t {
   lifecycle_late_count,      // work from outside is counted after the look at the phase
   lifecycle_started_first,   // what started is summed before what ended
   lifecycle_no_heavy_fence,  // whoever waits for the end looks without a heavy fence
+  lifecycle_light_phase,     // a phase is set without a heavy fence
+  lifecycle_no_light_fence,  // a thread with counters of its own looks at the phase without a fence
+  registry_no_light_fence,   // whoever takes a task out of the list looks for readers without a
+                             // fence
+  registry_no_wait,          // ... and does not wait for them
+  registry_no_heavy_fence,   // a reader of the list looks at it without a heavy fence
   outcome_done_after_lock,   // an outcome is done when its waiters were claimed, after the lock
   outcome_movers_at_once,    // movers go on while callbacks look at the value
   outcome_late_mover,        // a mover that comes while others still look does not wait

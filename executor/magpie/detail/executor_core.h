@@ -106,7 +106,7 @@ struct MAGPIE_EXPORT ExecutorAccess {
   /// Takes a new task in and schedules it; throws ExecutorShutdownError.
   static void admit(Executor& executor, TaskRecord& record);
   /// The last that an executor hears of a task.
-  static void retire(Executor& executor, TaskRecord& record, SlotState outcome) noexcept;
+  static void retire(Executor& executor, SlotState outcome) noexcept;
   /// Accounts for a posted function; throws ExecutorShutdownError.
   static void admit_post(Executor& executor);
   static void retire_post(Executor& executor) noexcept;

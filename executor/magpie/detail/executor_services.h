@@ -14,11 +14,13 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <magpie/clock.h>
 #include <magpie/config.h>
 #include <magpie/detail/blocking_pool.h>
 #include <magpie/detail/lifecycle.h>
+#include <magpie/detail/local_queue.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/detail/timers.h>
@@ -30,9 +32,9 @@
 namespace magpie::detail {
 
 struct alignas(kCacheLine) RegistryShard : BasicLifeShard<StdEnv> {
-  SpinLock<StdEnv> lock;
+  SpinLock<StdEnv> lock;        // of those who list tasks here; not taken where it is one's own
   SpinLock<StdEnv> trace_lock;  // of this shard of a recorder's log
-  TaskRecord* head = nullptr;   // live tasks
+  TaskRegistry::Table table;    // live tasks
   std::atomic<std::uint64_t> completed{
       0};  // of the spawned tasks that ended, those with a value or an error
   std::atomic<std::uint64_t> cancelled{0};
@@ -41,6 +43,12 @@ struct alignas(kCacheLine) RegistryShard : BasicLifeShard<StdEnv> {
   std::atomic<std::uint64_t> others_ended{0};
 };
 
+/// The calling thread's own, if it is a worker of this executor; or null.
+inline RegistryShard* own_shard(const Executor& executor) noexcept {
+  const LocalQueue* const queue = local_queue();
+  return queue != nullptr && queue->executor == &executor ? queue->shard : nullptr;
+}
+
 class MAGPIE_EXPORT ExecutorServices {
  public:
   ExecutorServices(const ExecutorOptions& options, Clock& clock);
@@ -48,16 +56,23 @@ class MAGPIE_EXPORT ExecutorServices {
 
   // --- tasks -------------------------------------------------------------------------------------
   void admit(Executor& executor, TaskRecord& record);
-  void retire(TaskRecord& record, SlotState outcome) noexcept;
+  /// It ends: nobody finds it here any more.
+  void unlist(TaskRegistry::Place* place, RegistryShard* own) noexcept {
+    registry_.unlist(place, own != nullptr ? &own->table : nullptr);
+  }
+  /// It has ended. `own`: the shard of the calling thread, if it is a worker of this executor.
+  void retire(SlotState outcome, RegistryShard* own) noexcept;
   void admit_post(Executor& executor);
-  void retire_post() noexcept;
+  void retire_post(RegistryShard* own) noexcept;
   void dump(std::ostream& out) const;
   std::uint64_t live_tasks() const noexcept;  // for stats(): the numbers are not from one instant
   std::uint64_t live() const noexcept {
     return life_.live();
   }  // tasks and posted functions that have not ended
   void unobserved(std::string_view name, std::exception_ptr error) noexcept;
-  const std::shared_ptr<const UnobservedHandler>& handler() const noexcept { return handler_; }
+  CountedHandler* handler() const noexcept { return handler_; }
+  /// A shard for a thread that the executor has to itself; std::bad_alloc.
+  RegistryShard& make_own_shard();
 
   // --- the end -----------------------------------------------------------------------------------
   ShutdownReport shutdown(Duration drain, bool destructor);
@@ -65,13 +80,10 @@ class MAGPIE_EXPORT ExecutorServices {
   /// For an executor that cancels what a run() has left over, and goes on: undoes the closing of
   /// cancel_all().
   void reopen() noexcept { life_.set_phase(Phase::open); }
-  /// Calls fn(TaskRecord&) for every live task, under a lock.
+  /// Calls fn(TaskRecord&) for every live task; it stays meanwhile, but may have ended.
   template <class F>
   void for_each_task(F&& fn) const {
-    for (std::size_t i = 0; i < kShards; ++i) {
-      std::lock_guard guard(shards_[i].lock);
-      for (TaskRecord* r = shards_[i].head; r != nullptr; r = r->registry_next_) fn(*r);
-    }
+    life_.for_each_shard([&](const RegistryShard& shard) { registry_.for_each(shard.table, fn); });
   }
   /// Waits until nothing is live; false if `stop_waiting` rose before. A dump goes to stderr after
   /// ten seconds if asked.
@@ -105,8 +117,11 @@ class MAGPIE_EXPORT ExecutorServices {
   RegistryShard& shard_here() const noexcept;
 
   VirtualTime* const virtual_time_;
-  std::shared_ptr<const UnobservedHandler> handler_;
+  CountedHandler* handler_ = nullptr;
   std::unique_ptr<RegistryShard[]> shards_;
+  std::vector<std::unique_ptr<RegistryShard>> own_shards_;  // under own_shards_mutex_
+  std::mutex own_shards_mutex_;
+  TaskRegistry registry_;
   BasicLifecycle<StdEnv, RegistryShard> life_;
   std::mutex shutdown_mutex_;
   std::atomic<TraceLog*> trace_{nullptr};

@@ -20,9 +20,11 @@ namespace magpie::detail {
 enum class Phase : std::uint32_t { open, draining, cancelling, closed };
 
 /// One of the places where things are counted. Numbers only rise, so that their sums can be
-/// trusted: see live().
+/// trusted: see live(). A shard is shared by threads, or one thread's own: that thread alone raises
+/// `started` and `ended` then, by plain stores.
 template <class Env>
 struct BasicLifeShard {
+  BasicLifeShard* next_own = nullptr;
   typename Env::template Atomic<std::uint64_t> started{0};
   typename Env::template Atomic<std::uint64_t> ended{0};
   typename Env::template Atomic<std::uint64_t> entered{
@@ -40,25 +42,25 @@ class BasicLifecycle {
 
   /// A1, A2. Counts one more; or refuses it, as the executor takes no more work, or none from
   /// outside.
-  [[nodiscard]] bool admit(Shard& here, bool from_inside) noexcept {
+  [[nodiscard]] bool admit(Shard& here, bool from_inside, bool own = false) noexcept {
     if constexpr (Env::mutant(Mutant::lifecycle_late_count)) {
       if (refused(from_inside)) return false;
-      here.started.fetch_add(1, std::memory_order_seq_cst);
+      raise(here.started, own);
       return true;
     }
-    // seq_cst, and the load in refused(): with the store of a phase and the sums after it. Whoever
-    // closes sees the count, or this sees the phase.
-    here.started.fetch_add(1, std::memory_order_seq_cst);
-    if (!refused(from_inside)) return true;
-    end(here);
+    raise(here.started, own);
+    // With the heavy one in set_phase(): whoever closes sees the count, or this sees the phase.
+    if constexpr (!Env::mutant(Mutant::lifecycle_no_light_fence)) Env::light_fence();
+    if (!refused(from_inside)) [[likely]]
+      return true;
+    end(here, own);
     return false;
   }
 
   /// E1, E2. Something live has ended. On a thread that is not the executor's own between enter()
   /// and leave().
-  void end(Shard& here) noexcept {
-    here.ended.fetch_add(1, std::memory_order_seq_cst);  // with live(): whoever finds it there sees
-                                                         // what the work has done
+  void end(Shard& here, bool own = false) noexcept {
+    raise(here.ended, own);  // with live(): whoever finds it there sees what the work has done
     poke();
   }
   /// Whoever waits looks again.
@@ -80,7 +82,28 @@ class BasicLifecycle {
   }
 
   Phase phase() const noexcept { return phase_.load(std::memory_order_seq_cst); }  // as in admit()
-  void set_phase(Phase phase) noexcept { phase_.store(phase, std::memory_order_seq_cst); }
+  void set_phase(Phase phase) noexcept {
+    phase_.store(phase, std::memory_order_seq_cst);
+    // With the light one in admit(): the sums and looks that follow see what was admitted before.
+    if constexpr (!Env::mutant(Mutant::lifecycle_light_phase)) Env::heavy_fence();
+  }
+
+  /// One more shard, for a thread of its own; it stays until the end.
+  void adopt(Shard& own) noexcept {
+    BasicLifeShard<Env>* head = own_.load(std::memory_order_relaxed);
+    do {
+      own.next_own = head;
+      // Release: pairs with for_each_shard().
+    } while (!own_.compare_exchange_weak(head, &own, std::memory_order_release,
+                                         std::memory_order_relaxed));
+  }
+  template <class F>
+  void for_each_shard(F&& fn) const {
+    for (std::size_t i = 0; i < count_; ++i) fn(shards_[i]);
+    for (const auto* shard = own_.load(std::memory_order_acquire); shard != nullptr;
+         shard = shard->next_own)
+      fn(static_cast<const Shard&>(*shard));
+  }
 
   /// W1 to W3. Sleeps until nothing is live or `over()` says so (whoever makes that true pokes):
   /// true; or until the deadline.
@@ -116,9 +139,19 @@ class BasicLifecycle {
   using Counter = typename Env::template Atomic<std::uint64_t> Shard::*;
   std::uint64_t sum(Counter counter) const noexcept {
     std::uint64_t total = 0;
-    for (std::size_t i = 0; i < count_; ++i)
-      total += (shards_[i].*counter).load(std::memory_order_seq_cst);
+    for_each_shard([&](const Shard& shard) noexcept {
+      total += (shard.*counter).load(std::memory_order_seq_cst);
+    });
     return total;
+  }
+
+  /// Counts one more in a shard that is this thread's own, or shared. Release: pairs with sum().
+  static void raise(typename Env::template Atomic<std::uint64_t>& counter, bool own) noexcept {
+    if (own) [[likely]] {
+      counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    } else {
+      counter.fetch_add(1, std::memory_order_seq_cst);
+    }
   }
 
  private:
@@ -131,6 +164,7 @@ class BasicLifecycle {
 
   const Shard* const shards_;
   const std::size_t count_;
+  typename Env::template Atomic<BasicLifeShard<Env>*> own_{nullptr};
   typename Env::template Atomic<Phase> phase_{Phase::open};
   EventCount<Env> idle_;
 };

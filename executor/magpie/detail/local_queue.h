@@ -18,6 +18,8 @@
 
 namespace magpie::detail {
 
+struct RegistryShard;
+
 inline constexpr std::uintptr_t kForkTag = 1;
 inline constexpr std::uintptr_t kJobTag = 2;  // a Job, once a thief has it
 inline constexpr std::uintptr_t kTagMask = 3;
@@ -47,6 +49,8 @@ struct LocalQueue {
   bool (*attend)(LocalQueue*) noexcept = nullptr;
 
   Deque<StdEnv> jobs;
+
+  RegistryShard* shard = nullptr;  // where this thread lists and counts what it starts and ends
 
   bool noticed() const noexcept {
     return (attention->load(std::memory_order_relaxed) & attention::kForStrands) != 0;

@@ -255,10 +255,11 @@ void BasicOutcomeCore<Env, Join>::publish(SlotState outcome, Join** only_one) no
     std::lock_guard guard(lock_);  // O2
     outcome_ = outcome;
     callbacks = std::exchange(callbacks_, nullptr);
-    settling = callbacks != nullptr || somebody_copies();
+    const bool anybody = waiters_.front() != nullptr;
+    settling = callbacks != nullptr || (anybody && somebody_copies());
     blocked = blocked_;
     if constexpr (!Env::mutant(Mutant::outcome_done_after_lock)) rise();
-    ready = claim_waiters(settling);
+    ready = anybody ? claim_waiters(settling) : nullptr;
   }
   if constexpr (Env::mutant(Mutant::outcome_done_after_lock)) rise();
   if (blocked) [[unlikely]]
@@ -398,6 +399,10 @@ class BasicTaking {
 template <class T, class Core>
 class OutcomeState : public Core {
   using Taking = BasicTaking<typename Core::Environment>;
+  // Who moves such a value out only copies it: readers need not be counted.
+  static constexpr bool kMovedByCopying =
+      std::is_void_v<T> || std::is_reference_v<T> ||
+      (std::is_trivially_copyable_v<T> && std::is_copy_constructible_v<T>);
 
  public:
   using value_type = T;
@@ -409,7 +414,9 @@ class OutcomeState : public Core {
   /// Copies the outcome. InvalidStateError if the value has been moved out.
   void copy_to(Slot<T>& target) {
     this->mark_observed();
-    if constexpr (std::is_copy_constructible_v<Slot<T>>) {
+    if constexpr (kMovedByCopying) {
+      target = shown_slot();
+    } else if constexpr (std::is_copy_constructible_v<Slot<T>>) {
       const bool readable = taking_.begin_reading();
       if (readable) {
         try {
@@ -426,14 +433,18 @@ class OutcomeState : public Core {
   /// Calls f(const Result<T>&) while nobody moves the value out. InvalidStateError if somebody has.
   template <class F>
   void show_to(F&& f) {
-    struct Reader {
-      Taking& taking;
-      ~Reader() { taking.end_reading(); }
-    };
-    const bool readable = taking_.begin_reading();
-    Reader reader{taking_};
-    if (!readable) throw_taken();
-    std::forward<F>(f)(std::as_const(result));
+    if constexpr (kMovedByCopying) {
+      std::forward<F>(f)(shown());
+    } else {
+      struct Reader {
+        Taking& taking;
+        ~Reader() { taking.end_reading(); }
+      };
+      const bool readable = taking_.begin_reading();
+      Reader reader{taking_};
+      if (!readable) throw_taken();
+      std::forward<F>(f)(std::as_const(result));
+    }
   }
 
   /// Moves the outcome out, after those who are looking at it just now. By the owner of a handle.
@@ -460,6 +471,11 @@ class OutcomeState : public Core {
   ~OutcomeState() override = default;
 
  private:
+  const Slot<T>& shown_slot() const {
+    if (taking_.taken()) throw_taken();
+    return slot();
+  }
+
   Taking taking_;
 };
 
@@ -529,7 +545,7 @@ class [[nodiscard("co_await it")]] OutcomeWait
 
   bool start() {
     State& awaited = handle_.require();
-    copied_.reset();  // of an await before this one
+    if constexpr (!Move) copied_.reset();  // of an await before this one
     awaited.refuse_self(*this->scope());
     if (this->refused()) return false;
     if constexpr (!Move) this->fill = copy_now;
@@ -547,15 +563,15 @@ class [[nodiscard("co_await it")]] OutcomeWait
     handle_.get()->forget_waiter(*this);
   }
   void deposit(Slot<T> & slot) {
-    if (!copied_.empty()) {
-      slot = std::move(copied_);
-    } else if constexpr (Move) {
+    if constexpr (Move) {
       if (taker_ != nullptr && handle_.get()->outcome() == SlotState::value &&
           !taker_->win(taker_index_)) {
         slot.set_cancelled(ReasonRef::of_kind(CancelKind::lost_race));
         return;
       }
       handle_.get()->move_to(slot);
+    } else if (!copied_.empty()) {
+      slot = std::move(copied_);
     } else {
       handle_.get()->copy_to(slot);
     }
@@ -572,7 +588,7 @@ class [[nodiscard("co_await it")]] OutcomeWait
   }
 
   OutcomeHandle<State> handle_;
-  Slot<T> copied_;
+  [[no_unique_address]] std::conditional_t<Move, Nothing, Slot<T>> copied_;
   Arbiter* taker_ = nullptr;
   std::uint32_t taker_index_ = 0;
 };

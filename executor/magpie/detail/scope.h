@@ -76,7 +76,7 @@ class BasicScope {
   /// A scope that was entered and never left: its frame is destroyed where it waited. Everything
   /// below it is gone already.
   ~BasicScope() {
-    if (linked_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    if (linked_.load(std::memory_order_relaxed) != 0 && parent_ != nullptr) [[unlikely]]
       unlink(nullptr);
   }
 
@@ -217,6 +217,10 @@ class BasicScope {
     return kind_ != ScopeKind::masked && parent_ != nullptr ? parent_->reason() : ReasonRef();
   }
 
+  /// The root of a task that has ended: whether nothing need be left, since there is no group
+  /// around it and there never were tokens. No lock: only the task's own strands add tokens.
+  bool ends_by_itself() const noexcept { return parent_ == nullptr && !has_had_tokens_; }
+
   BasicScope* parent() const noexcept { return parent_; }
   BasicTaskCore<Env>* task() const noexcept { return task_; }
   ScopeKind kind() const noexcept { return kind_; }
@@ -240,6 +244,7 @@ class BasicScope {
       token->own = true;
       token->next_token = tokens_;
       tokens_ = token;
+      has_had_tokens_ = true;
     }
     return token;
   }
@@ -302,6 +307,7 @@ class BasicScope {
   static constexpr std::uint8_t kClosed = 2;
 
   void init_lists() noexcept {
+    has_had_tokens_ = false;
     pins_ = 0;
     waiters_ = nullptr;
     first_child_ = nullptr;
@@ -445,6 +451,7 @@ class BasicScope {
     } else {
       *tail = p.tokens_;
       p.tokens_ = tokens_;
+      p.has_had_tokens_ = true;
     }
     tokens_ = nullptr;
   }
@@ -518,6 +525,7 @@ class BasicScope {
   SpinLock<Env> lock_;
   // Valid once linked; guarded by lock_, but pins_ and the siblings, which the parent's lock
   // guards.
+  bool has_had_tokens_;
   std::uint16_t pins_;
   Waiter* waiters_;
   BasicScope* first_child_;

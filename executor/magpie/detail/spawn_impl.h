@@ -40,7 +40,7 @@ class SpawnOptions {
   }
 
  private:
-  friend struct detail::Spawner;
+  friend class detail::TaskRecord;
   std::string name_;
   CancellationToken token_;
 };
@@ -48,42 +48,18 @@ class SpawnOptions {
 namespace detail {
 
 struct Spawner {
-  /// A task below `group` (null: a root), told to `owner` at its end (null: nobody).
+  /// A task below `group` (null: a root), told to `owner` at its end (null: nobody). `options` may
+  /// be null, and may be moved from.
   template <class T>
-  static JoinHandle<T> spawn(Executor& executor, Task<T>&& task, SpawnOptions&& options,
+  static JoinHandle<T> spawn(Executor& executor, Task<T>&& task, SpawnOptions* options,
                              Scope* group, TaskOwner* owner) {
     TaskFrame<T> frame = std::move(task).take_frame();
     frame.require();
-    struct Release {
-      void operator()(TaskState<T>* state) const noexcept { state->release(); }
-    };
-    std::unique_ptr<TaskState<T>, Release> state(new TaskState<T>());
-    // What the spawning strand sees; a group's child that another thread starts sees what the group
-    // does.
-    if (group == nullptr || current_executor() != nullptr)
-      state->inherit_locals(thread_state()->locals);
-    std::unique_ptr<TokenLink> link;
-    if (options.token_.can_be_cancelled())
-      link = std::make_unique<TokenLink>(*state, options.token_);
-    state->set_up(executor, {}, std::move(options.name_));
-    state->hold(frame.bind(state->root(), Continuation::to(static_cast<EndSink*>(state.get())),
-                           state->slot()));
-    state->set_owner(owner);
-    state->open(group);
-    JoinHandle<T> handle{StateHandle<T>(state.get())};
-    if (link) {
-      TokenLink& armed = *link;
-      state->link_token(std::move(link));
-      armed.arm();
-    }
-    try {
-      ExecutorAccess::admit(executor, *state);
-    } catch (...) {
-      state->abandon();
-      throw;
-    }
-    (void)state.release();  // the running task's reference
-    return handle;
+    auto* const state = new TaskState<T>;
+    state->launch(
+        frame.bind(state->root(), Continuation::to(static_cast<EndSink*>(state)), state->slot()),
+        executor, group, owner, options);
+    return JoinHandle<T>(StateHandle<T>::adopt(state));
   }
 
   template <class F>
@@ -126,7 +102,7 @@ decltype(auto) Executor::run(A&& task) {
   using T = detail::awaited_t<A>;
   detail::refuse_on_worker("run()");
   JoinHandle<T> handle = detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)),
-                                                   SpawnOptions(), nullptr, nullptr);
+                                                   nullptr, nullptr, nullptr);
   handle.state().mark_observed();
   detail::ExecutorAccess::await_task(*this, handle.state());
   return detail::take_result(std::move(handle));
@@ -135,13 +111,15 @@ decltype(auto) Executor::run(A&& task) {
 template <class A>
 auto Executor::spawn(A&& task, SpawnOptions options) {
   using T = detail::awaited_t<A>;
-  return detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)),
-                                   std::move(options), nullptr, nullptr);
+  return detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)), &options, nullptr,
+                                   nullptr);
 }
 
 template <class A>
 auto Executor::spawn(A&& task) {
-  return spawn(std::forward<A>(task), SpawnOptions());
+  using T = detail::awaited_t<A>;
+  return detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)), nullptr, nullptr,
+                                   nullptr);
 }
 
 template <std::invocable F>

@@ -6,8 +6,8 @@
 // root scope, its outcome, those who wait for it, and its place in the executor's registry; the
 // coroutine's frame is gone before anybody learns of the end.
 //
-// References: one for the running task, one for each handle, short ones for whoever cancels or
-// dumps it.
+// References: one for the running task, one for all handles together, short ones for whoever
+// cancels or dumps it.
 
 #include <atomic>
 #include <coroutine>
@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,15 +30,21 @@
 #include <magpie/detail/locals.h>
 #include <magpie/detail/outcome.h>
 #include <magpie/detail/reason.h>
+#include <magpie/detail/registry.h>
 #include <magpie/detail/scope.h>
 #include <magpie/detail/slot.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/result.h>
 
+namespace magpie {
+class SpawnOptions;
+}  // namespace magpie
+
 namespace magpie::detail {
 
-struct RegistryShard;
 class TokenLink;
+
+using TaskRegistry = BasicRegistry<StdEnv, TaskRecord>;
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_self_await();
 
@@ -48,14 +55,38 @@ struct TaskOwner {
 };
 
 using UnobservedHandler = std::function<void(std::string_view, std::exception_ptr)>;
+/// It outlives its executor while a task has ended there whose error nobody has seen.
+struct CountedHandler {
+  explicit CountedHandler(const UnobservedHandler& handler) : call(handler) {}
+  const UnobservedHandler call;
+
+  void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept {
+    // acq_rel: whoever destroys it comes after all calls.
+    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+
+ private:
+  std::atomic<std::uint32_t> refs_{1};
+};
 /// To the handler, or without one to stderr.
 void report_unobserved(const UnobservedHandler* handler, std::string_view name,
                        std::exception_ptr error) noexcept;
 
+/// What few tasks have.
+struct TaskExtras {
+  TaskExtras() noexcept;
+  ~TaskExtras();
+  // These two are there before the task can start.
+  std::unique_ptr<LocalsSnapshot> locals;
+  std::unique_ptr<TokenLink> token_link;
+  std::optional<std::string> name;  // under the record's lock_; none: "task-<id>"
+};
+
 class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
-                                 public TaskCore,
                                  public Runnable,
-                                 public EndSink {
+                                 public EndSink,
+                                 public TaskCore {
  public:
   static constexpr const char* kWhat = "a task";
 
@@ -82,32 +113,24 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
   TaskId parent_id() const noexcept { return parent_id_; }
   std::string name() const;
   void set_name(std::string name);
-  const LocalsFrame* locals() const noexcept { return locals_ ? locals_->head() : nullptr; }
+  const LocalsFrame* locals() const noexcept {
+    // Acquire: pairs with extras(); set_name() may make them at any time.
+    const TaskExtras* const extras = extras_.load(std::memory_order_acquire);
+    return extras != nullptr && extras->locals ? extras->locals->head() : nullptr;
+  }
   Executor* executor() const noexcept { return executor_; }
   Scope& root() noexcept { return root_; }
   const Scope& root() const noexcept { return root_; }
 
   // --- starting ----------------------------------------------------------------------------------
 
-  /// Everything that a new record needs; the executor admits it afterwards (or the caller releases
-  /// it).
-  void set_up(Executor& executor, std::coroutine_handle<> coroutine, std::string name);
-  void inherit_locals(const LocalsFrame* locals) {
-    own_locals_ = true;
-    if (locals != nullptr) locals_ = std::make_unique<LocalsSnapshot>(locals);
-  }
+  /// Takes over the unstarted coroutine and its first handle, and has the executor run it: below
+  /// `group` (null: a root), told to `owner` at its end (null: nobody). If that throws, the
+  /// coroutine and the record are gone.
+  void launch(std::coroutine_handle<> coroutine, Executor& executor, Scope* group, TaskOwner* owner,
+              SpawnOptions* options);
   /// Whether its bindings, or that it has none, were settled when it was spawned.
   bool own_locals() const noexcept { return own_locals_; }
-  void hold(std::coroutine_handle<> coroutine) noexcept { coroutine_ = coroutine; }
-  void set_owner(TaskOwner* owner) noexcept { owner_ = owner; }
-  void link_token(std::unique_ptr<TokenLink> link) noexcept;
-  /// Opens the root scope below `group` (may be null).
-  void open(Scope* group) noexcept {
-    if (group != nullptr) parent_id_ = of(*group).id();
-    root_.enter_root(group, this);
-  }
-  /// It was not admitted: destroys the unstarted frame, closes the scope.
-  void abandon() noexcept;
 
   /// For dumps: the task's body of a group has ended, and waits until the group's tasks have.
   void group_wait_begins() noexcept { group_waits_.fetch_add(1, std::memory_order_relaxed); }
@@ -123,10 +146,17 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
   void describe(std::string& out, Deadline now) const;
 
  protected:
-  TaskRecord() noexcept;
-  ~TaskRecord() override;
-
-  std::coroutine_handle<> coroutine_;  // until it starts
+  TaskRecord() noexcept : OutcomeCore(WithHandle{}) {
+    run = start;
+    ended = has_ended;
+  }
+  ~TaskRecord() override {
+    if (handler_ != nullptr) [[unlikely]]
+      handler_->release();
+    if (TaskExtras* const extras = extras_.load(std::memory_order_relaxed); extras != nullptr)
+        [[unlikely]]
+      delete extras;
+  }
 
   virtual void set_cancelled_outcome(ReasonRef reason) noexcept = 0;
   virtual void set_error_outcome(std::exception_ptr error) noexcept = 0;
@@ -135,31 +165,33 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
  private:
   static void start(Runnable* self) noexcept;
   static std::coroutine_handle<> has_ended(EndSink* self, SlotState outcome) noexcept;
-  void finish(SlotState outcome) noexcept;
+  /// The one who waits for it, if there is only one: the caller hands it over.
+  [[nodiscard]] JoinWaiter* finish(SlotState outcome) noexcept;
+  void finish_and_wake(SlotState outcome) noexcept;
+  void give_up() noexcept;
+  void leave_root() noexcept;
   void nobody_can_ask() noexcept override { report_if_unobserved(); }
   void report_if_unobserved() noexcept;
+  void report(std::exception_ptr error) noexcept;
+  TaskExtras& extras();
 
-  std::atomic<bool> reported_{false};
-  std::atomic<bool> started_{false};
+  // By their sizes: beside `cancels` of TaskCore, then the rest.
   std::atomic<std::uint32_t> group_waits_{0};
   Scope root_;
   TaskId id_{};
   TaskId parent_id_{};
   Executor* executor_ = nullptr;
   TaskOwner* owner_ = nullptr;
-  std::unique_ptr<LocalsSnapshot> locals_;
-  bool own_locals_ = false;
-  std::unique_ptr<std::string> name_;  // under lock_; null: "task-<id>"
-  std::unique_ptr<TokenLink> token_link_;
-  std::shared_ptr<const UnobservedHandler>
-      handler_;  // set when it ends with an error that nobody has seen
+  std::atomic<TaskExtras*> extras_{nullptr};
+  union {
+    void* coroutine_ = nullptr;  // until it starts
+    CountedHandler* handler_;    // from then on; the executor's, once it has ended
+  };
   std::int64_t born_ns_ = 0;
-
-  // The registry's, under its shard's lock.
-  RegistryShard* shard_ = nullptr;
-  TaskRecord* registry_prev_ = nullptr;
-  TaskRecord* registry_next_ = nullptr;
-  TaskRecord* sweep_next_ = nullptr;
+  TaskRegistry::Place* place_ = nullptr;
+  std::atomic<bool> reported_{false};
+  std::atomic<bool> started_{false};
+  bool own_locals_ = false;
 };
 
 template <class T>
