@@ -37,8 +37,8 @@ void open_shelves() noexcept {
 }
 
 constexpr std::size_t rounded(std::size_t size) noexcept {
-  const std::size_t index = (size - 1) / kFrameGranule;
-  return index < kFrameClasses ? (index + 1) * kFrameGranule : size;
+  const std::size_t index = frame_class(size);
+  return index < kFrameClasses ? frame_class_bytes(index) : size;
 }
 
 }  // namespace

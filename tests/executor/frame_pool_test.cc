@@ -33,7 +33,7 @@ constexpr bool kCaches = true;
 TEST(FramePool, GivesDistinctAlignedWritableMemoryOfEverySize) {
   std::vector<std::pair<void*, std::size_t>> frames;
   std::set<void*> seen;
-  for (std::size_t size = 1; size <= 3000; size += 7) {
+  for (std::size_t size = 1; size <= 5000; size += 7) {
     void* const frame = detail::allocate_frame(size);
     EXPECT_TRUE(seen.insert(frame).second);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(frame) % __STDCPP_DEFAULT_NEW_ALIGNMENT__, 0U);
@@ -53,6 +53,15 @@ TEST(FramePool, AFreedFrameIsUsedAgain) {
   void* const second = detail::allocate_frame(120);  // of the same class
   EXPECT_EQ(first, second);
   detail::free_frame(second, 120);
+}
+
+TEST(FramePool, EveryClassHoldsTheSizesAboveTheClassBelow) {
+  for (std::size_t size = 1; size <= 4096; ++size) {
+    const std::size_t index = detail::frame_class(size);
+    ASSERT_LT(index, detail::kFrameClasses);
+    ASSERT_GE(detail::frame_class_bytes(index), size);
+    ASSERT_TRUE(index == 0 || detail::frame_class_bytes(index - 1) < size);
+  }
 }
 
 TEST(FramePool, KeepsABoundedNumber) {

@@ -136,8 +136,9 @@ inline constexpr bool is_raw = false;
 template <class A>
 inline constexpr bool is_raw<Raw<A>> = true;
 
-/// An awaitable that the user has named: `auto both = gather(a(), b()); co_await both;`. g++ 12
-/// copies an awaiter that is an lvalue.
+/// An awaitable that stays where it is: one that the user has named (`auto both = gather(a(), b());
+/// co_await both;`), and with g++ any larger one. g++ 12 gives every awaiter that is not a prvalue
+/// a second place in the frame, and moves or copies it there.
 template <class A>
 class NamedAwaiter {
  public:
@@ -156,6 +157,15 @@ class NamedAwaiter {
   A& awaitable_;
 };
 
+// See NamedAwaiter; what is no larger than two of those is better moved.
+#if defined(__GNUC__) && !defined(__clang__)
+template <class A>
+inline constexpr bool is_moved_at_a_cost = sizeof(A) > 2 * sizeof(void*);
+#else
+template <class A>
+inline constexpr bool is_moved_at_a_cost = false;
+#endif
+
 template <class A>
 decltype(auto) transform_awaitable(A&& awaitable) {
   using Plain = std::remove_cvref_t<A>;
@@ -165,7 +175,8 @@ decltype(auto) transform_awaitable(A&& awaitable) {
     static_assert(!std::is_lvalue_reference_v<A>,
                   "a Task is awaited once and as an rvalue: write `co_await std::move(task)`");
     return std::forward<A>(awaitable).operator co_await();
-  } else if constexpr (Ours<A> && std::is_lvalue_reference_v<A> && !HasMemberCoAwait<A>) {
+  } else if constexpr (Ours<A> && !HasMemberCoAwait<A> &&
+                       (std::is_lvalue_reference_v<A> || is_moved_at_a_cost<Plain>)) {
     return NamedAwaiter<std::remove_reference_t<A>>(awaitable);
   } else if constexpr (Ours<A> || std::same_as<Plain, GoTo>) {
     return std::forward<A>(awaitable);

@@ -19,8 +19,7 @@ namespace magpie::detail {
 
 struct LocalsFrame;
 
-inline constexpr std::size_t kFrameClasses = 16;
-inline constexpr std::size_t kFrameGranule = 64;  // bytes; classes are its multiples up to 1 KiB
+inline constexpr std::size_t kFrameClasses = 28;  // see frame_pool.h
 
 struct FreeFrame {
   FreeFrame* next;
