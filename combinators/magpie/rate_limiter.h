@@ -88,7 +88,7 @@ class [[nodiscard("co_await it")]] RateOperation : public Operation<RateOperatio
   std::size_t count_;
   bool armed_ = false;      // under the limiter's lock
   std::uint8_t looks_ = 0;  // likewise: how often, if the clock is not the executor's
-  std::atomic<std::uint32_t> firings_{0};  // threads that have claimed the timer and not fired yet
+  BasicFirings<StdEnv> firings_;
 };
 
 /// The arithmetic of a token bucket, without time and without a lock. Times are nanoseconds since

@@ -9,7 +9,6 @@
 #include <string>
 #include <utility>
 
-#include <magpie/detail/backoff.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/locals.h>
 #include <magpie/detail/thread_state.h>
@@ -203,9 +202,9 @@ void RateLimiter::timer_fired(detail::RateOperation& head) noexcept {
     head.armed_ = false;
     look(clock, now, woken, armed);
   }
-  // Release: pairs with end_timer(). The last touch of the operation unless it is in the list, and
+  // Pairs with end_timer(). The last touch of the operation unless it is in the list, and
   // of the limiter, which may go with its last waiter.
-  head.firings_.fetch_sub(1, std::memory_order_release);
+  head.firings_.fired();
   woken.wake_all();
   armed.tell();
 }
@@ -255,8 +254,7 @@ void RateOperation::unqueue() noexcept {
 
 void RateOperation::set_timer(TimerShard& where, std::int64_t deadline) noexcept {
   claim = [](Timer* timer) noexcept {
-    // Relaxed: ordered by the shard's lock, which end_timer() takes.
-    static_cast<RateOperation*>(timer)->firings_.fetch_add(1, std::memory_order_relaxed);
+    static_cast<RateOperation*>(timer)->firings_.claimed();
     return true;
   };
   fire = [](Timer* timer) noexcept {
@@ -275,8 +273,7 @@ void RateOperation::end_timer() noexcept {
     std::lock_guard guard(shard->lock);
     Timers::disarm(*shard, *this);
   }
-  Backoff<StdEnv> backoff;
-  while (firings_.load(std::memory_order_acquire) != 0) backoff.wait();  // pairs with timer_fired()
+  firings_.wait_for_the_end();
 }
 
 // --- the gather ----------------------------------------------------------------------------------

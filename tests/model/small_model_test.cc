@@ -14,6 +14,7 @@
 
 #include "expect.h"
 #include "sim.h"
+#include "strand.h"
 
 // The small ones on a machine with store buffers: SpinLock, TimerWord, InjectionQueue, with a look
 // at who may be gone by the time that somebody touches them. Orders: small_relacy_test.cc.
@@ -21,6 +22,7 @@
 namespace magpie::model {
 namespace {
 
+using detail::BasicFirings;
 using detail::BasicTimerPlan;
 using detail::BasicTimerShard;
 using detail::InjectionQueue;
@@ -170,6 +172,77 @@ TEST(TimerPlanModelMutant, APlanIsShownBeforeTheSecondLook) {
 // The monitor did so once where no timer was left to wait for.
 TEST(TimerPlanModelMutant, APlanIsLookedAtAgain) {
   hunt(arm_against_plan<Mutant::timer_single_look>(3, false));
+}
+
+// As a rate limiter has it: one thread serves the timers, another arms the timer (again) as long as
+// the operation is in the queue, and the operation leaves: then its frame is gone.
+template <Mutant kMutant>
+Report serve_against_leave(unsigned preemptions) {
+  return explore({.preemptions = preemptions, .store_buffers = false}, [](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    struct Operation {
+      TimerNode timer;
+      BasicFirings<Env> firings;
+      bool armed = false;  // under the limiter's lock
+    };
+    SpinLock<Env> limiter;
+    BasicTimerShard<Env> shard;
+    Frame<Operation> frame;
+    frame.make();
+    bool queued = true;  // likewise: only in its queue does the limiter find it
+    const auto arm = [&] {
+      if (!queued || frame->armed) return;
+      frame->armed = true;
+      frame->timer.deadline_ns = 1;
+      std::lock_guard guard(shard.lock);
+      shard.insert(frame->timer);
+    };
+    arm();
+    sim.spawn([&] {
+      for (int round = 0; round < 2; ++round) {
+        {
+          std::lock_guard guard(shard.lock);
+          if (shard.queue.pop_due(1) == nullptr) continue;
+          frame->firings.claimed();
+          shard.note_earliest();
+        }
+        {
+          std::lock_guard guard(limiter);
+          frame->armed = false;
+          arm();
+        }
+        frame->firings.fired();
+      }
+    });
+    sim.spawn([&] {
+      std::lock_guard guard(limiter);
+      arm();
+    });
+    sim.spawn([&] {
+      {
+        std::lock_guard guard(limiter);
+        queued = false;
+      }
+      {
+        std::lock_guard guard(shard.lock);
+        if (shard.queue.contains(frame->timer)) shard.queue.remove(frame->timer);
+        shard.note_earliest();
+      }
+      frame->firings.wait_for_the_end();
+      frame.destroy();
+    });
+    sim.run();
+    sim.check(frame.gone_and_untouched(), "an operation was touched after its end");
+    sim.check(shard.queue.size() == 0, "its timer is still there");
+  });
+}
+
+TEST(FiringsModel, AnOperationThatLeavesIsNotTouchedAgain) {
+  expect_clean(serve_against_leave<Mutant::none>(2));
+}
+
+TEST(FiringsModelMutant, WithoutTheWaitTheFrameIsGoneWhileItsTimerFires) {
+  hunt(serve_against_leave<Mutant::timer_firings_no_wait>(2));
 }
 
 TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {

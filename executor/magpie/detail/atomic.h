@@ -62,6 +62,7 @@ enum class Mutant : std::uint8_t {
   timer_relaxed_earliest,      // a new deadline is shown with a relaxed store
   timer_relaxed_plan,          // so is the monitor's plan
   timer_single_look,           // the monitor does not look again after it has planned
+  timer_firings_no_wait,       // an owner does not wait for who has claimed his timer
   injection_no_lock,           // push() without the lock
   waiter_plain_decide,         // a waiter's state is decided by a load and a store
   scope_early_check,         // park() asks whether the scope is cancelled before it takes the lock

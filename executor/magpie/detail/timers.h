@@ -24,6 +24,7 @@
 
 #include <magpie/clock.h>
 #include <magpie/config.h>
+#include <magpie/detail/backoff.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/timer_queue.h>
 
@@ -98,6 +99,25 @@ class BasicTimerPlan {
 
  private:
   typename Env::template Atomic<std::int64_t> planned_{kNeverNs};
+};
+
+/// Of a timer that may be armed again while it fires: its owner, who has taken it out of its shard,
+/// waits for the threads that have claimed it.
+template <class Env>
+class BasicFirings {
+ public:
+  /// Under the shard's lock. Relaxed: ordered by that lock, which the owner takes before he waits.
+  void claimed() noexcept { count_.fetch_add(1, std::memory_order_relaxed); }
+  /// The last touch. Release: pairs with wait_for_the_end().
+  void fired() noexcept { count_.fetch_sub(1, std::memory_order_release); }
+  void wait_for_the_end() const noexcept {
+    if (Env::mutant(Mutant::timer_firings_no_wait)) return;
+    Backoff<Env> backoff;
+    while (count_.load(std::memory_order_acquire) != 0) backoff.wait();  // pairs with fired()
+  }
+
+ private:
+  typename Env::template Atomic<std::uint32_t> count_{0};
 };
 
 class MAGPIE_EXPORT Timers {
