@@ -15,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include <magpie/event.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
 #include <magpie/task.h>
@@ -58,12 +59,14 @@ Task<> sleep_long() {
   co_await sleep_for(1h);
 }
 
-/// A gate that tasks poll, for holding them at a place.
-struct Gate {
-  std::atomic<bool> open{false};
-  Task<> pass() {
-    while (!open.load()) co_await this_task::yield();
-  }
+/// Holds tasks at a place.
+class Gate {
+ public:
+  void open() { event_.set(); }
+  Task<> pass() { co_await event_.wait(); }
+
+ private:
+  Event event_;
 };
 
 Task<int> give_behind(Gate& gate, int value) {
@@ -165,7 +168,7 @@ TEST_F(JoinHandleTest, MoverGetsTheValueAfterThoseWhoWaitedBeforeHaveTheirs) {
     ASSERT_TRUE(
         eventually([&] { return waiting.load() == 3 && parked("waiting for a task") == 3; }));
     all.push_back(executor.spawn(mover(std::move(handle))));
-    gate.open = true;
+    gate.open();
     for (auto& h : all) ASSERT_EQ(h.wait().value(), 64U);
   }
 }
@@ -237,7 +240,7 @@ TEST_F(JoinHandleTest, AThrowingCopyReachesItsWaiterAlone) {
   };
   auto parked = executor.spawn(copier(handle));
   executor.run(sleep_for(1ms));
-  gate.open = true;
+  gate.open();
   EXPECT_THROW(parked.wait().value(), std::runtime_error);
   EXPECT_THROW(executor.run(copier(handle)), std::runtime_error);
   EXPECT_EQ(handle.wait().value().value, 3);
@@ -249,7 +252,7 @@ TEST_F(JoinHandleTest, ResultBeforeTheEndIsAnError) {
   EXPECT_FALSE(handle.done());
   EXPECT_FALSE(handle.cancelled());
   EXPECT_THROW(handle.result(), InvalidStateError);
-  gate.open = true;
+  gate.open();
   EXPECT_EQ(handle.wait().value(), 1);
   EXPECT_TRUE(handle.done());
   EXPECT_EQ(handle.result().value(), 1);
@@ -384,7 +387,7 @@ TEST_F(JoinHandleTest, CancellingAWaiterEndsTheWaitNotTheTask) {
   first.cancel();
   EXPECT_TRUE(first.wait().is_cancelled());
   EXPECT_FALSE(handle.done());
-  gate.open = true;
+  gate.open();
   EXPECT_EQ(second.wait().value(), 9);
   EXPECT_EQ(handle.wait().value(), 9);
 }
@@ -465,7 +468,7 @@ TEST_F(JoinHandleTest, OnDoneIsCalledOnceWithTheResult) {
   handle.on_done(
       [&, owned = std::move(owned)](const Result<int>& result) { sum += result.value() + *owned; });
   EXPECT_EQ(sum.load(), 0);
-  gate.open = true;
+  gate.open();
   handle.wait();
   ASSERT_TRUE(eventually([&] { return sum.load() == 112; }));
   const auto here = std::this_thread::get_id();
@@ -490,7 +493,7 @@ TEST_F(JoinHandleTest, OnDoneSeesTheValueAlthoughAWaiterMovesItOut) {
     handle.on_done([&](const Result<std::string>& result) { seen = result.value().size(); });
     auto moved = executor.spawn(mover(handle));
     if (round % 2 == 0) std::this_thread::yield();
-    gate.open = true;
+    gate.open();
     ASSERT_EQ(moved.wait().value(), 64U);
     ASSERT_TRUE(eventually([&] { return seen.load() != 0; }));
     ASSERT_EQ(seen.load(), 64U);
@@ -507,7 +510,7 @@ TEST_F(JoinHandleTest, OnDoneThatThrowsIsReported) {
   Gate gate;
   auto other = executor.spawn(give_behind(gate, 1), "other");
   other.on_done([](const Result<int>&) { throw std::runtime_error("second"); });
-  gate.open = true;
+  gate.open();
   ASSERT_TRUE(eventually([&] { return reports().size() == 2; }));
   EXPECT_EQ(reports()[1].name, "other");
 }
@@ -593,7 +596,7 @@ TEST_F(JoinHandleTest, AnErrorWhoseOnlyWaiterWasCancelledBeforeIsReported) {
   executor.run(sleep_for(1ms));
   waiting.cancel();
   EXPECT_TRUE(waiting.wait().is_cancelled());
-  gate.open = true;
+  gate.open();
   handle = JoinHandle<void>();
   ASSERT_TRUE(eventually([&] { return reports().size() == 1; }));
   EXPECT_EQ(reports()[0].what, "late");
