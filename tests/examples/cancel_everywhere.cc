@@ -114,13 +114,16 @@ void cancel_on_workers(Task<> (*program)(), std::uint64_t seed) {
   start = clock->now();
   for (int round = 0; round < kRounds; ++round) {
     JoinHandle<> handle = executor.spawn(program());
-    // Time moves while this thread waits, so another one cancels.
-    std::thread canceller([handle, pause = random.below(std::uint64_t{1} << (8 + round % 12))] {
-      const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(pause);
-      while (std::chrono::steady_clock::now() < until) {
-      }
-      handle.cancel("everywhere");
-    });
+    // Time moves while this thread waits, so another one cancels; it stands still meanwhile, or it
+    // could pass between two of the things that are cancelled.
+    std::thread canceller(
+        [&virtual_time, handle, pause = random.below(std::uint64_t{1} << (8 + round % 12))] {
+          const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(pause);
+          while (std::chrono::steady_clock::now() < until) {
+          }
+          const auto hold = virtual_time.hold();
+          handle.cancel("everywhere");
+        });
     const magpie::Result<void>& result = handle.wait();
     canceller.join();
     check_outcome(result, how, round, seed);
