@@ -90,9 +90,10 @@ class MAGPIE_EXPORT StreamCore : private Timer {
 /// One next() that waits. It takes its item in the step that completes it.
 struct MAGPIE_EXPORT StreamWaiter : OperationBase {
   static constexpr bool kTakes = true;
+  static constexpr const char* kWhat = "the next of several tasks";
 
  protected:
-  StreamWaiter() { what = "the next of several tasks"; }
+  using OperationBase::OperationBase;
   StreamWaiter(StreamWaiter&& other) noexcept
       : OperationBase(std::move(other)), core_(other.core_) {}
   ~StreamWaiter() = default;
@@ -248,7 +249,6 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase,
     std::uint32_t index = 0;
     children_.for_each([&](Child& child) {
       child.index = index++;
-      child.carry = 0;
       if constexpr (Child::kForked) child.template arm<true>(*this);
     });
     stream_.core().open(count);
@@ -257,7 +257,7 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase,
     if constexpr (Child::kForked) {
       push_forks_slowly(thread->queue, children_);
     } else {
-      body_units_ += start_operations(*this, children_, nullptr);
+      body_units_ += start_operations(*this, children_, false);
     }
   }
 

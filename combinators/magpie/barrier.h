@@ -37,10 +37,9 @@ class WakeList;
 
 class [[nodiscard("co_await it")]] BarrierWait : public Operation<BarrierWait, bool> {
  public:
+  static constexpr const char* kWhat = "a barrier";
   static constexpr bool kTakes = true;
-  explicit BarrierWait(Barrier & barrier) noexcept : barrier_(&barrier) {
-    what = "a barrier";
-  }
+  explicit BarrierWait(Barrier & barrier) noexcept : barrier_(&barrier) {}
   BarrierWait(BarrierWait && other) noexcept
       : Operation<BarrierWait, bool>(std::move(other)), barrier_(other.barrier_) {}
   MAGPIE_EXPORT bool start() noexcept;

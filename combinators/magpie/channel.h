@@ -138,11 +138,10 @@ class [[nodiscard("co_await it")]] SendOperation : public Operation<SendOperatio
   using Item = ChannelItem<T>;
 
  public:
+  static constexpr const char* kWhat = "room in a channel";
   static constexpr bool kTakes = true;
   SendOperation(ChannelCore<ChannelTraits<T>> & channel, T && value)
-      : channel_(&channel), item_(typename Item::Maker().make(value)) {
-    this->what = "room in a channel";
-  }
+      : channel_(&channel), item_(typename Item::Maker().make(value)) {}
   SendOperation(SendOperation && other) noexcept
       : Base(std::move(other)),
         channel_(other.state.phase() == WaitPhase::idle ? std::exchange(other.channel_, nullptr)
@@ -176,10 +175,10 @@ class [[nodiscard("co_await it")]] ReceiveOperation
   using Item = ChannelItem<T>;
 
  public:
+  static constexpr const char* kWhat = "an item of a channel";
   static constexpr bool kTakes = true;
-  explicit ReceiveOperation(ChannelCore<ChannelTraits<T>> & channel) noexcept : channel_(&channel) {
-    this->what = "an item of a channel";
-  }
+  explicit ReceiveOperation(ChannelCore<ChannelTraits<T>> & channel) noexcept
+      : channel_(&channel) {}
   ReceiveOperation(ReceiveOperation && other) noexcept
       : Base(std::move(other)), channel_(other.channel_) {}
 

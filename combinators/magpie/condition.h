@@ -50,18 +50,20 @@ namespace detail {
 /// cancelled, then in the mutex's, behind a mask. The page: combinators/DESIGN.md, "Condition".
 class MAGPIE_EXPORT ConditionWaiter : public OperationBase {
  public:
-  ConditionWaiter() noexcept { what = kNotified; }
-  ConditionWaiter(ConditionWaiter&& other) noexcept
-      : OperationBase(std::move(other)), condition_(other.condition_), lock_(other.lock_) {}
-
   bool start();
   /// When the wait has ended it is in no list any more.
   void unqueue() noexcept {}
   /// It was notified: its state is decided, and it is out of the queue. Added to the list if it has
   /// the mutex; else not to be touched again.
   void relock(WakeList& woken) noexcept;
+  const char* waits_for() const noexcept {
+    return stage_ == Stage::mutex ? "a condition's mutex" : "a condition";
+  }
 
  protected:
+  using OperationBase::OperationBase;
+  ConditionWaiter(ConditionWaiter&& other) noexcept
+      : OperationBase(std::move(other)), condition_(other.condition_), lock_(other.lock_) {}
   ~ConditionWaiter() = default;
 
   Condition* condition_ = nullptr;
@@ -72,9 +74,6 @@ class MAGPIE_EXPORT ConditionWaiter : public OperationBase {
   Slot<void> outcome_;  // empty: it has completed
 
  private:
-  // For dumps.
-  static constexpr const char* kNotified = "a condition";
-  static constexpr const char* kMutex = "a condition's mutex";
   enum class Stage : std::uint8_t { condition, mutex, holding };
 
   static void resumed(Runnable* node) noexcept;
@@ -118,10 +117,6 @@ class [[nodiscard("co_await it")]] PredicateWait
       : Operation<PredicateWait, void, ConditionWaiter>(std::move(other)),
         predicate_(std::forward<F>(other.predicate_)) {}
 
-  void set_taker(Arbiter * arbiter, std::uint32_t index) noexcept {
-    taker_ = arbiter;
-    taker_index_ = index;
-  }
   bool start() {
     this->satisfied_ = [](ConditionWaiter* waiter) {
       return static_cast<bool>(std::invoke(static_cast<PredicateWait*>(waiter)->predicate_));
@@ -132,8 +127,6 @@ class [[nodiscard("co_await it")]] PredicateWait
 
  private:
   F predicate_;
-  Arbiter* taker_ = nullptr;
-  std::uint32_t taker_index_ = 0;
 };
 
 }  // namespace detail
@@ -174,7 +167,7 @@ template <class F>
 void detail::PredicateWait<F>::deposit(Slot<void>& slot) noexcept {
   if (!this->outcome_.empty()) {
     slot = std::move(this->outcome_);
-  } else if (taker_ == nullptr || taker_->win(taker_index_)) {
+  } else if (this->wins_at_its_end()) {
     slot.emplace();
   } else {
     slot.set_cancelled(ReasonRef::of_kind(CancelKind::lost_race));

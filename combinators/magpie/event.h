@@ -22,9 +22,8 @@ namespace detail {
 
 class [[nodiscard("co_await it")]] EventWait : public Operation<EventWait, void> {
  public:
-  explicit EventWait(Event & event) noexcept : event_(&event) {
-    what = "an event";
-  }
+  static constexpr const char* kWhat = "an event";
+  explicit EventWait(Event & event) noexcept : event_(&event) {}
   EventWait(EventWait && other) noexcept
       : Operation<EventWait, void>(std::move(other)), event_(other.event_) {}
   MAGPIE_EXPORT bool start() noexcept;

@@ -107,7 +107,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
     }
     kind = &kKind;
     parent = awaiting;
-    return start_join<false>(*this, children_, nullptr);
+    return start_join<false>(*this, children_, false);
   }
 
  protected:

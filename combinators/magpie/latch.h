@@ -31,9 +31,8 @@ class WakeList;
 
 class [[nodiscard("co_await it")]] LatchWait : public Operation<LatchWait, void> {
  public:
-  LatchWait(Latch & latch, std::size_t arrives) noexcept : latch_(&latch), arrives_(arrives) {
-    what = "a latch";
-  }
+  static constexpr const char* kWhat = "a latch";
+  LatchWait(Latch & latch, std::size_t arrives) noexcept : latch_(&latch), arrives_(arrives) {}
   LatchWait(LatchWait && other) noexcept
       : Operation<LatchWait, void>(std::move(other)),
         latch_(other.latch_),

@@ -96,10 +96,9 @@ namespace detail {
 
 class [[nodiscard("co_await it")]] LockOperation : public Operation<LockOperation, Mutex::Lock> {
  public:
+  static constexpr const char* kWhat = "a mutex";
   static constexpr bool kTakes = true;
-  explicit LockOperation(Mutex & mutex) noexcept : mutex_(&mutex) {
-    what = "a mutex";
-  }
+  explicit LockOperation(Mutex & mutex) noexcept : mutex_(&mutex) {}
   LockOperation(LockOperation && other) noexcept
       : Operation<LockOperation, Mutex::Lock>(std::move(other)), mutex_(other.mutex_) {}
   MAGPIE_EXPORT bool start() noexcept;

@@ -59,7 +59,7 @@ struct Indexed<void> {
 namespace detail {
 
 struct RaceJoin : Join {
-  Arbiter arbiter;
+  RaceJoin() noexcept { std::construct_at(&arbiter); }
   std::atomic<std::uint32_t> ended{0};  // how many failures so far, for their order
 
   MAGPIE_EXPORT static void settle_race(Join* join, Rec* rec, SlotState outcome) noexcept;
@@ -131,7 +131,7 @@ class RaceBase : public CombinatorBase, private RaceJoin {
     kind = &kKind;
     settle_values = true;
     parent = awaiting;
-    return start_join<true>(*this, children_, &arbiter);
+    return start_join<true>(*this, children_, true);
   }
 
  protected:

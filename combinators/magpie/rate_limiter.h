@@ -57,11 +57,10 @@ class WakeList;
 class [[nodiscard("co_await it")]] RateOperation : public Operation<RateOperation, void>,
                                                    private Timer {
  public:
+  static constexpr const char* kWhat = "a rate limiter";
   static constexpr bool kTakes = true;
   RateOperation(RateLimiter & limiter, std::size_t count) noexcept
-      : limiter_(&limiter), count_(count) {
-    what = "a rate limiter";
-  }
+      : limiter_(&limiter), count_(count) {}
   RateOperation(RateOperation && other) noexcept
       : Operation<RateOperation, void>(std::move(other)),
         limiter_(other.limiter_),
@@ -158,7 +157,7 @@ namespace detail {
 
 /// Takes the children of a gather to their start, a token each, in their order. It has no frame; it
 /// holds a unit of the join until the last child has begun, so until then the join is there.
-class MAGPIE_EXPORT RateDriver {
+class MAGPIE_EXPORT RateDriver : OperationPlace {
  public:
   explicit RateDriver(RateLimiter& limiter) noexcept : limiter_(&limiter) {}
   RateDriver(RateDriver&& other) noexcept : limiter_(other.limiter_) {}
@@ -179,7 +178,6 @@ class MAGPIE_EXPORT RateDriver {
     std::uint32_t index = 0;
     children.for_each([&](auto& child) {
       child.index = index++;
-      child.carry = 0;
       if constexpr (std::remove_cvref_t<decltype(child)>::kForked) child.template arm<false>(join);
     });
     return drive(Token::none);
@@ -187,10 +185,10 @@ class MAGPIE_EXPORT RateDriver {
 
  private:
   template <class Children>
-  static Rec* next_child(RateDriver& driver, bool run) noexcept {
+  static Fork* next_child(RateDriver& driver, bool run) noexcept {
     auto& children = *static_cast<Children*>(driver.children_);
     const std::size_t next = driver.next_++;
-    Rec* forked = nullptr;
+    Fork* forked = nullptr;
     const auto take = [&](auto& child) noexcept {
       using Child = std::remove_cvref_t<decltype(child)>;
       SlotState outcome = SlotState::empty;
@@ -203,7 +201,7 @@ class MAGPIE_EXPORT RateDriver {
           std::coroutine_handle<>::from_address(reinterpret_cast<void*>(child.coroutine)).destroy();
         }
       } else if (run) {
-        if (!child.start(*driver.join_, nullptr)) return;
+        if (!child.start(*driver.join_, false)) return;
         outcome = child.slot.state();
       }
       if (outcome != SlotState::value) driver.join_->kind->settle(driver.join_, &child, outcome);
@@ -229,7 +227,7 @@ class MAGPIE_EXPORT RateDriver {
   Join* join_ = nullptr;
   void* children_ = nullptr;
   // Starts the next child if it needs no fork, else gives it; with false it is dropped, unstarted.
-  Rec* (*next_child_)(RateDriver&, bool run) noexcept = nullptr;
+  Fork* (*next_child_)(RateDriver&, bool run) noexcept = nullptr;
   std::size_t count_ = 0;
   std::size_t next_ = 0;
   std::uint32_t ended_ = 0;  // units of children that ended here

@@ -70,11 +70,10 @@ class WakeList;
 
 class [[nodiscard("co_await it")]] AcquireOperation : public Operation<AcquireOperation, Permit> {
  public:
+  static constexpr const char* kWhat = "a semaphore";
   static constexpr bool kTakes = true;
   AcquireOperation(Semaphore & semaphore, std::size_t count) noexcept
-      : semaphore_(&semaphore), count_(count) {
-    what = "a semaphore";
-  }
+      : semaphore_(&semaphore), count_(count) {}
   AcquireOperation(AcquireOperation && other) noexcept
       : Operation<AcquireOperation, Permit>(std::move(other)),
         semaphore_(other.semaphore_),

@@ -120,7 +120,8 @@ class MAGPIE_EXPORT StartCore : public TaskOwner {
   /// Waits for the verdict.
   class [[nodiscard]] Wait : public Operation<Wait, void> {
    public:
-    explicit Wait(StartCore& core) noexcept : core_(&core) { what = "a child's ready signal"; }
+    static constexpr const char* kWhat = "a child's ready signal";
+    explicit Wait(StartCore& core) noexcept : core_(&core) {}
     Wait(Wait&& other) noexcept : Operation<Wait, void>(std::move(other)), core_(other.core_) {}
     MAGPIE_EXPORT bool start() noexcept;
     MAGPIE_EXPORT void unqueue() noexcept;

@@ -56,9 +56,8 @@ namespace detail {
 /// The wait for one task, which takes nothing of it.
 class RecordWait : public Operation<RecordWait, void, JoinWaiter> {
  public:
-  explicit RecordWait(TaskRecord& record) noexcept : record_(&record) {
-    what = "one of several tasks";
-  }
+  static constexpr const char* kWhat = "one of several tasks";
+  explicit RecordWait(TaskRecord& record) noexcept : record_(&record) {}
   RecordWait(RecordWait&& other) noexcept
       : Operation<RecordWait, void, JoinWaiter>(std::move(other)), record_(other.record_) {}
   MAGPIE_EXPORT bool start() noexcept;

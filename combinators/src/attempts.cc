@@ -81,8 +81,8 @@ void AttemptsJoin::conclude() noexcept {
 
 // --- one attempt ---------------------------------------------------------------------------------
 
-std::coroutine_handle<> AttemptsJoin::begin_attempt(Rec* rec) noexcept {
-  auto& attempt = *static_cast<Attempt*>(static_cast<CallRec*>(rec));
+std::coroutine_handle<> AttemptsJoin::begin_attempt(CallRec* rec) noexcept {
+  auto& attempt = *static_cast<Attempt*>(rec);
   auto* const self = static_cast<AttemptsJoin*>(attempt.join);
   // The delay counts from here, but its timer is set when the call is over: so no two calls
   // overlap.
@@ -126,8 +126,7 @@ std::coroutine_handle<> AttemptsJoin::attempt_ended(EndSink* sink, SlotState out
 }
 
 void AttemptsJoin::skipped(Join* join, Rec* rec, SlotState outcome) noexcept {
-  static_cast<AttemptsJoin*>(join)->settle(*static_cast<Attempt*>(static_cast<CallRec*>(rec)),
-                                           outcome);
+  static_cast<AttemptsJoin*>(join)->settle(*static_cast<Attempt*>(rec), outcome);
 }
 
 // The attempt's unit has not been handed in: the join lives.

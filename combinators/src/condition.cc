@@ -83,7 +83,6 @@ bool ConditionWaiter::enqueue() noexcept {
   {
     std::lock_guard guard(condition_->lock_);
     stage_ = Stage::condition;
-    what = kNotified;
     if (!park()) return false;
     lock_->mutex_ = nullptr;
     condition_->waiters_.push_back(*this);
@@ -104,7 +103,7 @@ void ConditionWaiter::relock(WakeList& woken) noexcept {
 
 // True: it has the mutex. False: it is in the mutex's queue, where no cancellation reaches it.
 bool ConditionWaiter::take_mutex_back() noexcept {
-  set_arbiter(nullptr, 0);  // its race, if it is in one, has nothing to do with the mutex
+  if (race == RacePart::asks) leave_race();  // which has nothing to do with the mutex
   std::lock_guard guard(mutex_->lock_);
   if (!mutex_->held_) {
     mutex_->held_ = true;
@@ -112,7 +111,6 @@ bool ConditionWaiter::take_mutex_back() noexcept {
     return true;
   }
   stage_ = Stage::mutex;
-  what = kMutex;
   state.set(WaitPhase::waiting);
   mask_.enter(scope(), scope()->task(), ScopeKind::masked);
   mask_.park(*this);  // behind a mask it is not refused

@@ -63,8 +63,8 @@ void LaneJoin::set_up(Lane& lane, std::uint32_t carry) noexcept {
 }
 
 // A lane's first turn, or its next one after its piece ended on another executor.
-std::coroutine_handle<> LaneJoin::begin_lane(Rec* rec) noexcept {
-  auto& lane = *static_cast<Lane*>(static_cast<CallRec*>(rec));
+std::coroutine_handle<> LaneJoin::begin_lane(CallRec* rec) noexcept {
+  auto& lane = *static_cast<Lane*>(rec);
   auto* const self = static_cast<LaneJoin*>(lane.join);
   if (!self->enter_source(lane)) return std::noop_coroutine();
   return self->at_source(lane);
@@ -114,12 +114,12 @@ void LaneJoin::send_to_source(Lane& lane) noexcept {
 // that made it goes on asking.
 void LaneJoin::skipped(Join* join, Rec* rec, SlotState) noexcept {
   auto* const self = static_cast<LaneJoin*>(join);
-  if (rec->coroutine == 0) return;
+  if (static_cast<Lane*>(rec)->coroutine == 0) return;
   {
     std::lock_guard guard(self->lock_);
     self->interrupted_ = true;
   }
-  self->let_go(*static_cast<Lane*>(static_cast<CallRec*>(rec)));
+  self->let_go(*static_cast<Lane*>(rec));
 }
 
 // --- the source ----------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ Lane* LaneJoin::next_in_line() noexcept {
     return nullptr;
   }
   line_ = static_cast<Rec*>(rec->next);
-  return static_cast<Lane*>(static_cast<CallRec*>(rec));
+  return static_cast<Lane*>(rec);
 }
 
 std::coroutine_handle<> LaneJoin::ask(Lane& lane) noexcept {

@@ -282,18 +282,18 @@ namespace {
 
 // Starts children together, which are linked from the newest to the oldest: in that order into the
 // worker's deque, which gives the oldest first, and in the other one into an executor's queue.
-std::coroutine_handle<> fork_all(Rec* newest) noexcept {
+std::coroutine_handle<> fork_all(Fork* newest) noexcept {
   LocalQueue* const queue = local_queue();
   if (queue == nullptr) {
-    Rec* reversed = nullptr;
+    Fork* reversed = nullptr;
     while (newest != nullptr) {
-      Rec* const rec = std::exchange(newest, static_cast<Rec*>(newest->next));
+      Fork* const rec = std::exchange(newest, static_cast<Fork*>(newest->next));
       rec->next = std::exchange(reversed, rec);
     }
     newest = reversed;
   }
   while (newest != nullptr) {
-    Rec* const rec = std::exchange(newest, static_cast<Rec*>(newest->next));
+    Fork* const rec = std::exchange(newest, static_cast<Fork*>(newest->next));
     if (queue == nullptr ||
         !queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(rec) | kForkTag)) {
       hand_fork_to_executor(*rec);
@@ -306,17 +306,18 @@ std::coroutine_handle<> fork_all(Rec* newest) noexcept {
 }  // namespace
 
 std::coroutine_handle<> RateDriver::drive(Token token) noexcept {
-  Rec* granted = nullptr;
+  Fork* granted = nullptr;
   for (;;) {
     if (token != Token::none) {
-      if (Rec* const rec = next_child_(*this, token == Token::granted)) {
+      if (Fork* const rec = next_child_(*this, token == Token::granted)) {
         rec->next = std::exchange(granted, rec);
       }
     }
     if (next_ == count_) break;
     if (token == Token::refused) continue;
     wait_.emplace(*limiter_, 1);
-    wait_->prepare(&join_->scope, resumed, this);
+    scope = &join_->scope;
+    wait_->prepare(*this, resumed);
     // Once it is parked the driver may go on elsewhere: nothing of it is touched here any more.
     if (wait_->start()) return fork_all(granted);
     token = end_of_wait();
@@ -335,7 +336,7 @@ RateDriver::Token RateDriver::end_of_wait() noexcept {
 }
 
 void RateDriver::resumed(Runnable* node) noexcept {
-  auto* const self = static_cast<RateDriver*>(static_cast<OperationBase*>(node)->target());
+  auto* const self = static_cast<RateDriver*>(&static_cast<OperationBase*>(node)->place());
   const Token token = self->end_of_wait();
   install_locals(self->join_->scope);
   resume_here(self->drive(token));

@@ -62,8 +62,7 @@ std::coroutine_handle<> WaitCore::start(std::coroutine_handle<> awaiting, Scope&
   // unless this thread bears units.
   for (Node& node : nodes_) {
     node.index = index++;
-    node.carry = 0;
-    if (!node.start(*this, nullptr)) continue;
+    if (!node.start(*this, false)) continue;
     settle(this, &node, node.slot.state());
     ++ended;
   }
@@ -86,7 +85,7 @@ void WaitCore::go_round(std::coroutine_handle<> awaiting, Scope& outer) noexcept
 void WaitCore::settle(Join* join, Rec* rec, SlotState outcome) noexcept {
   auto* const self = static_cast<WaitCore*>(join);
   if (outcome != SlotState::value || self->when_ == ReturnWhen::all_completed) return;
-  const TaskRecord& record = static_cast<Node*>(rec)->op.record();
+  const TaskRecord& record = static_cast<Node*>(rec)->record();
   if (self->when_ == ReturnWhen::first_exception && record.outcome() != SlotState::error) return;
   cancel_scope_now(self->scope, ReasonRef::of_kind(CancelKind::lost_race));
 }

@@ -29,15 +29,14 @@ namespace detail {
 
 class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
  public:
+  static constexpr const char* kWhat = "another executor";
   static constexpr bool kMovesTheStrand =
       true;  // given to a combinator it is a child that ends elsewhere
   enum class Return : bool { no, yes };
 
   /// `Return::yes`: the strand comes back, so the executor that it leaves stays open for it.
   explicit ResumeOn(Executor & target, Return back = Return::no) noexcept
-      : target_(&target), back_(back) {
-    what = "another executor";
-  }
+      : target_(&target), back_(back) {}
   ResumeOn(ResumeOn && other) noexcept
       : Operation<ResumeOn, void>(std::move(other)), target_(other.target_), back_(other.back_) {}
 
@@ -55,10 +54,9 @@ class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
 /// Comes home whatever has been cancelled: the strand has to get there.
 class [[nodiscard("co_await it")]] GoHome : public Operation<GoHome, void> {
  public:
+  static constexpr const char* kWhat = "its executor";
   /// `left`: the strand has left its home, which was kept open for it.
-  GoHome(Executor & its_home, bool left) noexcept : target_(&its_home), left_(left) {
-    what = "its executor";
-  }
+  GoHome(Executor & its_home, bool left) noexcept : target_(&its_home), left_(left) {}
   GoHome(GoHome && other) noexcept
       : Operation<GoHome, void>(std::move(other)), target_(other.target_), left_(other.left_) {}
   MAGPIE_EXPORT bool start() noexcept;

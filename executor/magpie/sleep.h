@@ -18,6 +18,7 @@ namespace detail {
 class [[nodiscard("co_await it")]] SleepOperation : public Operation<SleepOperation, void>,
                                                     private Timer {
  public:
+  static constexpr const char* kWhat = "sleep";
   static SleepOperation for_duration(Duration duration) noexcept {
     return SleepOperation(duration.count(), true);
   }
@@ -41,9 +42,7 @@ class [[nodiscard("co_await it")]] SleepOperation : public Operation<SleepOperat
   }
 
  private:
-  SleepOperation(std::int64_t ns, bool relative) noexcept : ns_(ns), relative_(relative) {
-    what = "sleep";
-  }
+  SleepOperation(std::int64_t ns, bool relative) noexcept : ns_(ns), relative_(relative) {}
   std::int64_t ns_;
   bool relative_;
   bool yielded_ = false;

@@ -86,9 +86,8 @@ struct AskCheckpoint : Question<AskCheckpoint, void> {
 /// looks then.
 class [[nodiscard("co_await it")]] YieldOperation : public Operation<YieldOperation, void> {
  public:
-  YieldOperation() {
-    what = "yield";
-  }
+  static constexpr const char* kWhat = "yield";
+  YieldOperation() {}
   YieldOperation(YieldOperation && other) noexcept
       : Operation<YieldOperation, void>(std::move(other)) {}
   MAGPIE_EXPORT bool start() noexcept;

@@ -34,7 +34,7 @@ std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept {
 }
 
 std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexcept {
-  Rec* const sibling = pop_sibling(join, local_queue());
+  Fork* const sibling = pop_sibling(join, local_queue());
   if (sibling == nullptr) return deliver_to(join, units);
   sibling->carry += units;
   return start_attentively(sibling);
@@ -42,7 +42,7 @@ std::coroutine_handle<> advance_carefully(Join* join, std::uint32_t units) noexc
 
 // A sibling that this thread has just taken over, when something else may want the thread or the
 // join may be cancelled.
-std::coroutine_handle<> start_attentively(Rec* sibling) noexcept {
+std::coroutine_handle<> start_attentively(Fork* sibling) noexcept {
   LocalQueue* const queue = local_queue();
   if (queue->wanted()) {
     // The loop is wanted: the sibling, and with it the units, wait in the deque.
@@ -52,7 +52,7 @@ std::coroutine_handle<> start_attentively(Rec* sibling) noexcept {
   return start_fork(sibling);
 }
 
-std::coroutine_handle<> start_behind_fence(Rec* first) noexcept {
+std::coroutine_handle<> start_behind_fence(Fork* first) noexcept {
   StdEnv::light_fence();
   return start_attentively(first);
 }
@@ -64,7 +64,7 @@ std::coroutine_handle<> end_otherwise(Continuation continuation, SlotState outco
   return sink->ended(sink, outcome);
 }
 
-std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept {
+std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept {
   Join* const join = rec->join;
   for (;;) {
     if (rec->coroutine != 0) {
@@ -79,7 +79,7 @@ std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept {
   }
 }
 
-void hand_fork_to_executor(Rec& rec) noexcept {
+void hand_fork_to_executor(Fork& rec) noexcept {
   rec.run = run_fork;
   rec.join->home->schedule(rec);
 }
@@ -91,7 +91,7 @@ std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
     Join* const join = rec->join;
     const std::uint32_t units = rec->carry + 1;
     LocalQueue* const queue = local_queue();
-    Rec* const sibling = queue != nullptr ? pop_sibling(join, queue) : nullptr;
+    Fork* const sibling = queue != nullptr ? pop_sibling(join, queue) : nullptr;
     if (sibling == nullptr) return deliver_to(join, units);
     sibling->carry += units;
     // As in start_attentively(), but without a call for each child.
@@ -106,7 +106,7 @@ std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
 }
 
 void run_fork(Runnable* node) noexcept {
-  auto* const rec = static_cast<Rec*>(node);
+  auto* const rec = static_cast<Fork*>(node);
   install_locals(rec->join->scope);
   resume_here(start_fork(rec));
 }

@@ -10,9 +10,8 @@ namespace {
 // parent is counted there, so the strand is neither struck off there when it leaves nor counted
 // when it comes back.
 const Executor* parent_waits_at(const OperationBase& op) noexcept {
-  if (op.run != &OperationBase::resume_target)
-    return static_cast<const Rec*>(op.target())->join->home;  // given to a combinator
-  void* coroutine = op.target();
+  if (op.is_child()) return op.join->home;
+  void* coroutine = op.awaiting().address();
   for (;;) {
     const Continuation next =
         std::coroutine_handle<PromiseBase>::from_address(coroutine).promise().continuation;

@@ -25,11 +25,11 @@ using magpie::detail::Continuation;
 using magpie::detail::current_executor;
 using magpie::detail::ExecutorServices;
 using magpie::detail::ExecutorThreadScope;
+using magpie::detail::Fork;
 using magpie::detail::Join;
 using magpie::detail::OperationBase;
 using magpie::detail::PromiseBase;
 using magpie::detail::ReasonRef;
-using magpie::detail::Rec;
 using magpie::detail::SlotBase;
 using magpie::detail::SlotState;
 using magpie::detail::StdEnv;
@@ -291,7 +291,7 @@ bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noex
     if (claimed.waiters == nullptr) break;
     destroyed = true;
     const auto is_awaited = [](const Waiter& waiter) {
-      return waiter.run == &OperationBase::resume_target;
+      return static_cast<const OperationBase&>(waiter).is_awaited();
     };
     for (Waiter* w = claimed.waiters; w != nullptr; w = w->scope_next) {
       if (is_awaited(*w)) static_cast<OperationBase*>(w)->abandon();
@@ -299,7 +299,7 @@ bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noex
     for (Waiter* w = claimed.waiters; w != nullptr;) {
       Waiter* const next = w->scope_next;  // read first: the frames go below
       if (is_awaited(*w)) {
-        doom(std::coroutine_handle<>::from_address(static_cast<OperationBase*>(w)->target()));
+        doom(static_cast<OperationBase*>(w)->awaiting());
       } else {
         schedule(*w);  // a child without a frame: it leaves by itself, and delivers its unit
       }
@@ -332,7 +332,7 @@ void SimulatedExecutor::destroy_doomed(const std::exception_ptr& error) noexcept
     if (continuation.is_coroutine()) {
       doom(continuation.coroutine());
     } else if (continuation.is_rec()) {
-      const Rec* const rec = continuation.rec();
+      const Fork* const rec = continuation.rec();
       Join* const join = rec->join;
       const std::uint32_t units = rec->carry + 1;
       if (units == join->units || join->counter.deliver(units)) doom(join->parent);

@@ -118,10 +118,10 @@ std::coroutine_handle<> TaskRecord::has_ended(EndSink* sink, SlotState outcome) 
   // Who waited for it is what this worker does next, so it need not go through the deque, unless
   // the loop is wanted for something else.
   const LocalQueue* const queue = local_queue();
-  if (waiter->run == &OperationBase::resume_target && queue != nullptr &&
-      queue->executor == waiter->home && !queue->noticed()) [[likely]] {
+  if (waiter->is_awaited() && queue != nullptr && queue->executor == waiter->home &&
+      !queue->noticed()) [[likely]] {
     install_locals(*waiter->scope());
-    return transfer(std::coroutine_handle<>::from_address(waiter->target()));
+    return transfer(waiter->awaiting());
   }
   waiter->hand_over();
   return std::noop_coroutine();
@@ -252,7 +252,8 @@ void TaskRecord::describe(std::string& out, Deadline now) const {
     constexpr std::size_t kMost = 8;
     const char* seen[kMost];
     std::size_t count = 0;
-    self.root_.visit_waiters(kMost, [&](const Waiter& w) noexcept { seen[count++] = w.what; });
+    self.root_.visit_waiters(kMost,
+                             [&](const Waiter& w) noexcept { seen[count++] = w.kind->what(w); });
     for (std::size_t i = 0; i < count; ++i) waits += (i == 0 ? " " : ", ") + std::string(seen[i]);
     if (group_waits_.load(std::memory_order_relaxed) != 0) {
       waits += std::string(count == 0 ? " " : ", ") + "the tasks of a group";

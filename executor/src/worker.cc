@@ -276,7 +276,7 @@ void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {
   const std::uint64_t traced_from = services_.tracing() ? StdEnv::now_ns() : 0;
   auto* const work = reinterpret_cast<Runnable*>(item & ~kTagMask);
   if ((item & kForkTag) != 0) {
-    run_fork(static_cast<Rec*>(work));
+    run_fork(static_cast<Fork*>(work));
   } else if ((item & kJobTag) == 0) {
     work->run(work);
   } else {

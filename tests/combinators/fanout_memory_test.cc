@@ -183,16 +183,16 @@ std::size_t bytes_of_a_spawned_task() {
 // what of. A frame lies in the vector as a child's record, and in memory of its own; some thirty
 // bytes are the queue of those that have not started.
 #if defined(__clang__)
-constexpr std::size_t kFrame = 192;
+constexpr std::size_t kFrame = 144;
 #else
-constexpr std::size_t kFrame = 320;
+constexpr std::size_t kFrame = 176;
 #endif
 
 TEST(WaitingMemory, AChildWithAFrame) {
   EXPECT_LE(bytes_of_a_child(waits_for), kFrame + 88);
 }
 TEST(WaitingMemory, AChildWithoutAFrame) {
-  EXPECT_LE(bytes_of_a_child([](Event& event) { return event.wait(); }), 176U);
+  EXPECT_LE(bytes_of_a_child([](Event& event) { return event.wait(); }), 104U);
 }
 TEST(WaitingMemory, ASpawnedTask) {
   EXPECT_LE(bytes_of_a_spawned_task(), kFrame + 296);

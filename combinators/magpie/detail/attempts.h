@@ -70,7 +70,7 @@ class MAGPIE_EXPORT AttemptsJoin : public Join {
   [[noreturn]] MAGPIE_COLD static void throw_no_attempts();
 
  private:
-  static std::coroutine_handle<> begin_attempt(Rec* rec) noexcept;
+  static std::coroutine_handle<> begin_attempt(CallRec* rec) noexcept;
   static std::coroutine_handle<> attempt_ended(EndSink* sink, SlotState outcome) noexcept;
   static void skipped(Join* join, Rec* rec, SlotState outcome) noexcept;
   static void start_the_next(Runnable* attempt) noexcept;

@@ -46,7 +46,7 @@ namespace magpie::detail {
 inline constexpr std::uintptr_t kUnstarted = 1;
 
 template <class T>
-struct TaskChild : Rec {
+struct TaskChild : Fork {
   using value_type = T;
   static constexpr bool kForked = true;
 
@@ -57,19 +57,21 @@ struct TaskChild : Rec {
     frame.require();
     coroutine = frame.release() | kUnstarted;
   }
-  TaskChild(TaskChild&& other) noexcept : Rec() { coroutine = std::exchange(other.coroutine, 0); }
+  TaskChild(TaskChild&& other) noexcept { coroutine = std::exchange(other.coroutine, 0); }
   MAGPIE_FLAT ~TaskChild() {
     if ((coroutine & kUnstarted) != 0) [[unlikely]]
       handle(coroutine - kUnstarted).destroy();
   }
 
+  MAGPIE_FLAT bool spent() const noexcept { return (coroutine & kUnstarted) == 0; }
   template <bool Settled>
   MAGPIE_FLAT void arm(Join& the_join) noexcept {
     join = &the_join;
+    carry = 0;
     coroutine -= kUnstarted;
     auto& promise = handle(coroutine).promise();
     promise.scope = &the_join.scope;
-    promise.continuation = Continuation::to(static_cast<Rec*>(this), Settled);
+    promise.continuation = Continuation::to(static_cast<Fork*>(this), Settled);
     promise.slot = &slot;
   }
 
@@ -97,15 +99,17 @@ struct CallChild : CallRec {
   static constexpr bool kForked = true;
 
   explicit CallChild(F&& f) : function(std::forward<F>(f)) { coroutine = kUnstarted; }
-  CallChild(CallChild&& other) : CallRec(), function(std::forward<F>(other.function)) {
+  CallChild(CallChild&& other) : function(std::forward<F>(other.function)) {
     coroutine = std::exchange(other.coroutine, 0);
   }
 
+  bool spent() const noexcept { return (coroutine & kUnstarted) == 0; }
   template <bool Settled>
   void arm(Join& the_join) noexcept {
     join = &the_join;
+    carry = 0;
     coroutine = 0;
-    begin = [](Rec* rec) noexcept -> std::coroutine_handle<> {
+    begin = [](CallRec* rec) noexcept -> std::coroutine_handle<> {
       auto* const self = static_cast<CallChild*>(rec);
       try {
         using R = std::invoke_result_t<F&>;
@@ -140,36 +144,36 @@ decltype(auto) operation_of(A&& given) {
   }
 }
 
+// A wait begins with a Rec: given to a combinator, the operation is itself the child.
 template <class Op>
-struct OperationChild : Rec {
+struct OperationChild : Op {
   using value_type = typename Op::value_type;
   static constexpr bool kForked = false;
 
   template <class A>
-  explicit OperationChild(A&& given) : op(operation_of(std::forward<A>(given))) {
-    coroutine = kUnstarted;
+  explicit OperationChild(A&& given) : Op(operation_of(std::forward<A>(given))) {}
+  OperationChild(OperationChild&& other) : Op(static_cast<Op&&>(other)) {
+    if (other.spent()) this->stand = Stand::moved;
+    other.stand = Stand::moved;
   }
-  OperationChild(OperationChild&& other) : Rec(), op(std::move(other.op)) {
-    coroutine = std::exchange(other.coroutine, 0);
-  }
+
+  bool spent() const noexcept { return this->stand != Stand::nowhere; }
 
   /// True if it has ended already, its outcome in the slot. Otherwise the child may be gone when
   /// this returns.
-  bool start(Join& the_join, [[maybe_unused]] Arbiter* arbiter) noexcept {
-    join = &the_join;
-    coroutine = 0;
-    op.prepare(&the_join.scope, resumed, this);
+  bool start(Join& the_join, [[maybe_unused]] bool is_race) noexcept {
+    this->prepare(the_join, resumed);
     // Only what takes something has to win first; what others take as well, a handle's result say,
     // is settled at its end.
     if constexpr (requires { Op::kTakes; }) {
-      if (arbiter != nullptr) op.set_arbiter(arbiter, index);
+      if (is_race) this->enter_race(true);
     }
     if constexpr (requires { Op::kTakesAtItsEnd; }) {
-      if (Op::kTakesAtItsEnd && arbiter != nullptr) op.set_taker(arbiter, index);
+      if (Op::kTakesAtItsEnd && is_race) this->enter_race(false);
     }
     try {
-      if (op.start()) return false;
-      op.finish(slot);
+      if (Op::start()) return false;
+      this->finish(slot);
     } catch (...) {
       slot.capture_current_exception();
     }
@@ -177,14 +181,15 @@ struct OperationChild : Rec {
   }
 
   static void resumed(Runnable* node) noexcept {
-    auto* const self = static_cast<OperationChild*>(static_cast<OperationBase*>(node)->target());
-    self->op.finish(self->slot);
-    install_locals(self->join->scope);
-    resume_here(child_ended(self, self->slot.state()));
+    auto* const self = static_cast<OperationChild*>(static_cast<OperationBase*>(node));
+    Join* const join = self->join;
+    self->finish(self->slot);
+    install_locals(join->scope);
+    settle_child(self, self->slot.state());
+    resume_here(advance(join, 1));
   }
 
   Slot<value_type> slot;
-  Op op;
 };
 
 /// The child that something given becomes; it is constructed from what is given.
@@ -306,9 +311,7 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
 
   static constexpr std::size_t size() noexcept { return sizeof...(Child); }
   /// Whether they were moved from or started before: all of them, so that one look will do.
-  MAGPIE_FLAT bool spent() noexcept {
-    return (this->template get<0>().coroutine & kUnstarted) == 0;
-  }
+  MAGPIE_FLAT bool spent() noexcept { return this->template get<0>().spent(); }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
   static constexpr std::size_t bytes() noexcept { return sizeof(ChildPack); }
   static constexpr void free_memory() noexcept {}
@@ -360,6 +363,13 @@ struct RangeChild {
   using type = child_t<typename RangeElement<R>::type>;
 };
 
+/// A vector of operations that is given away: its memory, as much as theirs, is not kept while the
+/// children wait. (Tasks are a pointer each.)
+template <class R>
+inline constexpr bool kGivenVector = false;
+template <class T, class Allocator>
+inline constexpr bool kGivenVector<std::vector<T, Allocator>> = sizeof(T) > 2 * sizeof(void*);
+
 /// Children of one type, in memory from the frame cache.
 template <class Child>
 class ChildVector {
@@ -371,14 +381,11 @@ class ChildVector {
 
   template <class R>
   explicit ChildVector(std::in_place_t, R&& range) : ChildVector() {
-    if constexpr (requires { std::size(range); }) {
-      if (const auto size = static_cast<std::size_t>(std::size(range)); size != 0) grow(size);
-    }
-    for (auto&& element : range) {
-      if (size_ == capacity_) [[unlikely]]
-        grow(capacity_ == 0 ? kFirstCapacity : 2 * capacity_);
-      std::construct_at(children_ + size_, static_cast<typename RangeElement<R>::type>(element));
-      ++size_;
+    if constexpr (kGivenVector<R>) {
+      R given(std::move(range));
+      take<R>(given);
+    } else {
+      take<R>(range);
     }
   }
   ChildVector(ChildVector&& other) noexcept
@@ -392,9 +399,7 @@ class ChildVector {
   }
 
   std::size_t size() const noexcept { return size_; }
-  bool spent() const noexcept {
-    return moved_ || (size_ != 0 && (children_->coroutine & kUnstarted) == 0);
-  }
+  bool spent() const noexcept { return moved_ || (size_ != 0 && children_->spent()); }
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(children_); }
   std::size_t bytes() const noexcept { return size_ * sizeof(Child); }
 
@@ -424,6 +429,19 @@ class ChildVector {
 
   ChildVector() noexcept = default;
 
+  template <class R>
+  void take(std::remove_reference_t<R>& range) {
+    if constexpr (requires { std::size(range); }) {
+      if (const auto size = static_cast<std::size_t>(std::size(range)); size != 0) grow(size);
+    }
+    for (auto&& element : range) {
+      if (size_ == capacity_) [[unlikely]]
+        grow(capacity_ == 0 ? kFirstCapacity : 2 * capacity_);
+      std::construct_at(children_ + size_, static_cast<typename RangeElement<R>::type>(element));
+      ++size_;
+    }
+  }
+
   void grow(std::size_t capacity) {
     if (capacity > std::numeric_limits<std::size_t>::max() / sizeof(Child))
       throw std::bad_array_new_length();
@@ -452,8 +470,8 @@ class ChildVector {
 
 /// The first of the children that are forked.
 template <class Children>
-MAGPIE_FLAT inline Rec* first_fork(Children& children) noexcept {
-  Rec* first = nullptr;
+MAGPIE_FLAT inline Fork* first_fork(Children& children) noexcept {
+  Fork* first = nullptr;
   children.for_each_backwards([&](auto& child) MAGPIE_FLAT {
     if constexpr (std::remove_cvref_t<decltype(child)>::kForked) first = &child;
   });
@@ -465,8 +483,8 @@ template <class Children>
 MAGPIE_NOINLINE void push_forks_slowly(LocalQueue* queue, Children& children) noexcept {
   // The last one to be queued may be the last that is left of the join: nothing is touched after
   // it.
-  Rec* later = nullptr;
-  const auto push = [queue](Rec& rec) noexcept {
+  Fork* later = nullptr;
+  const auto push = [queue](Fork& rec) noexcept {
     if (queue != nullptr &&
         queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&rec) | kForkTag))
       return;
@@ -487,11 +505,11 @@ MAGPIE_NOINLINE void push_forks_slowly(LocalQueue* queue, Children& children) no
 /// cannot end before the last operation was started and, if this thread bears units, before it
 /// delivers them.
 template <class Children>
-std::uint32_t start_operations(Join& join, Children& children, Arbiter* arbiter) noexcept {
+std::uint32_t start_operations(Join& join, Children& children, bool is_race) noexcept {
   std::uint32_t ended = 0;
   children.for_each([&](auto& child) {
     if constexpr (!std::remove_cvref_t<decltype(child)>::kForked) {
-      if (child.start(join, arbiter)) {
+      if (child.start(join, is_race)) {
         const SlotState outcome = child.slot.state();
         if (outcome != SlotState::value || join.settle_values)
           join.kind->settle(&join, &child, outcome);
@@ -507,7 +525,7 @@ std::uint32_t start_operations(Join& join, Children& children, Arbiter* arbiter)
 /// hears of every end, not of failures only.
 template <bool Settled, class Children>
 MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& children,
-                                                      Arbiter* arbiter) noexcept {
+                                                      bool is_race) noexcept {
   ThreadState* const thread = thread_state();
   const auto units = static_cast<std::uint32_t>(children.size());
   join.units = units;
@@ -518,13 +536,12 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
   std::uint32_t index = 0;
   children.for_each([&](auto& child) MAGPIE_FLAT {
     child.index = index++;
-    child.carry = 0;
     if constexpr (std::remove_cvref_t<decltype(child)>::kForked) child.template arm<Settled>(join);
   });
   std::uint32_t ended = 0;
-  if constexpr (Children::kAnyOperation) ended = start_operations(join, children, arbiter);
+  if constexpr (Children::kAnyOperation) ended = start_operations(join, children, is_race);
   if constexpr (Children::kAnyForked) {
-    Rec* const first = first_fork(children);
+    Fork* const first = first_fork(children);
     if constexpr (Children::kAnyOperation) first->carry = ended;
     LocalQueue* const queue = thread->queue;
     const auto slowly = [&]() -> std::coroutine_handle<> {
@@ -536,7 +553,7 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
     return queue->deque.owner().with_room_for(
         children.size(),
         [&](auto batch) MAGPIE_FLAT -> std::coroutine_handle<> {
-          Rec* later = nullptr;
+          Fork* later = nullptr;
           children.for_each_backwards([&](auto& child) MAGPIE_FLAT {
             if constexpr (std::remove_cvref_t<decltype(child)>::kForked) {
               if (later != nullptr) batch.add(reinterpret_cast<std::uintptr_t>(later) | kForkTag);

@@ -69,7 +69,7 @@ class MAGPIE_EXPORT LaneJoin : public Join {
   [[noreturn]] MAGPIE_COLD static void throw_no_limit(const char* what);
 
  private:
-  static std::coroutine_handle<> begin_lane(Rec* rec) noexcept;
+  static std::coroutine_handle<> begin_lane(CallRec* rec) noexcept;
   static std::coroutine_handle<> item_ended(EndSink* sink, SlotState outcome) noexcept;
   static void skipped(Join* join, Rec* rec, SlotState) noexcept;
   static const JoinKind kKind;

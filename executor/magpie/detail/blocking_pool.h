@@ -22,11 +22,12 @@ class VirtualTime;
 
 /// A call that waits for a thread, or runs on one.
 struct BlockingJob : OperationBase {
-  BlockingJob() { what = "to_thread"; }
-  BlockingJob(BlockingJob&&) noexcept = default;
+  static constexpr const char* kWhat = "to_thread";
   void (*call)(BlockingJob*) noexcept = nullptr;  // runs the function and keeps its outcome
 
  protected:
+  using OperationBase::OperationBase;
+  BlockingJob(BlockingJob&&) noexcept = default;
   ~BlockingJob() = default;
   friend class BlockingPool;
   bool park_in_scope() noexcept { return park(); }

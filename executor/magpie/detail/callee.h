@@ -93,7 +93,8 @@ class OperationCallee {
       throw_awaited_twice();
   }
   std::coroutine_handle<> start(Scope& scope, std::coroutine_handle<> parent) noexcept {
-    op_.prepare(&scope, &OperationBase::resume_target, parent.address());
+    place_ = {&scope, parent.address()};
+    op_.prepare(place_);
     try {
       if (op_.start()) return std::noop_coroutine();
     } catch (...) {
@@ -121,6 +122,7 @@ class OperationCallee {
 
  private:
   Op op_;
+  OperationPlace place_;
 };
 
 template <class A>

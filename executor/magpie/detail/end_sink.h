@@ -36,7 +36,7 @@ class Continuation {
   static Continuation to(std::coroutine_handle<> awaiting) noexcept {
     return Continuation(reinterpret_cast<std::uintptr_t>(awaiting.address()));
   }
-  static Continuation to(Rec* rec, bool settled = false) noexcept {
+  static Continuation to(Fork* rec, bool settled = false) noexcept {
     return Continuation(reinterpret_cast<std::uintptr_t>(rec) | (settled ? kSettledRec : kRec));
   }
   static Continuation to(EndSink* sink) noexcept {
@@ -53,7 +53,7 @@ class Continuation {
   std::coroutine_handle<> coroutine() const noexcept {
     return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(word_ & ~kTag));
   }
-  Rec* rec() const noexcept { return reinterpret_cast<Rec*>(word_ & ~kTag); }
+  Fork* rec() const noexcept { return reinterpret_cast<Fork*>(word_ & ~kTag); }
   EndSink* sink() const noexcept { return reinterpret_cast<EndSink*>(word_ & ~kTag); }
 
  private:

@@ -26,13 +26,10 @@ namespace magpie::detail {
 /// meanwhile.
 class ForeignWait : public OperationBase {
  public:
-  ForeignWait() noexcept {
-    what = "a foreign awaitable";
-    drop_ = [](OperationBase*) noexcept {};
-  }
+  ForeignWait() noexcept : OperationBase(kKind) {}
   template <class P>
   void begins(std::coroutine_handle<P> awaiting) noexcept {
-    prepare(awaiting.promise().scope, &OperationBase::resume_target, awaiting.address());
+    prepare(awaiting.address());
     scope()->show(*this);
     suspended_ = true;
   }
@@ -43,6 +40,9 @@ class ForeignWait : public OperationBase {
   }
 
  private:
+  static constexpr WaitKind kKind{
+      [](const Waiter&) noexcept -> const char* { return "a foreign awaitable"; },
+      [](Waiter&) noexcept {}};
   bool suspended_ = false;
 };
 

@@ -35,6 +35,7 @@ using Scope = BasicScope<StdEnv>;
 using Waiter = BasicWaiter<StdEnv>;
 class TaskRecord;
 struct Rec;
+struct Fork;
 struct Join;
 struct LocalQueue;
 struct Job;

@@ -22,6 +22,7 @@
 #include <memory>
 
 #include <magpie/config.h>
+#include <magpie/detail/arbiter.h>
 #include <magpie/detail/atomic.h>
 #include <magpie/detail/end_sink.h>
 #include <magpie/detail/local_queue.h>
@@ -55,21 +56,19 @@ class BasicJoinCounter {
   typename Env::template Atomic<std::uint32_t> pending_{0};
 };
 
-/// One child of a join. It is in a deque exactly once between the fork and its start. Nothing is
+/// A child that is forked. It is in a deque exactly once between the fork and its start. Nothing is
 /// initialised before the join starts but what a constructor of the child sets.
-struct Rec : Runnable {
-  Join* join;
-  std::uintptr_t
-      coroutine;  // the frame's address, not started; 0: a CallRec. See TaskChild for its low bit
+struct Fork : Rec {
   std::uint32_t
       carry;  // units of the join that this child brings along, besides its own; only ever added to
-  std::uint32_t index;  // which child it is
+  std::uintptr_t
+      coroutine;  // the frame's address, not started; 0: a CallRec. See TaskChild for its low bit
 };
 
 /// A child whose coroutine is made when its turn comes, if it has one at all.
-struct CallRec : Rec {
+struct CallRec : Fork {
   // The frame to go on with; null: the child has ended in place and was settled.
-  std::coroutine_handle<> (*begin)(Rec*) noexcept;
+  std::coroutine_handle<> (*begin)(CallRec*) noexcept;
 };
 
 /// What a combinator does with its children's ends.
@@ -101,14 +100,17 @@ struct Join : Runnable {
     Scope scope;  // see destroy_scope()
   };
   bool settle_values = false;  // values are settled too
+  union {
+    Arbiter arbiter;  // of a race, which makes it: others have none
+  };
 };
 
 /// Hands in units; returns what this thread runs next.
 MAGPIE_EXPORT std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept;
 /// A sibling that was cancelled before its start: destroys the frame, goes on with the next one.
-MAGPIE_EXPORT std::coroutine_handle<> skip_cancelled(Rec* rec) noexcept;
+MAGPIE_EXPORT std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept;
 /// A child that this worker cannot queue, or no worker: the executor starts it.
-MAGPIE_EXPORT void hand_fork_to_executor(Rec& rec) noexcept;
+MAGPIE_EXPORT void hand_fork_to_executor(Fork& rec) noexcept;
 /// A child that something else than the fork path starts: the loop's, a thief's, another executor's
 /// Runnable.
 MAGPIE_EXPORT void run_fork(Runnable* rec) noexcept;
@@ -120,23 +122,23 @@ MAGPIE_EXPORT std::coroutine_handle<> start_calls(CallRec* rec) noexcept;
 // need no saving.
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> advance_carefully(Join* join,
                                                                     std::uint32_t units) noexcept;
-MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_attentively(Rec* rec) noexcept;
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_attentively(Fork* rec) noexcept;
 
 /// After a fork, when the word of attention is not zero: first the fence that the push still owes
 /// where there is no membarrier.
-MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_behind_fence(Rec* rec) noexcept;
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_behind_fence(Fork* rec) noexcept;
 /// The end of a coroutine that failed, or that neither a plain awaiter nor a gather waits for.
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> end_otherwise(Continuation continuation,
                                                                 SlotState outcome) noexcept;
 
-inline std::coroutine_handle<> start_child(Rec* rec) noexcept {
+inline std::coroutine_handle<> start_child(Fork* rec) noexcept {
   if (rec->coroutine != 0) [[likely]] {
     return transfer(std::coroutine_handle<>::from_address(reinterpret_cast<void*>(rec->coroutine)));
   }
   return start_calls(static_cast<CallRec*>(rec));
 }
 
-inline std::coroutine_handle<> start_fork(Rec* rec) noexcept {
+inline std::coroutine_handle<> start_fork(Fork* rec) noexcept {
   if (rec->join->scope.cancelled()) [[unlikely]]
     return skip_cancelled(rec);
   return start_child(rec);
@@ -149,11 +151,11 @@ inline bool is_sibling(const Join* join, std::uintptr_t item) noexcept {
 }
 
 /// The unstarted sibling at the bottom of this worker's deque, popped; null if there is none.
-inline Rec* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
+inline Fork* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
   auto deque = queue->deque.owner();
   const std::uintptr_t item = deque.peek();  // maybe stale
   if (!is_sibling(join, item) || deque.pop() != item) return nullptr;
-  return reinterpret_cast<Rec*>(item - kForkTag);
+  return reinterpret_cast<Fork*>(item - kForkTag);
 }
 
 /// A bearer of `units` goes on: with a sibling if one lies ready, else it delivers.
@@ -170,7 +172,7 @@ inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept
   if (popped != Popped::yes) [[unlikely]] {
     return popped == Popped::not_wanted ? deliver_to(join, units) : advance_carefully(join, units);
   }
-  Rec* const sibling = reinterpret_cast<Rec*>(item - kForkTag);
+  Fork* const sibling = reinterpret_cast<Fork*>(item - kForkTag);
   sibling->carry += units;
   if (queue->noticed() || join->scope.maybe_cancelled()) [[unlikely]] {
     return start_attentively(sibling);
@@ -186,8 +188,8 @@ inline void settle_child(Rec* rec, SlotState outcome) noexcept {
     join->kind->settle(join, rec, outcome);
 }
 
-/// The end of a child. Its frame is gone, its outcome lies in its slot.
-inline std::coroutine_handle<> child_ended(Rec* rec, SlotState outcome) noexcept {
+/// The end of a forked child. Its frame is gone, its outcome lies in its slot.
+inline std::coroutine_handle<> child_ended(Fork* rec, SlotState outcome) noexcept {
   settle_child(rec, outcome);
   return advance(rec->join, rec->carry + 1);
 }

@@ -8,6 +8,7 @@
 // cancelled.
 //
 // A derived operation provides
+//   kWhat                     // for dumps: what it waits for (or waits_for(), if that changes)
 //   bool start();             // true: parked. false: the state says how it ended at once
 //   void unqueue() noexcept;  // leave the primitive's queue if still there (takes the primitive's
 //   lock); may return bool: true if it
@@ -18,7 +19,6 @@
 // `start` must not touch the operation after it is parked and the primitive's lock is released: it
 // may have been resumed.
 
-#include <atomic>
 #include <concepts>
 #include <coroutine>
 #include <cstdint>
@@ -26,7 +26,7 @@
 #include <utility>
 
 #include <magpie/config.h>
-#include <magpie/detail/backoff.h>
+#include <magpie/detail/arbiter.h>
 #include <magpie/detail/end_sink.h>
 #include <magpie/detail/locals.h>
 #include <magpie/detail/promise.h>
@@ -40,113 +40,52 @@ namespace magpie::detail {
 /// Misuse of an awaitable whose children or callable are gone.
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_awaited_twice();
 
-/// Decides a race: the first contestant to complete takes it. Operations that take something (a
-/// permit, an item) ask it before they do, so that a loser takes nothing.
-template <class Env>
-class BasicArbiter {
- public:
-  static constexpr std::uint32_t kNobody = 0xffffffff;
-
-  /// True for the one winner. acq_rel: the winner's writes are ordered for whoever reads the
-  /// verdict.
-  bool win(std::uint32_t index) noexcept {
-    std::uint32_t expected = kNobody;
-    if constexpr (Env::mutant(Mutant::arbiter_plain_win)) {
-      if (winner() != kNobody) return false;
-      winner_.store(index, std::memory_order_release);
-      return true;
-    }
-    if constexpr (Env::mutant(Mutant::arbiter_relaxed_win)) {
-      return winner_.compare_exchange_strong(expected, index, std::memory_order_relaxed,
-                                             std::memory_order_relaxed);
-    }
-    if (winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel,
-                                        std::memory_order_acquire)) [[likely]] {
-      return true;
-    }
-    if (Env::mutant(Mutant::arbiter_win_while_held) && expected >= kHeldAmongOthers) {
-      winner_.store(index, std::memory_order_release);
-      return true;
-    }
-    return expected >= kHeldAmongOthers && win_after_holder(index);
-  }
-  std::uint32_t winner() const noexcept {
-    const std::uint32_t winner = winner_.load(std::memory_order_acquire);
-    return winner >= kHeldAmongOthers ? kNobody : winner;
-  }
-
-  // A step that completes several operations or none holds the verdicts of their races meanwhile:
-  // nobody else wins them, whoever tries waits. One verdict alone may be held at any time. Who
-  // holds several holds the one lock for that, too (Pact), so that two of them never wait for each
-  // other; and nobody waits for anything else while he holds one.
-  enum class Hold : std::uint8_t { held, decided, mine };
-
-  Hold hold() noexcept { return hold_as(kHeldAlone); }
-  /// `mine`: the holder of the pact's lock has it already.
-  Hold hold_among_others() noexcept { return hold_as(kHeldAmongOthers); }
-  /// Ends a hold. Release: pairs with the next one's compare-and-swap.
-  void let_go() noexcept { winner_.store(kNobody, std::memory_order_release); }
-  void decide(std::uint32_t index) noexcept { winner_.store(index, std::memory_order_release); }
-
- private:
-  static constexpr std::uint32_t kHeldAlone = 0xfffffffe;
-  static constexpr std::uint32_t kHeldAmongOthers = 0xfffffffd;
-
-  MAGPIE_COLD bool win_after_holder(std::uint32_t index) noexcept {
-    Backoff<Env> backoff;
-    std::uint32_t expected = kNobody;
-    while (!winner_.compare_exchange_strong(expected, index, std::memory_order_acq_rel,
-                                            std::memory_order_acquire)) {
-      if (expected < kHeldAmongOthers) return false;
-      backoff.wait();
-      expected = kNobody;
-    }
-    return true;
-  }
-
-  Hold hold_as(std::uint32_t mark) noexcept {
-    Backoff<Env> backoff;
-    std::uint32_t expected = kNobody;
-    while (!winner_.compare_exchange_strong(expected, mark, std::memory_order_acq_rel,
-                                            std::memory_order_acquire)) {
-      if (expected < kHeldAmongOthers) return Hold::decided;
-      if (expected == mark && mark == kHeldAmongOthers) return Hold::mine;
-      backoff.wait();
-      expected = kNobody;
-    }
-    return Hold::held;
-  }
-
-  typename Env::template Atomic<std::uint32_t> winner_{kNobody};
+/// Where an operation goes on that neither a coroutine awaits in its own scope nor a combinator
+/// took as a child. Stays where it is until the operation has ended.
+struct OperationPlace {
+  Scope* scope = nullptr;
+  void* frame =
+      nullptr;  // of the coroutine that goes on; null: the function given to prepare() knows
 };
-using Arbiter = BasicArbiter<StdEnv>;
 
 class MAGPIE_EXPORT OperationBase : public Waiter {
  public:
-  OperationBase() = default;
   // Movable until it is started: what is moved is what the derived class keeps, the node starts
   // afresh.
-  OperationBase(OperationBase&& other) noexcept : drop_(other.drop_) { what = other.what; }
+  OperationBase(OperationBase&& other) noexcept : OperationBase(*other.kind) {}
   OperationBase& operator=(OperationBase&&) = delete;
 
-  /// Where the operation waits and what goes on afterwards: `run` is called on the home executor.
-  void prepare(Scope* scope, void (*run_when_ended)(Runnable*) noexcept, void* target) noexcept {
-    scope_ = scope;
-    target_ = target;
-    run = run_when_ended;
-    home = current_executor();
+  // Where the operation waits and what goes on afterwards: `run` is called on the home executor.
+  // Its scope and its race are not kept here: whatever stands behind it knows them.
+
+  /// For the coroutine of this frame, in its scope.
+  void prepare(void* frame) noexcept {
+    behind = frame;
+    expect(Stand::frame, resume_frame);
   }
-  void set_arbiter(Arbiter* arbiter, std::uint32_t index) noexcept {
-    arbiter_ = arbiter;
-    index_ = index;
+  /// For the coroutine of the place, in the place's scope.
+  void prepare(OperationPlace& place) noexcept { prepare(place, resume_placed); }
+  void prepare(OperationPlace& place, void (*run_when_ended)(Runnable*) noexcept) noexcept {
+    behind = &place;
+    expect(Stand::place, run_when_ended);
   }
+  /// As a child of a join, which has given it its index.
+  void prepare(Join& its_join, void (*run_when_ended)(Runnable*) noexcept) noexcept {
+    join = &its_join;
+    expect(Stand::join, run_when_ended);
+  }
+  /// As a contestant of the join's race. `asks`: it has to win before it takes anything; else it
+  /// is asked at its end.
+  void enter_race(bool asks) noexcept { race = asks ? RacePart::asks : RacePart::ends; }
+  /// What it does from here on decides no race.
+  void leave_race() noexcept { race = RacePart::none; }
 
   /// By whoever has something to give, under the primitive's lock, after it took the waiter out of
   /// the queue. True: give it, and wake the waiter when the lock is released. False: the waiter
   /// gets nothing; if `*wake_anyway` it must be woken all the same.
   bool try_complete(bool* wake_anyway) noexcept {
     if (!state.try_complete()) return false;
-    if (arbiter_ == nullptr || arbiter_->win(index_)) [[likely]]
+    if (race != RacePart::asks || join->arbiter.win(index)) [[likely]]
       return true;
     state.set(WaitPhase::lost);
     *wake_anyway = true;
@@ -156,34 +95,49 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
   /// Hands a claimed waiter to its executor. The last touch of it.
   void wake() noexcept;
 
-  Scope* scope() const noexcept { return scope_; }
-  void* target() const noexcept { return target_; }
+  Scope* scope() const noexcept {
+    if (stand == Stand::frame) [[likely]]
+      return promise_of(behind).scope;
+    return stand == Stand::join ? &join->scope : place().scope;
+  }
+  bool is_child() const noexcept { return stand == Stand::join; }
+  /// Of what is not a child.
+  OperationPlace& place() const noexcept { return *static_cast<OperationPlace*>(behind); }
+  /// Whether it is a coroutine that goes on, and has not got another way to do so meanwhile.
+  bool is_awaited() const noexcept { return run == resume_frame || run == resume_placed; }
+  /// That coroutine. Not for children.
+  std::coroutine_handle<> awaiting() const noexcept {
+    return std::coroutine_handle<>::from_address(stand == Stand::frame ? behind : place().frame);
+  }
   /// The race that the operation has to win before it takes anything; null: none.
-  Arbiter* arbiter() const noexcept { return arbiter_; }
-  std::uint32_t contestant() const noexcept { return index_; }
+  Arbiter* arbiter() const noexcept { return race == RacePart::asks ? &join->arbiter : nullptr; }
+  std::uint32_t contestant() const noexcept { return index; }
+  /// At the end of an operation that takes something only then: false if its race is lost.
+  bool wins_at_its_end() const noexcept {
+    return race != RacePart::ends || join->arbiter.win(index);
+  }
 
   /// For the simulator: an operation that has ended, and whose coroutine is destroyed instead of
   /// resumed, leaves its lists; what it was given is given back.
-  void abandon() noexcept { drop_(this); }
-
-  static void resume_target(Runnable* node) noexcept {
-    auto* const op = static_cast<OperationBase*>(node);
-    resume_strand(std::coroutine_handle<>::from_address(op->target_), op->scope_);
-  }
+  void abandon() noexcept { kind->drop(*this); }
 
  protected:
+  explicit OperationBase(const WaitKind& its_kind) noexcept {
+    index = 0;
+    kind = &its_kind;
+  }
   ~OperationBase() = default;
 
   /// In start(), first: a cancelled scope lets nothing begin.
   bool refused() noexcept {
-    if (!scope_->cancelled()) [[likely]]
+    if (!scope()->cancelled()) [[likely]]
       return false;
     state.set(WaitPhase::cancelled_at_once);
     return true;
   }
   /// In start(), where it can complete without parking: false if its race has been won by another.
   bool complete_at_once() noexcept {
-    if (arbiter_ != nullptr && !arbiter_->win(index_)) {
+    if (race == RacePart::asks && !join->arbiter.win(index)) {
       state.set(WaitPhase::cancelled_at_once);
       return false;
     }
@@ -194,49 +148,53 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
   /// cancelled, do not queue.
   bool park() noexcept {
     state.set(WaitPhase::waiting);
-    if (scope_->park(*this)) [[likely]]
+    if (scope()->park(*this)) [[likely]]
       return true;
     state.set(WaitPhase::cancelled_at_once);
     return false;
   }
 
   ReasonRef cancel_reason() const noexcept {
-    ReasonRef reason = scope_->reason();
+    ReasonRef reason = scope()->reason();
     return reason ? std::move(reason) : ReasonRef::of_kind(CancelKind::lost_race);
   }
 
   /// Leaves the lists that the winner left it in; true if it completed.
   template <class Derived>
   bool leave_lists(Derived& derived) noexcept {
-    switch (state.phase()) {
-      case WaitPhase::done_at_once:
-        return true;
-      case WaitPhase::done:
-        scope_->unpark(*this);
-        return true;
-      case WaitPhase::lost:
-        scope_->unpark(*this);
-        return false;
-      case WaitPhase::cancelled:
-        if constexpr (std::same_as<decltype(derived.unqueue()), bool>) {
-          return derived.unqueue();
-        } else {
-          derived.unqueue();
-          return false;
-        }
-      default:
-        return false;
+    const WaitPhase phase = state.phase();
+    if (phase == WaitPhase::done_at_once) return true;
+    if (phase == WaitPhase::done || phase == WaitPhase::lost) {
+      scope()->unpark(*this);
+      return phase == WaitPhase::done;
     }
+    if (phase == WaitPhase::cancelled) {
+      if constexpr (std::same_as<decltype(derived.unqueue()), bool>) {
+        return derived.unqueue();
+      } else {
+        derived.unqueue();
+      }
+    }
+    return false;
   }
 
  private:
-  Scope* scope_ = nullptr;
-  void* target_ = nullptr;
-  Arbiter* arbiter_ = nullptr;
-  std::uint32_t index_ = 0;
-
- protected:
-  void (*drop_)(OperationBase*) noexcept = nullptr;
+  static PromiseBase& promise_of(void* frame) noexcept {
+    return std::coroutine_handle<PromiseBase>::from_address(frame).promise();
+  }
+  static void resume_frame(Runnable* node) noexcept {
+    void* const frame = static_cast<OperationBase*>(node)->behind;
+    resume_strand(std::coroutine_handle<>::from_address(frame), promise_of(frame).scope);
+  }
+  static void resume_placed(Runnable* node) noexcept {
+    const OperationPlace& place = static_cast<OperationBase*>(node)->place();
+    resume_strand(std::coroutine_handle<>::from_address(place.frame), place.scope);
+  }
+  void expect(Stand its_stand, void (*run_when_ended)(Runnable*) noexcept) noexcept {
+    stand = its_stand;
+    run = run_when_ended;
+    home = current_executor();
+  }
 };
 
 template <class Derived, class T, class Base = OperationBase>
@@ -250,7 +208,7 @@ class Operation : public Base {
   bool await_suspend(std::coroutine_handle<P> awaiting) {
     static_assert(std::derived_from<P, PromiseBase>,
                   "this awaitable works inside a magpie::Task only: wrap the coroutine in one");
-    this->prepare(awaiting.promise().scope, &OperationBase::resume_target, awaiting.address());
+    this->prepare(awaiting.address());
     return derived().start();
   }
 
@@ -274,16 +232,24 @@ class Operation : public Base {
   }
 
  protected:
-  Operation() noexcept {
-    this->drop_ = [](OperationBase* op) noexcept {
-      Slot<T> unwanted;
-      static_cast<Derived*>(op)->finish(unwanted);
-    };
-  }
+  Operation() noexcept : Base(kKind) {}
   Operation(Operation&&) noexcept = default;
   ~Operation() = default;
 
  private:
+  static constexpr WaitKind kKind{
+      [](const Waiter& waiter) noexcept -> const char* {
+        if constexpr (requires(const Derived& derived) { derived.waits_for(); }) {
+          return static_cast<const Derived&>(static_cast<const OperationBase&>(waiter)).waits_for();
+        } else {
+          return Derived::kWhat;
+        }
+      },
+      [](Waiter& waiter) noexcept {
+        Slot<T> unwanted;
+        static_cast<Derived&>(static_cast<OperationBase&>(waiter)).finish(unwanted);
+      }};
+
   Derived& derived() noexcept { return static_cast<Derived&>(*this); }
 };
 

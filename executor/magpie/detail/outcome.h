@@ -40,14 +40,14 @@ namespace magpie::detail {
 /// What waits for an outcome. Those who copy the value get their copies before anybody is woken, so
 /// that a mover comes after them.
 struct MAGPIE_EXPORT JoinWaiter : OperationBase {
-  JoinWaiter() = default;
-  JoinWaiter(JoinWaiter&&) noexcept = default;
   void (*fill)(JoinWaiter*) noexcept = nullptr;  // copies the outcome; null for movers
   bool moves() const noexcept { return fill == nullptr; }
   bool park_in_scope() noexcept { return park(); }
   void hand_over() noexcept;  // to its executor; the last touch of it
 
  protected:
+  using OperationBase::OperationBase;
+  JoinWaiter(JoinWaiter&&) noexcept = default;
   ~JoinWaiter() = default;
 };
 
@@ -524,12 +524,9 @@ class [[nodiscard("co_await it")]] OutcomeWait
   using Base = Operation<OutcomeWait, T, JoinWaiter>;
 
  public:
-  explicit OutcomeWait(OutcomeHandle<State> handle) : handle_(std::move(handle)) {
-    this->what = State::kWhat;
-  }
-  OutcomeWait(OutcomeWait && other) noexcept : Base(), handle_(std::move(other.handle_)) {
-    this->what = State::kWhat;
-  }
+  static constexpr const char* kWhat = State::kWhat;
+  explicit OutcomeWait(OutcomeHandle<State> handle) : handle_(std::move(handle)) {}
+  OutcomeWait(OutcomeWait && other) noexcept : Base(), handle_(std::move(other.handle_)) {}
 
   bool done() const noexcept {
     return handle_.get() != nullptr && handle_.get()->done();
@@ -538,10 +535,6 @@ class [[nodiscard("co_await it")]] OutcomeWait
   /// In a race: a value is moved out only by the winner, so that a loser leaves it to other
   /// handles. Failures are copied anyway.
   static constexpr bool kTakesAtItsEnd = Move;
-  void set_taker(Arbiter * arbiter, std::uint32_t index) noexcept {
-    taker_ = arbiter;
-    taker_index_ = index;
-  }
 
   bool start() {
     State& awaited = handle_.require();
@@ -564,8 +557,7 @@ class [[nodiscard("co_await it")]] OutcomeWait
   }
   void deposit(Slot<T> & slot) {
     if constexpr (Move) {
-      if (taker_ != nullptr && handle_.get()->outcome() == SlotState::value &&
-          !taker_->win(taker_index_)) {
+      if (handle_.get()->outcome() == SlotState::value && !this->wins_at_its_end()) {
         slot.set_cancelled(ReasonRef::of_kind(CancelKind::lost_race));
         return;
       }
@@ -589,8 +581,6 @@ class [[nodiscard("co_await it")]] OutcomeWait
 
   OutcomeHandle<State> handle_;
   [[no_unique_address]] std::conditional_t<Move, Nothing, Slot<T>> copied_;
-  Arbiter* taker_ = nullptr;
-  std::uint32_t taker_index_ = 0;
 };
 
 }  // namespace magpie::detail

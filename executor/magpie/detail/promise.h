@@ -29,8 +29,10 @@ struct PromiseBase {
   Continuation continuation;
   SlotBase* slot;
 
-  static void* operator new(std::size_t size) { return allocate_frame(size); }
-  static void operator delete(void* frame, std::size_t size) noexcept { free_frame(frame, size); }
+  MAGPIE_ALWAYS_INLINE static void* operator new(std::size_t size) { return allocate_frame(size); }
+  MAGPIE_ALWAYS_INLINE static void operator delete(void* frame, std::size_t size) noexcept {
+    free_frame(frame, size);
+  }
 };
 
 // Stateless on purpose: its await_suspend destroys the frame that it lies in.
@@ -47,7 +49,7 @@ struct FinalAwaiter {
     }
     if (tag == Continuation::kRec) {
       self.destroy();
-      Rec* const rec = continuation.rec();
+      Fork* const rec = continuation.rec();
       return advance(rec->join, rec->carry + 1);
     }
     const SlotState outcome = self.promise().slot->state();

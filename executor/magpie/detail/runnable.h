@@ -8,6 +8,10 @@
 // A node is in one queue at a time. Whoever schedules it gives it up: the function may run, and the
 // memory be gone, before `schedule` returns.
 
+#include <cstdint>
+
+#include <magpie/detail/fwd.h>
+
 namespace magpie::detail {
 
 struct Runnable {
@@ -17,6 +21,17 @@ struct Runnable {
 
   Runnable* next;                   // belongs to the queue that holds the node
   void (*run)(Runnable*) noexcept;  // called once, on a thread of the executor
+};
+
+/// One child of a join: what all of them have in common, so that a combinator need not know which
+/// of them has a frame. A wait begins with it, too: given to a combinator it is a child as it is,
+/// and the pointer stands for something else where a coroutine awaits it.
+struct Rec : Runnable {
+  union {
+    Join* join;
+    void* behind;  // what goes on after a wait that is no child: see OperationBase
+  };
+  std::uint32_t index;  // which child it is
 };
 
 }  // namespace magpie::detail

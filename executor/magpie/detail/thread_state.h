@@ -19,7 +19,7 @@ namespace magpie::detail {
 
 struct LocalsFrame;
 
-inline constexpr std::size_t kFrameClasses = 28;  // see frame_pool.h
+inline constexpr std::size_t kFrameClasses = 40;  // see frame_pool.h
 
 struct FreeFrame {
   FreeFrame* next;

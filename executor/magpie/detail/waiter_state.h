@@ -67,15 +67,43 @@ class BasicWaitState {
 };
 
 template <class Env>
-struct BasicWaiter : Runnable {
+struct BasicWaiter;
+
+/// What is the same for all waits of a kind.
+template <class Env>
+struct BasicWaitKind {
+  const char* (*what)(const BasicWaiter<Env>&) noexcept;  // for dumps: what is waited for
+  void (*drop)(BasicWaiter<Env>&) noexcept;               // see OperationBase::abandon()
+};
+using WaitKind = BasicWaitKind<StdEnv>;
+
+/// What stands behind a wait, and so what its pointer points to.
+enum class Stand : std::uint8_t {
+  nowhere,  // not started
+  frame,    // the coroutine that awaits it, in its own scope
+  place,    // an OperationPlace
+  join,     // the combinator that it was given to
+  moved,    // nothing any more: it was moved from
+};
+
+/// What a wait has to do with the race that its join may be.
+enum class RacePart : std::uint8_t { none, asks, ends };
+
+// The pieces are ordered so that the small ones fill the place behind the index: what waits is as
+// many of these as a program has.
+template <class Env>
+struct BasicWaiter : Rec {
   BasicWaitState<Env> state;
-  bool queued = false;                // in the primitive's queue; under its lock
-  BasicWaiter* scope_prev = nullptr;  // under the scope's lock
-  BasicWaiter* scope_next = nullptr;
-  BasicWaiter* queue_prev = nullptr;  // under the primitive's lock
-  BasicWaiter* queue_next = nullptr;
-  Executor* home = nullptr;  // where the waiting strand goes on
-  const char* what = "";     // for dumps: what is waited for
+  bool queued = false;           // in the primitive's queue; under its lock
+  Stand stand = Stand::nowhere;  // these two: before it is parked, and by the side that owns it
+  RacePart race = RacePart::none;
+  // Each is set when the waiter comes into the list, or is prepared.
+  BasicWaiter* scope_prev;  // under the scope's lock
+  BasicWaiter* scope_next;
+  BasicWaiter* queue_prev;  // under the primitive's lock
+  BasicWaiter* queue_next;
+  Executor* home;  // where the waiting strand goes on
+  const BasicWaitKind<Env>* kind = nullptr;
 };
 
 /// The queue of a primitive: first in, first out; every call under the primitive's lock.
