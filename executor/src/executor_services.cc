@@ -27,8 +27,11 @@ ExecutorServices::ExecutorServices(const ExecutorOptions& options, Clock& the_cl
       shards_(new RegistryShard[kShards]),
       life_(shards_.get(), kShards) {
   StdEnv::prepare();  // before anybody makes one of the fences: they are of one kind from then on
-  if (options.on_unobserved_error) handler_ = new CountedHandler(options.on_unobserved_error);
+  std::unique_ptr<CountedHandler> handler;  // attach() may throw
+  if (options.on_unobserved_error)
+    handler = std::make_unique<CountedHandler>(options.on_unobserved_error);
   if (virtual_time_ != nullptr) virtual_time_->attach(timers);
+  handler_ = handler.release();
 }
 
 ExecutorServices::~ExecutorServices() {

@@ -145,17 +145,15 @@ JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
   Executor& executor = *executor_;
   ExecutorServices& services = ExecutorAccess::services(executor);
 
-  // 1. Nobody cancels the task any more from its token or from a group, or looks it up; its tokens
-  // go quiet. A root of its own need not be closed: from 2 on cancel() sees the end, and until then
-  // it is a request that came too late.
+  // 1. Nobody cancels the task any more from its token or from a group; its tokens go quiet. A root
+  // of its own need not be closed: from 2 on cancel() sees the end, and until then it is a request
+  // that came too late.
   if (TaskExtras* const extras = extras_.load(std::memory_order_acquire); extras != nullptr)
       [[unlikely]]
     extras->token_link.reset();
   if (!root_.ends_by_itself()) leave_root();
   if (services.tracing()) [[unlikely]]
     services.trace_task(TraceEvent::Kind::task_ends, *this);
-  RegistryShard* const own = own_shard(executor);
-  services.unlist(place_, own);
 
   // 2. The outcome is published. An error waits for somebody to see it, beyond the executor's life
   // if need be.
@@ -165,16 +163,20 @@ JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
   }
   const bool abroad = current_executor() != &executor;
   JoinWaiter* waiter = nullptr;
-  publish(outcome, abroad ? nullptr : &waiter);  // and 3.
+  // and 3. A group may run code of the user's when its child ends: nobody waits for that.
+  publish(outcome, abroad || owner_ != nullptr ? nullptr : &waiter);
 
   // 4. Without a handle nobody can ask for an error any more. seq_cst: pairs with drop_handle().
   if (outcome == SlotState::error && without_handles()) report_if_unobserved();
 
-  // 5. The group, then the executor. Nothing of either is touched afterwards.
+  // 5. The group, then the executor, which lists the task as done until then: a callback that hangs
+  // shows in a dump. Nothing of either is touched afterwards.
   if (owner_ != nullptr) owner_->child_ended(owner_, *this);
   // Only now, lest virtual time moves before those who waited are scheduled.
   if (abroad) [[unlikely]]
     note_task_ended_abroad(executor);
+  RegistryShard* const own = own_shard(executor);
+  services.unlist(place_, own);
   if (own != nullptr) [[likely]] {
     services.retire(outcome, own);
   } else {

@@ -49,6 +49,9 @@ std::string dump_of(const Executor& executor) {
   return std::move(out).str();
 }
 
+Task<> do_nothing() {
+  co_return;
+}
 Task<> sleeper() {
   co_await sleep_for(1h);
 }
@@ -95,6 +98,18 @@ TEST(Dump, ShowsTheTasksOfAGroupBelowTheOneWhoseGroupItIs) {
   EXPECT_EQ(lines[4].indent, 6U) << dump;
   EXPECT_EQ(lines[5].rest, "child two (in a group): waiting for sleep, age 60.000 s") << dump;
   EXPECT_EQ(lines[5].indent, 4U) << dump;
+}
+
+TEST(Dump, ShowsATaskAsDoneWhileItsCallbacksRun) {
+  SimulatedExecutor executor(1);
+  std::string seen;
+  auto body = [&]() -> Task<> {
+    auto handle = executor.spawn(do_nothing(), "child");
+    handle.on_done([&](auto&) { seen = dump_of(executor); });
+    co_await handle;
+  };
+  executor.run(body());
+  EXPECT_NE(seen.find(" child: done"), std::string::npos) << seen;
 }
 
 TEST(Dump, ShowsTheTreeInADeadlock) {

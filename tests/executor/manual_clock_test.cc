@@ -509,7 +509,12 @@ TEST(ManualClock, ServesOneExecutorAtATime) {
   ManualClock clock;
   {
     WorkStealingExecutor first(with(1, clock));
-    EXPECT_THROW(WorkStealingExecutor(with(1, clock)), std::invalid_argument);
+    auto captured = std::make_shared<int>(1);
+    ExecutorOptions refused = with(1, clock);
+    refused.on_unobserved_error = [captured](std::string_view, std::exception_ptr) {};
+    EXPECT_THROW(WorkStealingExecutor{refused}, std::invalid_argument);
+    refused.on_unobserved_error = nullptr;
+    EXPECT_EQ(captured.use_count(), 1);
     first.run(sleep_for(1h));
   }
   WorkStealingExecutor second(with(2, clock));

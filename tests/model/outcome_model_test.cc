@@ -526,6 +526,31 @@ TEST(OutcomeModelMutant, WhetherAHandleIsAloneIsAskedOfAllAndOfTheHandlesLast) {
   hunt(settle<Mutant::outcome_alone_among_handles>(locked(2), {.copiers = 1}));
 }
 
+// Two futures of one promise are made at once, and dropped.
+template <Mutant kMutant>
+Report two_futures(Options options) {
+  return explore(options, [](Sim& sim) {
+    using W = World<SimEnv<kMutant>>;
+    W world(sim);
+    for (int i = 0; i < 2; ++i) {
+      sim.spawn([&] { typename W::Handle(&world.record()); });
+    }
+    sim.run();
+    auto& state = world.record();
+    state.template settle<true>();
+    state.release();  // the promise's
+    world.check_end();
+  });
+}
+
+TEST(OutcomeModel, TwoFuturesOfOnePromiseAreMadeAtOnce) {
+  expect_clean(two_futures<Mutant::none>({.preemptions = bound(4)}));
+}
+
+TEST(OutcomeModelMutant, TheFirstHandleTakesItsReferenceBeforeItCountsItself) {
+  hunt(two_futures<Mutant::outcome_handle_before_reference>({.preemptions = 3}));
+}
+
 // ---- errors that nobody sees ----
 
 // Handles that are dropped while the task fails; one of them may be awaited before.

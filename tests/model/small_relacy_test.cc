@@ -8,13 +8,15 @@
 #include <magpie/detail/event_count.h>
 #include <magpie/detail/injection_queue.h>
 #include <magpie/detail/outcome.h>
+#include <magpie/detail/registry.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/timer_queue.h>
 
 #include <array>
 #include <mutex>
 
-// SpinLock, TimerWord, InjectionQueue, EventCount and the end of a task under the C++ memory model.
+// SpinLock, TimerWord, InjectionQueue, EventCount, the end of a task and the list of tasks under
+// the C++ memory model.
 
 namespace magpie::model {
 namespace {
@@ -261,7 +263,7 @@ struct EndAndDrop : RelacyTest<EndAndDrop<kMutant, kFails>, 2> {
   int reports = 0;
   bool freed = false;
 
-  void before() { record.add_handle(); }
+  void before() { record.add_first_handle(); }
   void thread(unsigned index) {
     if (index == 0) {
       payload.write(7);
@@ -301,6 +303,51 @@ TEST(OutcomeRelacyMutant, WhoFindsItselfAloneMustSeeWhatOthersDid) {
 TEST(OutcomeRelacyMutant, TheLastHandleAndTheEndMustAgreeOnAnOrder) {
   MAGPIE_SKIP_RELACY();
   expect_killed<EndAndDrop<Mutant::outcome_weak_error, true>>(3);
+}
+
+// A detached task ends on the worker that listed it, while somebody reads the list.
+template <Mutant kMutant>
+struct EndAndRead : RelacyTest<EndAndRead<kMutant>, 2> {
+  using Env = RelacyEnv<kMutant>;
+  struct Record {
+    explicit Record(EndAndRead& its_test) : test(its_test) {}
+    EndAndRead& test;
+    typename Env::template Atomic<std::uint32_t> refs{1};
+    void add_ref() { refs.fetch_add(1, std::memory_order_relaxed); }
+    void release() {  // as an outcome's
+      if (refs.load(std::memory_order_acquire) == 1 ||
+          refs.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        test.memory.write(0);
+    }
+  };
+  using Registry = detail::BasicRegistry<Env, Record>;
+
+  Registry registry;
+  typename Registry::Table table;
+  Record record{*this};
+  typename Registry::Place* place = nullptr;
+  RelacyData<int> memory{1};
+
+  void before() { place = table.list(record); }
+  void thread(unsigned index) {
+    if (index == 0) {
+      registry.unlist(place, &table);
+      record.release();
+    } else {
+      registry.for_each(table, [&](Record&) { relacy_check(memory.read() == 1); });
+    }
+  }
+  void after() {}
+};
+
+TEST(RegistryRelacy, WhoReadsTheListUsesNoTaskThatIsGone) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<EndAndRead<Mutant::none>>(3);
+}
+
+TEST(RegistryRelacyMutant, WhoEndsATaskMustSeeTheReferencesOfAReaderThatIsThrough) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<EndAndRead<Mutant::registry_relaxed_reading>>(4);
 }
 
 }  // namespace

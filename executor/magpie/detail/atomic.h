@@ -95,6 +95,7 @@ enum class Mutant : std::uint8_t {
                              // fence
   registry_no_wait,          // ... and does not wait for them
   registry_no_heavy_fence,   // a reader of the list looks at it without a heavy fence
+  registry_relaxed_reading,  // ... and says with relaxed orders that he has his references
   outcome_done_after_lock,   // an outcome is done when its waiters were claimed, after the lock
   outcome_movers_at_once,    // movers go on while callbacks look at the value
   outcome_late_mover,        // a mover that comes while others still look does not wait
@@ -104,7 +105,8 @@ enum class Mutant : std::uint8_t {
   outcome_early_release,     // a handle's reference is dropped before its last look
   outcome_relaxed_release,   // references are dropped with relaxed orders
   outcome_relaxed_alone,     // whether a handle is alone is asked with relaxed loads
-  outcome_handles_first,     // whether a handle is alone is asked of the handles, then of the rest
+  outcome_handle_before_reference,  // the first handle counts itself, then takes its reference
+  outcome_handles_first,  // whether a handle is alone is asked of the handles, then of the rest
   outcome_alone_among_handles,  // ... of the handles only
   outcome_weak_taking,          // readers and movers of a value without sequential consistency
   outcome_relaxed_reader,       // the end of a reading is noted with a relaxed subtraction

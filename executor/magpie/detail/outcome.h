@@ -80,9 +80,19 @@ class MAGPIE_EXPORT BasicOutcomeCore {
         refs_.fetch_sub(1, kWeak ? std::memory_order_relaxed : std::memory_order_acq_rel) == 1)
       delete this;
   }
-  /// All handles together hold one reference.
-  void add_handle() noexcept {
-    if (handles_.fetch_add(1, std::memory_order_relaxed) == 0) add_ref();
+  /// All handles together hold one reference. By who has a handle.
+  void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
+  /// By who has a reference: there may be no handle yet, and others may make the first one at the
+  /// same time. The reference comes first, lest one of them finds himself alone in between.
+  void add_first_handle() noexcept {
+    if constexpr (Env::mutant(Mutant::outcome_handle_before_reference)) {
+      if (handles_.fetch_add(1, std::memory_order_relaxed) == 0) add_ref();
+      return;
+    }
+    add_ref();
+    // acq_rel: who gives his own reference up again has seen that of the first handle.
+    if (handles_.fetch_add(1, std::memory_order_acq_rel) != 0)
+      refs_.fetch_sub(1, std::memory_order_relaxed);
   }
   void drop_handle() noexcept;
 
@@ -486,7 +496,7 @@ template <class State>
 class OutcomeHandle {
  public:
   OutcomeHandle() = default;
-  explicit OutcomeHandle(State* state) noexcept : state_(state) { state_->add_handle(); }
+  explicit OutcomeHandle(State* state) noexcept : state_(state) { state_->add_first_handle(); }
   /// The handle that the record was made with.
   static OutcomeHandle adopt(State* state) noexcept {
     OutcomeHandle handle;

@@ -132,9 +132,9 @@ class BasicRegistry {
     }
     if constexpr (!Env::mutant(Mutant::registry_no_light_fence)) Env::light_fence();
     // Pairs with the heavy fence in for_each(): the reader sees that the place is free, or this
-    // sees the reader, and waits until he has his references.
-    if (reading_.load(std::memory_order_relaxed) != 0 && !Env::mutant(Mutant::registry_no_wait))
-        [[unlikely]] {
+    // sees the reader, and waits until he has his references. Acquire: pairs with the end of the
+    // reading, if this sees that; the references come before.
+    if (reading_.load(kAcquire) != 0 && !Env::mutant(Mutant::registry_no_wait)) [[unlikely]] {
       std::lock_guard until_he_has_them(lock_);
     }
   }
@@ -159,7 +159,7 @@ class BasicRegistry {
           record->add_ref();
           held.records[held.count++] = record;
         }
-        reading_.store(0, std::memory_order_relaxed);
+        reading_.store(0, kRelease);  // pairs with unlist()
       }
       for (std::size_t i = 0; i < held.count; ++i) fn(*held.records[i]);
     }
@@ -167,6 +167,9 @@ class BasicRegistry {
 
  private:
   static constexpr std::uintptr_t kFree = 1;
+  static constexpr bool kWeak = Env::mutant(Mutant::registry_relaxed_reading);
+  static constexpr auto kAcquire = kWeak ? std::memory_order_relaxed : std::memory_order_acquire;
+  static constexpr auto kRelease = kWeak ? std::memory_order_relaxed : std::memory_order_release;
 
   // References that are given up whatever fn() throws.
   struct Held {
