@@ -203,6 +203,8 @@ class MAGPIE_EXPORT RateDriver : OperationPlace {
       } else if (run) {
         if (!child.start(*driver.join_, false)) return;
         outcome = child.slot.state();
+      } else {
+        child.stand = Stand::moved;  // dropped: it cannot be awaited any more
       }
       if (outcome != SlotState::value) driver.join_->kind->settle(driver.join_, &child, outcome);
       ++driver.ended_;

@@ -79,6 +79,12 @@ std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept {
   }
 }
 
+void put_back(LocalQueue* queue, Fork* fork) noexcept {
+  if (!queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(fork) | kForkTag))
+    return hand_fork_to_executor(*fork);
+  queue->wanted();  // somebody may have looked for work while it was out of the deque
+}
+
 void hand_fork_to_executor(Fork& rec) noexcept {
   rec.run = run_fork;
   rec.join->home->schedule(rec);

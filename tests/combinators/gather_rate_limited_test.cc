@@ -15,6 +15,7 @@
 
 #include <magpie/as_result.h>
 #include <magpie/cancellation.h>
+#include <magpie/event.h>
 #include <magpie/gather.h>
 #include <magpie/race.h>
 #include <magpie/rate_limiter.h>
@@ -55,6 +56,20 @@ TEST_P(GatherRateLimited, ChildrenBeginInTheirOrderAtTheRate) {
   });
   // It limits starts, not what runs at the same time.
   EXPECT_EQ(machine.elapsed(), 2s + 5s);
+}
+
+TEST_P(GatherRateLimited, WhatWasDroppedUnstartedIsNotAwaitedAgain) {
+  machine.run([&]() -> Task<> {
+    RateLimiter limiter(0.001, 1);
+    EXPECT_TRUE(limiter.try_acquire());
+    Event event;
+    auto both = gather_rate_limited(limiter, event.wait(), start_time(machine));
+    auto await_it = [&]() -> Task<> { (void)co_await both; };
+    auto result = co_await as_result(timeout(await_it(), 5ms));
+    EXPECT_TRUE(result.is_timeout());
+    result = co_await as_result(await_it());
+    EXPECT_THROW(result.value(), std::logic_error);
+  });
 }
 
 TEST_P(GatherRateLimited, LimiterIsSharedWithOthers) {

@@ -166,6 +166,60 @@ TEST_F(GatherTest, AnyInputRangeOfTasks) {
   executor.run(body());
 }
 
+// Its starter stands still for a while after others can end it.
+struct StandsStillOnceParked : detail::EventWait {
+  explicit StandsStillOnceParked(detail::EventWait&& wait) : EventWait(std::move(wait)) {}
+  StandsStillOnceParked(StandsStillOnceParked&& other) noexcept : EventWait(std::move(other)) {}
+  bool start() noexcept {
+    const bool parked = EventWait::start();
+    if (parked) std::this_thread::sleep_for(1ms);
+    return parked;
+  }
+};
+
+TEST_F(GatherTest, ARangeOfWaitsMayEndBeforeItsStarterGoesOn) {
+  auto waits = [](Event& event) -> Task<> {
+    std::vector<StandsStillOnceParked> both;
+    for (int i = 0; i < 2; ++i) both.emplace_back(event.wait());
+    co_await gather(std::move(both));
+  };
+  auto sets = [](Event& event) -> Task<> {
+    std::this_thread::sleep_for(1500us);  // while the second one stands still, mostly
+    event.set();
+    co_return;
+  };
+  auto body = [&]() -> Task<> {
+    for (int i = 0; i < 20; ++i) {
+      Event event;
+      auto waiting = spawn(waits(event));
+      auto setting = spawn(sets(event));
+      co_await waiting;
+      co_await setting;
+    }
+  };
+  executor.run(body());
+}
+
+TEST_F(GatherTest, TheChildrenOfAGatherWithinAChildsCallableAreItsOwn) {
+  WorkStealingExecutor alone{ExecutorOptions{.threads = 1}};
+  Event event;
+  int runs = 0;
+  auto wait = [&]() -> Task<> { co_await event.wait(); };
+  auto set = [&]() -> Task<> {
+    event.set();
+    co_return;
+  };
+  auto count = [&]() -> Task<> {
+    ++runs;
+    co_return;
+  };
+  // Its two forks lie in the deque when wait() ends, and within the range of the outer children.
+  auto holder = [inner = gather(set(), count())]() mutable -> Task<> { (void)co_await inner; };
+  auto body = [&]() -> Task<> { co_await gather(wait(), std::move(holder)); };
+  alone.run(body());
+  EXPECT_EQ(runs, 1);
+}
+
 struct Fragile {
   explicit Fragile(Ledger& ledger) : tracked(ledger) {}
   Fragile(Fragile&& other) : tracked(std::move(other.tracked)) {

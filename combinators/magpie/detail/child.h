@@ -27,6 +27,7 @@
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/cancel_state.h>
@@ -403,13 +404,17 @@ class ChildVector {
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(children_); }
   std::size_t bytes() const noexcept { return size_ * sizeof(Child); }
 
+  // This may be gone when fn returns for the last child, as the join may have ended: its members
+  // are read before.
   template <class F>
   MAGPIE_FLAT void for_each(F&& fn) {
-    for (std::size_t i = 0; i < size_; ++i) fn(children_[i]);
+    Child* const end = children_ + size_;
+    for (Child* child = children_; child != end; ++child) fn(*child);
   }
   template <class F>
   MAGPIE_FLAT void for_each_backwards(F&& fn) {
-    for (std::size_t i = size_; i > 0; --i) fn(children_[i - 1]);
+    Child* const begin = children_;
+    for (Child* child = begin + size_; child != begin;) fn(*--child);
   }
   Child& operator[](std::size_t index) noexcept { return children_[index]; }
 

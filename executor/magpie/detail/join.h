@@ -144,18 +144,26 @@ inline std::coroutine_handle<> start_fork(Fork* rec) noexcept {
   return start_child(rec);
 }
 
-/// Whether an item of the deque is a child of this join. Only the address is looked at: the item
-/// may be gone.
+/// Whether an item of the deque lies among the children of this join. Only the address is looked
+/// at: the item may be gone. A child whose callable holds another combinator has the children of
+/// that one within itself: whoever has popped the item looks at its join.
 inline bool is_sibling(const Join* join, std::uintptr_t item) noexcept {
   return (item & kTagMask) == kForkTag && item - kForkTag - join->begin < join->bytes;
 }
+
+/// An item that was popped, and is another join's.
+MAGPIE_EXPORT MAGPIE_COLD void put_back(LocalQueue* queue, Fork* fork) noexcept;
 
 /// The unstarted sibling at the bottom of this worker's deque, popped; null if there is none.
 inline Fork* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
   auto deque = queue->deque.owner();
   const std::uintptr_t item = deque.peek();  // maybe stale
   if (!is_sibling(join, item) || deque.pop() != item) return nullptr;
-  return reinterpret_cast<Fork*>(item - kForkTag);
+  Fork* const fork = reinterpret_cast<Fork*>(item - kForkTag);
+  if (fork->join == join) [[likely]]
+    return fork;
+  put_back(queue, fork);
+  return nullptr;
 }
 
 /// A bearer of `units` goes on: with a sibling if one lies ready, else it delivers.
@@ -173,6 +181,10 @@ inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept
     return popped == Popped::not_wanted ? deliver_to(join, units) : advance_carefully(join, units);
   }
   Fork* const sibling = reinterpret_cast<Fork*>(item - kForkTag);
+  if (sibling->join != join) [[unlikely]] {
+    put_back(queue, sibling);
+    return deliver_to(join, units);
+  }
   sibling->carry += units;
   if (queue->noticed() || join->scope.maybe_cancelled()) [[unlikely]] {
     return start_attentively(sibling);
