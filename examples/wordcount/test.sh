@@ -85,10 +85,13 @@ compare "an empty directory" "$tree/sub/empty directory"
 
 # ---- a part of a real tree ------------------------------------------------------------------------------------------
 
+# With a sanitizer, which says nothing of what is counted, a smaller part.
+files=600
+if grep -qE '__(asan|tsan)_init' "$wordcount"; then files=100; fi
 for real in /usr/share/doc /usr/include; do
   [[ -d $real ]] || continue
   mkdir -p "$work/real$real"
-  find "$real" -type f -readable -size -500k -print0 2>/dev/null | head -z -n 600 |
+  find "$real" -type f -readable -size -500k -print0 2>/dev/null | head -z -n $files |
     xargs -0 -r cp --parents -t "$work/real"
   reference "$work/real$real" >"$work/reference"
   compare "$real" "$work/real$real"

@@ -74,8 +74,11 @@ pack "an empty directory" "$work/nothing"
 
 # ---- a part of a real tree ------------------------------------------------------------------------------------------
 
+# With a sanitizer, which says nothing of what is written, a smaller part.
+files=800
+if grep -qE '__(asan|tsan)_init' "$zstd_tree"; then files=150; fi
 mkdir -p "$work/real"
-find /usr/share/doc /usr/include -type f -readable -size -500k -print0 2>/dev/null | head -z -n 800 | xargs -0 -r cp --parents -t "$work/real"
+find /usr/share/doc /usr/include -type f -readable -size -500k -print0 2>/dev/null | head -z -n $files | xargs -0 -r cp --parents -t "$work/real"
 pack "a real tree" "$work/real"
 
 # ---- failures -------------------------------------------------------------------------------------------------------
