@@ -167,6 +167,12 @@ class TokenLink final : public CallbackBase {
 /// Calls a function when the token is cancelled, at once and on this thread if it is already. The
 /// destructor waits for a call that is running on another thread, and not for one on this thread.
 /// What the function throws ends the program.
+///
+/// Callbacks of one token run one after the other, the latest first. Those of a task's own token
+/// (`this_task::token()`) have returned before a wait of the task that the same cancellation ends
+/// goes on, so that such a callback may live in the waiting frame. It must not wait for that task.
+/// One that is destroyed before the cancelling thread comes to it is not called, as with
+/// std::stop_callback: a task that was running just then may be the quicker one.
 template <class F>
 class [[nodiscard("the callback is registered only while the object lives")]] CancellationCallback
     : private detail::CallbackBase {

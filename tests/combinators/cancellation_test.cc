@@ -7,6 +7,7 @@
 #include <magpie/cancellation.h>
 
 #include <atomic>
+#include <chrono>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -366,6 +367,35 @@ TEST_P(Cancellation, TokenOfAScopeFollowsItAndWhatEnclosesIt) {
     const CancellationToken own = co_await this_task::token();
     EXPECT_FALSE(own.cancelled());
   });
+}
+
+// Were the task woken first, it would end and take its callback back, called or not.
+TEST_P(Cancellation, ACallbackOfATasksOwnTokenHasBeenCalledBeforeTheTaskGoesOn) {
+  std::atomic<int> called{0};
+  std::atomic<bool> gone_on{false};
+  std::atomic<bool> overtaken{false};
+  machine.run([&]() -> Task<> {
+    auto body = [&]() -> Task<> {
+      const CancellationToken own = co_await this_task::token();
+      CancellationCallback last(own, [&] { called.fetch_add(1); });
+      CancellationCallback first(own, [&] {  // real time: for others to do what they should not
+        const auto end = std::chrono::steady_clock::now() + 20ms;
+        while (!gone_on.load() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+        overtaken = gone_on.load();
+        called.fetch_add(1);
+      });
+      const Result<void> slept = co_await as_result(sleep_for(1h));
+      gone_on = true;
+      EXPECT_TRUE(slept.is_cancelled());
+      EXPECT_EQ(called.load(), 2);
+    };
+    JoinHandle<void> handle = executor.spawn(body());
+    co_await sleep_for(1ms);
+    handle.cancel();
+    co_await as_result(handle);
+  });
+  EXPECT_FALSE(overtaken.load());
+  EXPECT_EQ(called.load(), 2);
 }
 
 TEST_P(Cancellation, TokenKeptBeyondItsScopeFollowsTheEnclosingOnes) {

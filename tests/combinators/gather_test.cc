@@ -11,6 +11,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <ranges>
 #include <span>
 #include <string>
@@ -901,10 +902,13 @@ TEST_F(GatherTest, NestedGathersAreCancelledFromTheOutermost) {
 
 TEST_F(GatherTest, ATokenOfAChildsScopeIsCancelledWithTheGather) {
   std::atomic<bool> told{false};
+  auto tell = [&] { told = true; };
+  // Outlives the child, which may not sleep yet when it is cancelled, and end before it is called.
+  std::optional<CancellationCallback<decltype(tell)>> callback;
   Latch registered(1);
   auto child = [&]() -> Task<int> {
     CancellationToken token = co_await this_task::token();
-    CancellationCallback callback(token, [&] { told = true; });
+    callback.emplace(token, tell);
     registered.count_down();
     co_await sleep_for(1h);
     co_return 0;

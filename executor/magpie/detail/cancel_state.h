@@ -202,8 +202,8 @@ class MAGPIE_EXPORT CancelState : public ScopeToken {
   std::shared_ptr<void> attachment_;
 };
 
-/// Delivers what a cancellation claimed: schedules the waiters, cancels the tokens. No lock may be
-/// held.
+/// Delivers what a cancellation claimed: cancels the tokens, then schedules the waiters. No lock
+/// may be held.
 MAGPIE_EXPORT void deliver(const BasicCancelEffects<StdEnv>& effects,
                            const ReasonRef& reason) noexcept;
 
