@@ -29,11 +29,18 @@ using Range = tbb::blocked_range<std::size_t>;
 constexpr std::size_t kElements = 1'000'000;
 constexpr std::size_t kShort = 100;
 constexpr std::size_t kLoops = 10'000;
+// A loop over the million takes about as long as to wake a worker and the thread that waits for
+// it, which `wake` measures: so many lie in one task.
+constexpr std::size_t kLongLoops = 16;
 
 Task<> magpie_for(std::vector<float>& values, std::size_t grain) {
   float* const v = values.data();
   co_await magpie::parallel_for(std::size_t{0}, values.size(), grain,
                                 [v](std::size_t i) { v[i] += 1; });
+}
+
+Task<> magpie_fors(std::vector<float>& values, std::size_t grain) {
+  for (std::size_t i = 0; i < kLongLoops; ++i) co_await magpie_for(values, grain);
 }
 
 void tbb_for(std::vector<float>& values, std::size_t grain) {
@@ -53,6 +60,12 @@ Task<std::size_t> magpie_sum(const std::vector<std::size_t>& values, std::size_t
   co_return co_await magpie::parallel_reduce(
       std::size_t{0}, values.size(), grain, std::size_t{0}, [v](std::size_t i) { return v[i]; },
       std::plus<>());
+}
+
+Task<std::size_t> magpie_sums(const std::vector<std::size_t>& values, std::size_t grain) {
+  std::size_t sum = 0;
+  for (std::size_t i = 0; i < kLongLoops; ++i) sum += co_await magpie_sum(values, grain);
+  co_return sum;
 }
 
 std::size_t tbb_sum(const std::vector<std::size_t>& values, std::size_t grain) {
@@ -77,16 +90,19 @@ void add_for(std::size_t grain, std::size_t threads) {
   add(workload, "magpie", threads, [=](benchmark::State& state) {
     std::vector<float> values(kElements);
     measure_magpie(
-        state, threads, [&](auto& executor) { executor.run(magpie_for(values, grain)); },
+        state, threads, [&](auto& executor) { executor.run(magpie_fors(values, grain)); },
         [&] { return values.front() == values.back() && values[0] > 0; });
-    count_operations(state, kElements);
+    count_operations(state, kLongLoops * kElements);
   });
   add(workload, "tbb_parallel_for", threads, [=](benchmark::State& state) {
     std::vector<float> values(kElements);
     measure_tbb(
-        state, threads, [&] { tbb_for(values, grain); },
+        state, threads,
+        [&] {
+          for (std::size_t i = 0; i < kLongLoops; ++i) tbb_for(values, grain);
+        },
         [&] { return values.front() == values.back() && values[0] > 0; });
-    count_operations(state, kElements);
+    count_operations(state, kLongLoops * kElements);
   });
 }
 
@@ -98,15 +114,20 @@ void add_sum(std::size_t grain, std::size_t threads) {
   add(workload, "magpie", threads, [=](benchmark::State& state) {
     std::size_t sum = 0;
     measure_magpie(
-        state, threads, [&](auto& executor) { sum = executor.run(magpie_sum(values, grain)); },
-        [&] { return sum == kSum; });
-    count_operations(state, kElements);
+        state, threads, [&](auto& executor) { sum = executor.run(magpie_sums(values, grain)); },
+        [&] { return sum == kLongLoops * kSum; });
+    count_operations(state, kLongLoops * kElements);
   });
   add(workload, "tbb_parallel_reduce", threads, [=](benchmark::State& state) {
     std::size_t sum = 0;
     measure_tbb(
-        state, threads, [&] { sum = tbb_sum(values, grain); }, [&] { return sum == kSum; });
-    count_operations(state, kElements);
+        state, threads,
+        [&] {
+          sum = 0;
+          for (std::size_t i = 0; i < kLongLoops; ++i) sum += tbb_sum(values, grain);
+        },
+        [&] { return sum == kLongLoops * kSum; });
+    count_operations(state, kLongLoops * kElements);
   });
 }
 

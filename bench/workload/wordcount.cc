@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <magpie/gather.h>
+#include <magpie/parallel.h>
 #include <magpie/task.h>
 #include <oneapi/tbb/blocked_range.h>
 #include <oneapi/tbb/parallel_reduce.h>
@@ -114,6 +115,21 @@ Task<Counts> count(const std::vector<std::string_view>& chunks, std::size_t firs
   co_return merged(std::move(left), std::move(right));
 }
 
+// What map gives is counted into the table of the chunks before it.
+struct CountOrMerge {
+  Counts operator()(Counts counts, std::string_view chunk) const {
+    count_into(counts, chunk);
+    return counts;
+  }
+  Counts operator()(Counts a, Counts b) const { return merged(std::move(a), std::move(b)); }
+};
+
+Task<Counts> reduced(const std::vector<std::string_view>& chunks) {
+  co_return co_await magpie::parallel_reduce(
+      std::size_t{0}, chunks.size(), 0, Counts(), [&](std::size_t i) { return chunks[i]; },
+      CountOrMerge());
+}
+
 Counts on_tbb(const std::vector<std::string_view>& chunks, std::size_t first, std::size_t last) {
   Counts left;
   if (last - first == 1) {
@@ -159,6 +175,13 @@ void register_benchmarks(const Options& options) {
           [&](auto& executor) {
             counts = executor.run(count(corpus.chunks, 0, corpus.chunks.size()));
           },
+          [&] { return corpus.same(counts); });
+    });
+    add("wordcount", "magpie_parallel_reduce", threads, [=](benchmark::State& state) {
+      const Corpus corpus(bytes);
+      Counts counts;
+      measure_magpie(
+          state, threads, [&](auto& executor) { counts = executor.run(reduced(corpus.chunks)); },
           [&] { return corpus.same(counts); });
     });
     add("wordcount", "tbb_task_group", threads, [=](benchmark::State& state) {

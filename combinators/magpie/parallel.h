@@ -12,11 +12,11 @@
 // uses gather or task_group.
 //
 // A loop is cut into grains: so many positions that one thread runs one after the other, in a plain
-// loop. `grain` is that number; 0 lets the library choose (1/64 of a thread's share, at most
-// 65,536). A range of one grain is a plain call. Grains begin at first + k * grain. Between grains
-// a thread looks whether it is cancelled, whether others need it, and whether they have work: if
-// not, it offers half of what it has left (lazy binary splitting, Tzannes et al., PPoPP 2010). No
-// order between grains is promised.
+// loop. `grain` is that number; 0 lets the library choose (about 1/64 of a thread's share, at
+// most 65,536). A range of one grain is a plain call. Grains begin at first + k * grain. Between
+// grains a thread looks whether it is cancelled, whether others need it, and whether they have
+// work: if not, it offers half of what it has left (lazy binary splitting, Tzannes et al., PPoPP
+// 2010). No order between grains is promised.
 //
 // The functions are called by several threads at once, as lvalues; a function given as an lvalue is
 // referenced, an rvalue is moved in. They run as part of the awaiting task, on its executor's
@@ -126,6 +126,7 @@ class [[nodiscard("co_await it")]] ParallelFor : public PlainLoop<ParallelFor<Ra
     return range_.size();
   }
   void run_grain(std::uint64_t first, std::uint64_t last) {
+    MAGPIE_ALIGNED_LOOP
     for (std::uint64_t i = first; i != last; ++i) static_cast<void>(std::invoke(fn_, range_.at(i)));
   }
 
@@ -156,6 +157,7 @@ class [[nodiscard("co_await it")]] ParallelForEach : public PlainLoop<ParallelFo
   }
   void run_grain(std::uint64_t first, std::uint64_t last) {
     const Iterator begin = *begin_;
+    MAGPIE_ALIGNED_LOOP
     for (std::uint64_t i = first; i != last; ++i) {
       static_cast<void>(std::invoke(fn_, begin[static_cast<std::iter_difference_t<Iterator>>(i)]));
     }
@@ -242,6 +244,7 @@ class [[nodiscard("co_await it")]] ParallelReduce : public CombinatorBase, priva
       if constexpr (std::is_trivially_copyable_v<T> && std::copy_constructible<T> &&
                     std::is_copy_assignable_v<T>) {
         T sum = *value;
+        MAGPIE_ALIGNED_LOOP
         for (; i != last; ++i) sum = static_cast<T>(std::invoke(combine_, T(sum), mapped(i)));
         *value = sum;
       } else {

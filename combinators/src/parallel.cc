@@ -18,6 +18,10 @@ namespace {
 constexpr std::uint64_t kGrainsPerThread = 64;
 // And is no larger than this, so that a cancellation is seen soon in a range of any size.
 constexpr std::uint64_t kLargestAutomaticGrain = 1 << 16;
+// And, unless it is smaller, a multiple of this, so that a grain over an array begins where a
+// vector, and a cache line, begins if the array does: no access within it is split in two, and
+// neighbours do not write to the same line.
+constexpr std::uint64_t kAutomaticStep = 64;
 // Pieces are cut beforehand until there are so many for each thread: where a single grain takes
 // long, nobody would come by to see that others have run out of work. Smaller ones are cut only
 // when that is seen.
@@ -47,9 +51,11 @@ bool Loop::start(Scope& scope, std::coroutine_handle<> parent, Piece& root,
   }
   if (grain_ < count) {
     const std::uint64_t threads = std::max<std::uint64_t>(home_->thread_count(), 1);
-    if (grain_ == 0)
+    if (grain_ == 0) {
       grain_ = std::clamp<std::uint64_t>(count / (threads * kGrainsPerThread), 1,
                                          kLargestAutomaticGrain);
+      if (grain_ > kAutomaticStep) grain_ -= grain_ % kAutomaticStep;
+    }
     eager_ = std::max(grain_, count / (threads * kPiecesPerThread));
     if (threads == 1 && local_queue() == nullptr)
       eager_ = grain_;  // the simulator: any order is to be seen

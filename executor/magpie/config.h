@@ -24,6 +24,17 @@
 #define MAGPIE_LIKELY(condition) __builtin_expect(static_cast<bool>(condition), 1)
 #define MAGPIE_UNLIKELY(condition) __builtin_expect(static_cast<bool>(condition), 0)
 
+// Before a loop whose body is a handful of instructions: it begins a cache line. One that lies
+// across two takes a quarter more time, and which it does changes with any line of code before it.
+#if defined(__has_cpp_attribute)
+#if __has_cpp_attribute(clang::code_align)
+#define MAGPIE_ALIGNED_LOOP [[clang::code_align(64)]]
+#endif
+#endif
+#ifndef MAGPIE_ALIGNED_LOOP
+#define MAGPIE_ALIGNED_LOOP
+#endif
+
 // Defined (as 1) only in builds with the sanitizer, so that #if and #ifdef mean the same.
 #if defined(__SANITIZE_THREAD__)
 #define MAGPIE_TSAN 1
