@@ -356,12 +356,16 @@ TEST_P(ParallelTest, AMapThatGivesAnotherTypeIsCombinedWithTheIdentity) {
 
 // --- ends ----------------------------------------------------------------------------------------
 
+/// A range that nobody comes to the end of.
+constexpr long kEndless = 1'000'000'000'000;
+
 // B105's rule for children, applied to grains: nothing new is begun, what runs is waited for.
 TEST_P(ParallelTest, TheFirstExceptionStopsTheLoopAndIsThrown) {
   std::atomic<int> running{0};
-  std::atomic<int> calls{0};
+  std::atomic<long> calls{0};
   auto body = [&]() -> Task<> {
-    auto loop = parallel_for(0, 1'000'000, 1, [&](int i) {
+    // More than the others can do while the one that fails stands still.
+    auto loop = parallel_for(0L, kEndless, 1, [&](long i) {
       ++running;
       ++calls;
       const bool fails = i == 0;
@@ -373,7 +377,7 @@ TEST_P(ParallelTest, TheFirstExceptionStopsTheLoopAndIsThrown) {
     EXPECT_EQ(test::what_of(result.error()), "at 0");
   };
   machine.run(body);
-  EXPECT_LT(calls, 1'000'000);
+  EXPECT_GE(calls, 1);
 }
 
 TEST_P(ParallelTest, WhenEveryCallFailsOneOfTheErrorsIsThrown) {
@@ -453,19 +457,22 @@ TEST_P(ParallelTest, ACancelledScopeStartsNothing) {
 }
 
 TEST_P(ParallelTest, ACancellationIsSeenBetweenGrains) {
-  std::atomic<int> calls{0};
+  std::atomic<long> calls{0};
+  long before = 0;
   CancellationSource source;
   auto body = [&]() -> Task<> {
-    auto loop = parallel_for(0, 1'000'000, 1, [&](int) {
-      if (++calls == 10) source.cancel("during");
+    auto loop = parallel_for(0L, kEndless, 1, [&](long) {
+      if (++calls != 10) return;
+      source.cancel("during");
+      before = calls;
     });
     auto scoped = with_token(source.token(), std::move(loop));
     Result<void> result = co_await as_result(std::move(scoped));
     EXPECT_EQ(test::reason_of(result.error()).message, "during");
   };
   machine.run(body);
-  EXPECT_GE(calls, 10);
-  EXPECT_LE(calls, 10 + 64);  // whoever ran a grain ended it
+  EXPECT_GE(before, 10);
+  EXPECT_LE(calls, before + 64);  // whoever ran a grain ended it
 }
 
 TEST_P(ParallelTest, ACancellationInTheLastGrainLeavesTheValue) {

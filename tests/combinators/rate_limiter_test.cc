@@ -313,9 +313,9 @@ TEST_P(RateLimiterTest, TokenGrantedBeforeTheCancellationIsDelivered) {
 }
 
 TEST(RateLimiterOrder, TokenOfAWaiterThatWasCancelledGoesToTheNext) {
-  Machine machine(1);  // so that the cancelled waiter has not left the queue when it is served
   SetClock clock;
   RateLimiter limiter(1, 1, &clock);
+  Machine machine(1);  // so that the cancelled waiter has not left the queue when it is served
   EXPECT_TRUE(limiter.try_acquire());
   machine.run([&]() -> Task<> {
     auto waits_in_a_race = [&]() -> Task<std::size_t> {
@@ -338,6 +338,8 @@ TEST(RateLimiterOrder, TokenOfAWaiterThatWasCancelledGoesToTheNext) {
     EXPECT_FALSE(limiter.try_acquire());
     co_await next;
     EXPECT_FALSE(limiter.try_acquire());
+    Result<void> r = co_await as_result(cancelled);
+    EXPECT_TRUE(r.is_cancelled());
   });
 }
 

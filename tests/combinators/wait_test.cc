@@ -491,13 +491,18 @@ TEST(WaitAcrossThreads, EndsAndCancellationsMeet) {
   WorkStealingExecutor executor({.threads = 3});
   std::atomic<bool> stop{false};
   std::atomic<CancellationSource*> current{nullptr};
+  std::atomic<std::size_t> used{0};
   std::thread canceller([&] {
     while (!stop.load()) {
-      if (CancellationSource* const source = current.exchange(nullptr)) source->cancel();
+      if (CancellationSource* const source = current.exchange(nullptr)) {
+        source->cancel();
+        ++used;
+      }
       std::this_thread::yield();
     }
   });
   auto body = [&]() -> Task<> {
+    std::size_t lent = 0;
     for (std::size_t round = 0; round < scaled(4000); ++round) {
       std::vector<JoinHandle<int>> handles;
       auto hop = [](std::size_t n) -> Task<int> {
@@ -507,13 +512,16 @@ TEST(WaitAcrossThreads, EndsAndCancellationsMeet) {
       for (std::size_t i = 0; i < 6; ++i)
         handles.push_back(executor.spawn(hop((i * 7 + round) % 4)));
       CancellationSource source;
-      if (round % 3 != 0) current.store(&source);
+      const bool lends = round % 3 != 0;
+      if (lends) current.store(&source);
       const auto when = static_cast<ReturnWhen>(round % 3);
       const auto waited = co_await as_result(with_token(source.token(), wait(handles, when, 1ms)));
-      if (CancellationSource* expected = &source;
-          !current.compare_exchange_strong(expected, nullptr)) {
-        while (round % 3 != 0 && !source.cancelled())
-          co_await this_task::yield();  // it is being used
+      CancellationSource* expected = &source;
+      if (lends && !current.compare_exchange_strong(expected, nullptr)) {
+        ++lent;
+        // It is being used, also after it shows itself cancelled.
+        while (used.load() != lent) co_await this_task::yield();
+        EXPECT_TRUE(source.cancelled());
       }
       const bool whole =
           !waited || waited.value().done.size() + waited.value().pending.size() == handles.size();
