@@ -22,8 +22,8 @@
 // that nobody runs, is a deadlock here.
 //
 // The state of a job, the deques, the beds and the waiters are the real ones. The steps around them
-// are those of job.h, fork_join.h and worker.cc, without spinning and short sleeps, which only hide
-// what is lost.
+// are those of job.h, fork_join.h and worker_jobs.cc, without spinning and short sleeps, which only
+// hide what is lost.
 
 namespace magpie::model {
 namespace {

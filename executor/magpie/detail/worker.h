@@ -28,6 +28,14 @@ namespace magpie::detail {
 
 class WorkStealingMachine;
 
+/// Every so many pieces, or jobs taken back, a worker looks at the clock.
+inline constexpr std::uint32_t kHousekeepingEvery = 64;
+/// How long a worker looks for work before it sleeps: about what a wake-up costs.
+inline constexpr std::uint64_t kSpinNs = 20'000;
+/// The first sleep is short and needs no heavy fence; a wake-up that slipped through is noticed at
+/// its end.
+inline constexpr std::uint64_t kFirstSleepNs = 200'000;
+
 /// Numbers that one worker writes and anybody reads.
 struct WorkerCounters {
   std::atomic<std::uint64_t> tasks_run{0};
