@@ -72,6 +72,8 @@ void DeadlineTimer::close() noexcept {
 }
 
 bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
+  // Once it is armed it may fire, and end the block, and this with it: what is needed then is here.
+  Timers& timers = *timers_;
   bool due = false;
   {
     std::lock_guard guard(shard->lock);
@@ -79,7 +81,7 @@ bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
     if (Timer::fire != nullptr) Timers::disarm(*shard, *this);
     due_ns.store(ns, std::memory_order_relaxed);
     if (ns == kNeverNs) return true;
-    due = ns <= timers_->now_ns();
+    due = ns <= timers.now_ns();
     if (due) {
       bind();
       due = claim(this);
@@ -91,7 +93,7 @@ bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
   if (due) {
     fire(this);
   } else {
-    timers_->armed(ns);
+    timers.armed(ns);
   }
   return true;
 }
