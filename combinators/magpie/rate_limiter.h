@@ -42,7 +42,7 @@
 #include <magpie/detail/child.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/operation.h>
-#include <magpie/detail/spin_lock.h>
+#include <magpie/detail/rate_core.h>
 #include <magpie/detail/timers.h>
 #include <magpie/gather.h>
 
@@ -52,7 +52,28 @@ class RateLimiter;
 
 namespace detail {
 
+class RateOperation;
 class WakeList;
+struct RateArmed;
+
+/// What a RateLimiter is made of, for RateCore.
+struct RateTraits {
+  using Env = StdEnv;
+  using Waiter = detail::Waiter;
+  using Acquire = RateOperation;
+  using WakeList = detail::WakeList;
+  using Clock = magpie::Clock;
+  using Armed = RateArmed;
+
+  static Acquire& acquire(Waiter& w) noexcept;
+  static std::size_t count(const Acquire& op) noexcept;
+  static bool park(Acquire& op) noexcept;
+  static bool complete_at_once(Acquire& op) noexcept;
+  static bool& armed(Acquire& op) noexcept;
+  static void arm(Acquire& head, const Clock& base, std::int64_t deadline, std::int64_t wait,
+                  Armed& armed) noexcept;
+  static void fired(Acquire& head) noexcept;
+};
 
 class [[nodiscard("co_await it")]] RateOperation : public Operation<RateOperation, void>,
                                                    private Timer {
@@ -79,7 +100,7 @@ class [[nodiscard("co_await it")]] RateOperation : public Operation<RateOperatio
   }
 
  private:
-  friend class magpie::RateLimiter;
+  friend struct RateTraits;
   MAGPIE_EXPORT void end_timer() noexcept;
   void set_timer(TimerShard & where, std::int64_t deadline) noexcept;
 
@@ -88,30 +109,6 @@ class [[nodiscard("co_await it")]] RateOperation : public Operation<RateOperatio
   bool armed_ = false;      // under the limiter's lock
   std::uint8_t looks_ = 0;  // likewise: how often, if the clock is not the executor's
   BasicFirings<StdEnv> firings_;
-};
-
-/// The arithmetic of a token bucket, without time and without a lock. Times are nanoseconds since
-/// the bucket was last full.
-class MAGPIE_EXPORT TokenBucket {
- public:
-  /// std::invalid_argument for numbers that make no sense.
-  TokenBucket(double per_second, std::size_t burst);
-
-  std::size_t burst() const noexcept { return burst_; }
-  /// How long after the bucket was full n tokens can be taken.
-  std::int64_t due(std::size_t n) const noexcept;
-  /// When it is full again.
-  std::int64_t full() const noexcept { return full_; }
-  void take(std::size_t n) noexcept;
-  void fill() noexcept { spent_ = full_ = 0; }
-
- private:
-  std::int64_t time_of(std::uint64_t tokens) const noexcept;
-
-  const double rate_;
-  const std::size_t burst_;
-  std::uint64_t spent_ = 0;  // since the bucket was full
-  std::int64_t full_ = 0;    // when so many have flowed in
 };
 
 }  // namespace detail
@@ -134,23 +131,12 @@ class MAGPIE_EXPORT RateLimiter {
 
  private:
   friend class detail::RateOperation;
-  struct Armed;
 
   void check(std::size_t n) const;
   const Clock& clock_of(const Executor* executor) const noexcept;
-  void look(const Clock& clock, std::int64_t now, detail::WakeList& woken, Armed& armed) noexcept;
-  bool ready(std::size_t n) const noexcept { return bucket_.due(n) <= elapsed_; }
-  void serve(detail::WakeList& woken, Armed& armed) noexcept;
-  void arm(detail::RateOperation& head, Armed& armed) noexcept;
-  void timer_fired(detail::RateOperation& head) noexcept;
 
   Clock* const clock_;
-  detail::SpinLock<detail::StdEnv> lock_;  // guards what follows
-  detail::TokenBucket bucket_;
-  const Clock* base_ = nullptr;  // the clock that origin_ is read from
-  std::int64_t origin_ = 0;      // when the bucket was full
-  std::int64_t elapsed_ = 0;     // since then, as far as anybody has looked
-  detail::BasicWaitQueue<detail::StdEnv> waiters_;
+  detail::RateCore<detail::RateTraits> core_;
 };
 
 namespace detail {

@@ -21,7 +21,7 @@
 
 #include <magpie/config.h>
 #include <magpie/detail/operation.h>
-#include <magpie/detail/spin_lock.h>
+#include <magpie/detail/semaphore_core.h>
 #include <magpie/limited.h>
 
 namespace magpie {
@@ -66,7 +66,21 @@ class [[nodiscard("the permit is given back when this object dies")]] Permit {
 
 namespace detail {
 
+class AcquireOperation;
 class WakeList;
+
+/// What a Semaphore is made of, for SemaphoreCore.
+struct SemaphoreTraits {
+  using Env = StdEnv;
+  using Waiter = detail::Waiter;
+  using Acquire = AcquireOperation;
+  using WakeList = detail::WakeList;
+
+  static Acquire& acquire(Waiter& w) noexcept;
+  static std::size_t count(const Acquire& op) noexcept;
+  static bool park(Acquire& op) noexcept;
+  static bool complete_at_once(Acquire& op) noexcept;
+};
 
 class [[nodiscard("co_await it")]] AcquireOperation : public Operation<AcquireOperation, Permit> {
  public:
@@ -83,11 +97,9 @@ class [[nodiscard("co_await it")]] AcquireOperation : public Operation<AcquireOp
   void deposit(Slot<Permit> & slot) noexcept {
     slot.emplace(*semaphore_, count_);
   }
-  std::size_t count() const noexcept {
-    return count_;
-  }
 
  private:
+  friend struct SemaphoreTraits;
   Semaphore* semaphore_;
   std::size_t count_;
 };
@@ -123,15 +135,9 @@ class MAGPIE_EXPORT Semaphore {
  private:
   friend class magpie::Permit;
   friend class detail::AcquireOperation;
-  void give_back(std::size_t n) noexcept;
-  void serve(detail::WakeList& woken) noexcept;
   void check(std::size_t n) const;
 
-  mutable detail::SpinLock<detail::StdEnv> lock_;
-  std::size_t free_;
-  const std::size_t most_;
-  std::size_t out_ = 0;  // held as permits
-  detail::BasicWaitQueue<detail::StdEnv> waiters_;
+  detail::SemaphoreCore<detail::SemaphoreTraits> core_;
 };
 
 /// A semaphore that never has more permits than it began with: adding more is std::logic_error.

@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <exception>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -14,7 +13,7 @@
 namespace magpie::detail {
 
 BatcherBase::BatcherBase(std::size_t max_size, Duration max_delay)
-    : max_size_(max_size), max_delay_(max_delay) {
+    : max_delay_(max_delay), core_(max_size) {
   if (max_size == 0) {
     throw std::invalid_argument(
         "a Batcher whose calls have at most 0 items would never make one: give at least 1");
@@ -22,91 +21,25 @@ BatcherBase::BatcherBase(std::size_t max_size, Duration max_delay)
 }
 
 BatcherBase::Place BatcherBase::join(BatchMemberLinks& member) {
-  Place place;
-  std::shared_ptr<BatchCall> fresh;
-  bool full = false;
-  for (;;) {
-    {
-      std::lock_guard guard(lock_);
-      if (dead_) return Place();
-      if (open_ == nullptr && fresh != nullptr) {
-        open_ = std::move(fresh);
-        place.opened = true;
-      }
-      if (open_ != nullptr) {
-        place.call = open_;
-        BatchCall& call = *open_;
-        member.prev = call.last;
-        member.next = nullptr;
-        (call.last != nullptr ? call.last->next : call.first) = &member;
-        call.last = &member;
-        full = ++call.count == max_size_;
-        if (full) open_.reset();
-        break;
-      }
-    }
-    fresh = std::make_shared<BatchCall>();  // not under the lock
-  }
-  if (full) place.call->go.set();
-  return place;
+  return core_.join(member);
 }
-
 bool BatcherBase::leave(BatchCall& call, BatchMemberLinks& member) noexcept {
-  std::shared_ptr<BatchCall> empty;
-  {
-    std::lock_guard guard(lock_);
-    if (call.started) return false;
-    (member.prev != nullptr ? member.prev->next : call.first) = member.next;
-    (member.next != nullptr ? member.next->prev : call.last) = member.prev;
-    // An empty call is not made: whoever comes next opens another, with a delay of its own.
-    if (--call.count == 0 && open_.get() == &call) empty = std::move(open_);
-  }
-  if (empty) empty->go.set();
-  return true;
+  return core_.leave(call, member);
 }
-
-// Under the lock.
-BatchMemberLinks* BatcherBase::take(BatchCall& call) noexcept {
-  call.started = true;
-  call.last = nullptr;
-  return std::exchange(call.first, nullptr);
-}
-
 BatchMemberLinks* BatcherBase::start(BatchCall& call) noexcept {
-  std::shared_ptr<BatchCall> closed;
-  std::lock_guard guard(lock_);
-  if (open_.get() == &call) closed = std::move(open_);  // never the last to hold it
-  return take(call);
+  return core_.start(call);
 }
-
 bool BatcherBase::made_task(BatchCall& call) noexcept {
-  std::lock_guard guard(lock_);
-  call.has_task = true;
-  return call.dropped;
+  return core_.made_task(call);
 }
-
 bool BatcherBase::dropped_task(BatchCall& call) noexcept {
-  std::lock_guard guard(lock_);
-  call.dropped = true;
-  return call.has_task;
+  return core_.dropped_task(call);
 }
-
 BatchMemberLinks* BatcherBase::die() noexcept {
-  std::shared_ptr<BatchCall> open;
-  BatchMemberLinks* members = nullptr;
-  {
-    std::lock_guard guard(lock_);
-    dead_ = true;
-    open = std::move(open_);
-    if (open != nullptr) members = take(*open);
-  }
-  if (open != nullptr) open->go.set();
-  return members;
+  return core_.die();
 }
-
 bool BatcherBase::dead() noexcept {
-  std::lock_guard guard(lock_);
-  return dead_;
+  return core_.dead();
 }
 
 std::exception_ptr cancelled_by_shutdown() noexcept {

@@ -64,43 +64,76 @@ void TokenBucket::take(std::size_t n) noexcept {
 
 // --- the limiter ---------------------------------------------------------------------------------
 
-namespace {
-
-std::int64_t difference(std::int64_t a, std::int64_t b) noexcept {
-  std::int64_t result = 0;
-  if (!__builtin_sub_overflow(a, b, &result)) return result;
-  return a < b ? INT64_MIN : INT64_MAX;
-}
-
-std::int64_t sum(std::int64_t a, std::int64_t b) noexcept {
-  std::int64_t result = 0;
-  if (!__builtin_add_overflow(a, b, &result)) return result;
-  return a < 0 ? INT64_MIN : INT64_MAX;
-}
-
-}  // namespace
+namespace detail {
 
 /// A timer that was armed under the limiter's lock: the executor learns of it when that is
 /// released. It is held open until then, as the waiter may be gone by that time.
-struct RateLimiter::Armed {
-  detail::Timers* timers = nullptr;
+struct RateArmed {
+  Timers* timers = nullptr;
   std::int64_t deadline = 0;
   Executor* visited = nullptr;
 
   void tell() noexcept {
     if (timers != nullptr) timers->armed(deadline);
-    if (visited != nullptr) detail::ExecutorAccess::leave(*visited);
+    if (visited != nullptr) ExecutorAccess::leave(*visited);
   }
 };
 
+inline RateOperation& RateTraits::acquire(Waiter& w) noexcept {
+  return static_cast<RateOperation&>(static_cast<OperationBase&>(w));
+}
+inline std::size_t RateTraits::count(const RateOperation& op) noexcept {
+  return op.count_;
+}
+inline bool RateTraits::park(RateOperation& op) noexcept {
+  return op.park();
+}
+inline bool RateTraits::complete_at_once(RateOperation& op) noexcept {
+  return op.complete_at_once();
+}
+inline bool& RateTraits::armed(RateOperation& op) noexcept {
+  return op.armed_;
+}
+
+inline void RateTraits::arm(RateOperation& head, const Clock& base, std::int64_t deadline,
+                            std::int64_t wait, RateArmed& armed) noexcept {
+  Executor& home = *head.home;
+  Timers& timers = ExecutorAccess::timers(home);
+  if (&base != &home.clock()) {
+    // Somebody else's clock: so much later by the executor's own. If the other one is not there by
+    // then it is looked at again, after a millisecond, two, four, up to 512.
+    constexpr std::int64_t kLook = 1'000'000;
+    constexpr unsigned kMostLooks = 10;
+    const std::int64_t least = head.looks_ == 0 ? 1 : kLook << head.looks_ >> 1;
+    if (head.looks_ < kMostLooks) ++head.looks_;
+    deadline = time_sum(timers.now_ns(), std::max(wait, least));
+  }
+  if (deadline == kNeverNs) return;
+  head.armed_ = true;
+  head.set_timer(timers.shard_here(), deadline);
+  armed.timers = &timers;
+  armed.deadline = deadline;
+  if (&home != current_executor()) {
+    ExecutorAccess::enter(home);
+    armed.visited = &home;
+  }
+}
+
+// Pairs with end_timer().
+inline void RateTraits::fired(RateOperation& head) noexcept {
+  head.firings_.fired();
+}
+
+}  // namespace detail
+
 RateLimiter::RateLimiter(double per_second, std::size_t burst, Clock* clock)
-    : clock_(clock), bucket_(per_second, burst) {}
+    : clock_(clock), core_(per_second, burst) {}
 
 void RateLimiter::check(std::size_t n) const {
-  if (n <= bucket_.burst()) return;
+  if (n <= core_.burst()) return;
   throw std::invalid_argument("acquire(" + std::to_string(n) +
                               ") can never succeed: the RateLimiter's bucket holds at most " +
-                              std::to_string(bucket_.burst()) +
+                              std::to_string(core_.burst()) +
                               " tokens, its burst; ask for fewer at a time");
 }
 
@@ -109,104 +142,11 @@ const Clock& RateLimiter::clock_of(const Executor* executor) const noexcept {
   return executor != nullptr ? executor->clock() : system_steady_clock();
 }
 
-// Under the lock, with the time: serves those who wait, then sees whether the bucket is full.
-//
-// In this order: tokens that somebody waits for are taken as they flow in, and the bucket does not
-// run over however late the timers are; so the origin stays where it is, and nothing is rounded
-// twice. While somebody is left waiting the bucket is not full: it lacks what he waits for.
-//
-// A clock that goes backwards stands still; on another clock than before, the time goes on where it
-// was.
-void RateLimiter::look(const Clock& clock, std::int64_t now, detail::WakeList& woken,
-                       Armed& armed) noexcept {
-  if (base_ != &clock) {
-    base_ = &clock;
-    origin_ = difference(now, elapsed_);
-  }
-  elapsed_ = std::max(elapsed_, difference(now, origin_));
-  serve(woken, armed);
-  if (elapsed_ < bucket_.full()) return;
-  bucket_.fill();
-  origin_ = sum(origin_, elapsed_);
-  elapsed_ = 0;
-}
-
 bool RateLimiter::try_acquire(std::size_t n) {
   check(n);
   const Clock& clock = clock_of(detail::current_executor());
   const std::int64_t now = detail::to_ns(clock.now());
-  if (n == 0) return true;
-  detail::WakeList woken;
-  Armed armed;
-  bool taken = false;
-  {
-    std::lock_guard guard(lock_);
-    look(clock, now, woken, armed);
-    taken = waiters_.empty() && ready(n);
-    if (taken) bucket_.take(n);
-  }
-  woken.wake_all();
-  armed.tell();
-  return taken;
-}
-
-// Under the lock: to the head of the queue what is due to it, and to the next one, until the head's
-// time is still to come; then it has a timer.
-void RateLimiter::serve(detail::WakeList& woken, Armed& armed) noexcept {
-  while (!waiters_.empty()) {
-    auto& head =
-        static_cast<detail::RateOperation&>(static_cast<detail::OperationBase&>(*waiters_.front()));
-    const std::size_t n = head.count_;
-    if (!ready(n)) {
-      if (!head.armed_) arm(head, armed);
-      return;
-    }
-    if (woken.claim_front(waiters_)) bucket_.take(n);
-  }
-}
-
-// Under the lock. The head cannot leave meanwhile, also if it has been cancelled: it needs the
-// lock.
-void RateLimiter::arm(detail::RateOperation& head, Armed& armed) noexcept {
-  Executor& home = *head.home;
-  detail::Timers& timers = detail::ExecutorAccess::timers(home);
-  std::int64_t deadline = sum(origin_, bucket_.due(head.count_));
-  if (base_ != &home.clock()) {
-    // Somebody else's clock: so much later by the executor's own. If the other one is not there by
-    // then it is looked at again, after a millisecond, two, four, up to 512.
-    constexpr std::int64_t kLook = 1'000'000;
-    constexpr unsigned kMostLooks = 10;
-    const std::int64_t least = head.looks_ == 0 ? 1 : kLook << head.looks_ >> 1;
-    if (head.looks_ < kMostLooks) ++head.looks_;
-    const std::int64_t wait = difference(deadline, sum(origin_, elapsed_));
-    deadline = sum(timers.now_ns(), std::max(wait, least));
-  }
-  if (deadline == detail::kNeverNs) return;
-  head.armed_ = true;
-  head.set_timer(timers.shard_here(), deadline);
-  armed.timers = &timers;
-  armed.deadline = deadline;
-  if (&home != detail::current_executor()) {
-    detail::ExecutorAccess::enter(home);
-    armed.visited = &home;
-  }
-}
-
-void RateLimiter::timer_fired(detail::RateOperation& head) noexcept {
-  const Clock& clock = clock_of(head.home);
-  const std::int64_t now = detail::to_ns(clock.now());
-  detail::WakeList woken;
-  Armed armed;
-  {
-    std::lock_guard guard(lock_);
-    head.armed_ = false;
-    look(clock, now, woken, armed);
-  }
-  // Pairs with end_timer(). The last touch of the operation unless it is in the list, and
-  // of the limiter, which may go with its last waiter.
-  head.firings_.fired();
-  woken.wake_all();
-  armed.tell();
+  return n == 0 || core_.try_take(n, clock, now);
 }
 
 namespace detail {
@@ -217,39 +157,13 @@ bool RateOperation::start() {
   if (refused()) return false;
   const Clock& clock = limiter.clock_of(home);
   const std::int64_t now = to_ns(clock.now());
-  WakeList woken;
-  RateLimiter::Armed armed;
-  bool parked = false;
-  {
-    std::lock_guard guard(limiter.lock_);
-    limiter.look(clock, now, woken, armed);
-    if (count_ == 0 || (limiter.waiters_.empty() && limiter.ready(count_))) {
-      if (complete_at_once()) limiter.bucket_.take(count_);
-    } else if (park()) {
-      parked = true;
-      limiter.waiters_.push_back(*this);
-      if (limiter.waiters_.front() == this) limiter.serve(woken, armed);
-    }
-  }
-  // From here on nothing of this operation is touched, if it was parked: it may be over.
-  woken.wake_all();
-  armed.tell();
-  return parked;
+  return limiter.core_.start(*this, clock, now);
 }
 
-// Whoever leaves the head, or stood before somebody who wants less, makes way.
 void RateOperation::unqueue() noexcept {
   const Clock& clock = limiter_->clock_of(home);
   const std::int64_t now = to_ns(clock.now());
-  WakeList woken;
-  RateLimiter::Armed armed;
-  {
-    std::lock_guard guard(limiter_->lock_);
-    limiter_->waiters_.forget(*this);
-    limiter_->look(clock, now, woken, armed);
-  }
-  woken.wake_all();
-  armed.tell();
+  limiter_->core_.leave(*this, clock, now);
 }
 
 void RateOperation::set_timer(TimerShard& where, std::int64_t deadline) noexcept {
@@ -259,7 +173,9 @@ void RateOperation::set_timer(TimerShard& where, std::int64_t deadline) noexcept
   };
   fire = [](Timer* timer) noexcept {
     auto& self = *static_cast<RateOperation*>(timer);
-    self.limiter_->timer_fired(self);
+    const Clock& clock = self.limiter_->clock_of(self.home);
+    const std::int64_t now = to_ns(clock.now());
+    self.limiter_->core_.timer_fired(self, clock, now);
   };
   deadline_ns = deadline;
   std::lock_guard guard(where.lock);

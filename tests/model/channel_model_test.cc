@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "expect.h"
+#include "operation.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -26,29 +27,11 @@ using detail::BasicArbiter;
 using detail::BasicScope;
 using detail::BasicTaskCore;
 using detail::BasicWaiter;
-using detail::BasicWaitQueue;
 using detail::ChannelCore;
 using detail::Contestant;
 using detail::SpinLock;
-using detail::WaitPhase;
 
-// ---- operations, as detail/operation.h and detail/wake_list.h have them ----
-
-template <class Env>
-struct Wait : StrandWaiter<Env> {
-  Wait(Strand<Env>& its_strand, BasicScope<Env>& its_scope, BasicArbiter<Env>* its_race)
-      : StrandWaiter<Env>(its_strand), scope(its_scope), race(its_race) {}
-
-  bool won() { return race == nullptr || race->win(0); }
-  bool refused() {
-    if (!scope.cancelled()) return false;
-    this->state.set(WaitPhase::cancelled_at_once);
-    return true;
-  }
-
-  BasicScope<Env>& scope;
-  BasicArbiter<Env>* race;  // its rival is contestant 1
-};
+// ---- operations ----
 
 template <class Env>
 struct SendOp : Wait<Env> {
@@ -66,41 +49,12 @@ struct ReceiveOp : Wait<Env> {
 };
 
 template <class Environment>
-struct ModelTraits {
+struct ModelTraits : WaitTraits<Environment> {
   using Env = Environment;
   using Item = unsigned;
   using Waiter = BasicWaiter<Env>;
   using Send = SendOp<Env>;
   using Receive = ReceiveOp<Env>;
-
-  class WakeList {
-   public:
-    bool claim_front(BasicWaitQueue<Env>& queue) {
-      auto& wait = static_cast<Wait<Env>&>(*queue.front());
-      queue.remove(wait);
-      if (!wait.state.try_complete()) return false;
-      add(wait);
-      if (wait.won()) return true;
-      wait.state.set(WaitPhase::lost);
-      return false;
-    }
-    void add(Waiter& waiter) {
-      waiter.queue_next = nullptr;
-      *tail_ = &waiter;
-      tail_ = &waiter.queue_next;
-    }
-    void wake_all() {
-      while (first_ != nullptr) {
-        Waiter* const next = first_->queue_next;
-        schedule(*first_);
-        first_ = next;
-      }
-    }
-
-   private:
-    Waiter* first_ = nullptr;
-    Waiter** tail_ = &first_;
-  };
 
   static Send& sender(Waiter& w) { return static_cast<Send&>(w); }
   static Receive& receiver(Waiter& w) { return static_cast<Receive&>(w); }
@@ -109,17 +63,6 @@ struct ModelTraits {
     return {wait.state, wait.race, 0};
   }
   static SpinLock<Env>& pact_lock() { return *pact; }
-  static bool park(Wait<Env>& wait) {
-    wait.state.set(WaitPhase::waiting);
-    if (wait.scope.park(wait)) return true;
-    wait.state.set(WaitPhase::cancelled_at_once);
-    return false;
-  }
-  static bool complete_at_once(Wait<Env>& wait) {
-    const bool won = wait.won();
-    wait.state.set(won ? WaitPhase::done_at_once : WaitPhase::cancelled_at_once);
-    return won;
-  }
   static auto& item(Send& op) { return op.item; }
   static auto& item(Receive& op) { return op.item; }
   static void fail(Send& op) { op.failed = true; }
@@ -127,30 +70,9 @@ struct ModelTraits {
   static inline SpinLock<Env>* pact = nullptr;
 };
 
-// On the resumed strand: true if the operation has completed.
 template <class Env, class Op>
 bool finish(ChannelCore<ModelTraits<Env>>& channel, Op& op) {
-  switch (op.state.phase()) {
-    case WaitPhase::done_at_once:
-      return true;
-    case WaitPhase::done:
-    case WaitPhase::lost: {
-      op.scope.unpark(op);
-      return op.state.phase() == WaitPhase::done;
-    }
-    case WaitPhase::cancelled:
-      if constexpr (std::is_same_v<decltype(channel.leave(op)), bool>) {
-        return channel.leave(op);
-      } else {
-        channel.leave(op);
-        return false;
-      }
-    case WaitPhase::cancelled_at_once:
-      return false;
-    default:
-      Sim::current().fail("an operation ended without an outcome");
-      return false;
-  }
+  return finish_wait(op, [&] { return channel.leave(op); });
 }
 
 // ---- plays ----
@@ -340,11 +262,6 @@ constexpr Play kMeetingASender{0, 0, {kCancelledSender, kReceives, kCloses}};
 constexpr Play kMeetingAReceiver{0, 0, {kCancelledReceiver, kSends, kCloses}};
 constexpr Play kMeetingInARace{0, 0, {kRacingSender, kReceives, kCloses}};
 constexpr Play kBufferInARace{1, 0, {kRacingReceiver, kSends, kTriesToReceive}};
-
-// Every step holds a lock: exhaustive without store buffers, and random schedules with them.
-Options locked(unsigned preemptions) {
-  return {.preemptions = preemptions, .store_buffers = false};
-}
 
 void expect_clean_in_random_schedules(const Play& play) {
   for (const Strategy strategy : {Strategy::random, Strategy::pct}) {

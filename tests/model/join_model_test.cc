@@ -37,6 +37,7 @@ enum class Hop {
   carry_overwritten,     // they take the place of those that the sibling brings along already
   without_tag,           // an item with a sibling's address is a fork, whatever its tag
   without_pop,           // the sibling that lies at the bottom is started and stays there
+  any_join,              // whatever lies in the range is a sibling, also another join's child
   touch_after_delivery,  // a look at the join after its units have been handed in
 };
 
@@ -44,9 +45,11 @@ struct Setup {
   unsigned workers = 2;
   // What each child does: r runs to its end; s suspends, somebody else wakes it; w first wakes who
   // has suspended; f fails, so that children that have not started are skipped; o, the last ones
-  // only: an operation that has ended at once.
+  // only: an operation that has ended at once; n is a callable that holds a join of its own, within
+  // the range of the outer one's children, and awaits it.
   const char* children = "rr";
-  unsigned rounds = 1;  // joins at the same address, one after the other
+  const char* inner = "rr";  // the two children of that
+  unsigned rounds = 1;       // joins at the same address, one after the other
   bool attention =
       false;  // the loop may be wanted: a child that is about to start goes back to the deque
   bool asymmetric = true;
@@ -90,29 +93,40 @@ class World {
   }
 
  private:
+  struct Join;
   struct alignas(8) Rec {
     std::uint32_t carry;
     std::uint32_t index;
+    Join* join;
   };
   struct Join {
     BasicJoinCounter<Env> counter;
     typename Env::template Atomic<int> cancelled{0};
     std::uint32_t units;
+    std::uintptr_t begin;
+    std::uintptr_t bytes;
+  };
+  struct Outer : Join {
     std::array<Rec, 4> recs;
+    Join inner;  // from here on: within child n
+    std::array<Rec, 2> inner_recs;
   };
 
   std::uintptr_t item_of(Rec& rec) { return reinterpret_cast<std::uintptr_t>(&rec) | kForkTag; }
 
   void fork(unsigned self) {
-    Join& join = join_.make();
+    Outer& join = join_.make();
     join.units = n_;
+    join.begin = reinterpret_cast<std::uintptr_t>(join.recs.data());
+    join.bytes = reinterpret_cast<std::uintptr_t>(&join + 1) - join.begin;
     join.counter.start(n_);
     unsigned forks = 0;
     for (unsigned i = 0; i < n_; ++i) {
-      join.recs[i] = {0, i};
+      join.recs[i] = {0, i, &join};
       if (setup_.children[i] != 'o') ++forks;
     }
     started_.fill(0);
+    inner_ended_ = 0;
     ended_ = n_ - forks;
     join.recs[0].carry = ended_;
     const bool room = deques_[self].owner().with_room_for(
@@ -138,7 +152,7 @@ class World {
       static_cast<void>(*join_);  // alive: who runs a child holds units
       const unsigned index = rec->index;
       sim_.check(++started_[index] == 1, "a child is started twice");
-      switch (setup_.children[index]) {
+      switch (index < kInner ? setup_.children[index] : setup_.inner[index - kInner]) {
         case 's':
           suspended_[index].store(reinterpret_cast<std::uintptr_t>(rec), std::memory_order_release);
           return;  // somebody else may be running it by now
@@ -146,14 +160,32 @@ class World {
           wake_one(self);
           break;
         case 'f':
-          (*join_).cancelled.store(1, std::memory_order_release);
+          rec->join->cancelled.store(1, std::memory_order_release);
           break;
+        case 'n':
+          rec = fork_inner(self, rec);
+          continue;
         default:
           sim_.pass();
           break;
       }
       rec = end_child(self, rec);
     }
+  }
+
+  Rec* fork_inner(unsigned self, Rec* holder) {
+    Outer& outer = *join_;
+    Join& inner = outer.inner;
+    inner_holder_ = holder;
+    inner.units = 2;
+    inner.counter.start(2);
+    inner.begin = reinterpret_cast<std::uintptr_t>(outer.inner_recs.data());
+    inner.bytes = sizeof outer.inner_recs;
+    for (unsigned i = 0; i < 2; ++i) outer.inner_recs[i] = {0, kInner + i, &inner};
+    Rec* const first = &outer.inner_recs[0];
+    sim_.check(deques_[self].owner().push(item_of(outer.inner_recs[1])), "push failed");
+    Env::light_fence();  // D3
+    return start_attentively(self, first);
   }
 
   // A suspended child comes to this worker's deque, untagged.
@@ -169,12 +201,14 @@ class World {
   }
 
   Rec* start_fork(unsigned self, Rec* rec) {
-    while ((*join_).cancelled.load(std::memory_order_acquire) != 0) {
+    static_cast<void>(*join_);
+    Join* const join = rec->join;
+    while (join->cancelled.load(std::memory_order_acquire) != 0) {
       sim_.check(++started_[rec->index] == 1, "a child is skipped that was started");
-      ++ended_;
+      count_end(join);
       const std::uint32_t units = rec->carry + 1;
-      rec = pop_sibling(self);
-      if (rec == nullptr) return deliver(self, units);
+      rec = pop_sibling(self, join);
+      if (rec == nullptr) return deliver(self, join, units);
       rec->carry += units;
     }
     return rec;
@@ -187,41 +221,51 @@ class World {
     return start_fork(self, rec);
   }
 
+  void count_end(const Join* join) { ++(join == &(*join_).inner ? inner_ended_ : ended_); }
+
   Rec* end_child(unsigned self, Rec* rec) {
-    ++ended_;
-    return advance(self, rec->carry + 1);
+    count_end(rec->join);
+    return advance(self, rec->join, rec->carry + 1);
   }
 
-  bool is_sibling(std::uintptr_t item) {
-    Join& join = *join_;
-    const auto begin = reinterpret_cast<std::uintptr_t>(join.recs.data());
-    if (kHop == Hop::without_tag) return (item & ~kTagMask) - begin < sizeof join.recs;
-    return (item & kTagMask) == kForkTag && item - kForkTag - begin < sizeof join.recs;
+  bool is_sibling(const Join* join, std::uintptr_t item) {
+    static_cast<void>(*join_);
+    if (kHop == Hop::without_tag) return (item & ~kTagMask) - join->begin < join->bytes;
+    return (item & kTagMask) == kForkTag && item - kForkTag - join->begin < join->bytes;
   }
 
-  Rec* pop_sibling(unsigned self) {
+  // What was popped, if it is this join's; else it goes back.
+  Rec* own_sibling(unsigned self, const Join* join, std::uintptr_t item) {
+    Rec* const rec = reinterpret_cast<Rec*>(item & ~kTagMask);
+    if (rec->join == join || kHop == Hop::any_join) return rec;
+    sim_.check(deques_[self].owner().push(item), "push failed");
+    return nullptr;
+  }
+
+  Rec* pop_sibling(unsigned self, const Join* join) {
     auto deque = deques_[self].owner();
     const std::uintptr_t item = deque.peek();
-    if (!is_sibling(item) || deque.pop() != item) return nullptr;
-    return reinterpret_cast<Rec*>(item & ~kTagMask);
+    if (!is_sibling(join, item) || deque.pop() != item) return nullptr;
+    return own_sibling(self, join, item);
   }
 
-  Rec* advance(unsigned self, std::uint32_t units) {
-    if (units == (*join_).units) return deliver(self, units);
+  Rec* advance(unsigned self, Join* join, std::uint32_t units) {
+    static_cast<void>(*join_);
+    if (units == join->units) return deliver(self, join, units);
     auto deque = deques_[self].owner();
     std::uintptr_t item = 0;
     using Popped = typename Deque<Env>::Popped;
     Popped popped = Popped::yes;
     if (kHop == Hop::without_pop) {
       item = deque.peek();
-      if (!is_sibling(item)) popped = Popped::not_wanted;
+      if (!is_sibling(join, item)) popped = Popped::not_wanted;
     } else {
-      popped = deque.pop_biased_if([&](std::uintptr_t i) { return is_sibling(i); }, item);
+      popped = deque.pop_biased_if([&](std::uintptr_t i) { return is_sibling(join, i); }, item);
     }
-    if (popped == Popped::not_wanted) return deliver(self, units);
+    if (popped == Popped::not_wanted) return deliver(self, join, units);
     Rec* const sibling =
-        popped == Popped::yes ? reinterpret_cast<Rec*>(item & ~kTagMask) : pop_sibling(self);
-    if (sibling == nullptr) return deliver(self, units);
+        popped == Popped::yes ? own_sibling(self, join, item) : pop_sibling(self, join);
+    if (sibling == nullptr) return deliver(self, join, units);
     if (kHop == Hop::carry_overwritten) {
       sibling->carry = units;
     } else if (kHop != Hop::without_carry) {
@@ -230,14 +274,20 @@ class World {
     return start_attentively(self, sibling);
   }
 
-  Rec* deliver(unsigned self, std::uint32_t units) {
-    const std::uint32_t all = (*join_).units;
-    const bool last = units == all || (*join_).counter.deliver(units);
+  Rec* deliver(unsigned self, Join* join, std::uint32_t units) {
+    const bool is_inner = join == &(*join_).inner;
+    const std::uint32_t all = join->units;
+    const bool last = units == all || join->counter.deliver(units);
     if (kHop == Hop::touch_after_delivery) {
       sim_.pass();
       static_cast<void>((*join_).units);
     }
-    if (last) go_on(self);
+    if (!last) return nullptr;
+    if (is_inner) {
+      sim_.check(inner_ended_ == 2, "a holder goes on before the children of its join have ended");
+      return end_child(self, inner_holder_);
+    }
+    go_on(self);
     return nullptr;
   }
 
@@ -252,15 +302,19 @@ class World {
     }
   }
 
+  static constexpr unsigned kInner = 4;  // the first index of an inner child
+
   Sim& sim_;
   const Setup setup_;
   const unsigned n_;
-  Frame<Join> join_;
+  Frame<Outer> join_;
   std::deque<Deque<Env>> deques_;
   std::array<typename Env::template Atomic<std::uintptr_t>, 4> suspended_;
   typename Env::template Atomic<int> over_{0};
-  std::array<int, 4> started_{};
+  std::array<int, 6> started_{};
   unsigned ended_ = 0;
+  unsigned inner_ended_ = 0;
+  Rec* inner_holder_ = nullptr;
   unsigned parents_ = 0;
 };
 
@@ -321,6 +375,23 @@ TEST(JoinModel, AChildThatIsAboutToStartMayGoBackToTheDeque) {
 TEST(JoinModel, AJoinMayFollowAnotherAtTheSameAddress) {
   expect_clean(play({.preemptions = 2}, {.children = "rr", .rounds = 2}));
   expect_clean_in_random_schedules({.workers = 3, .children = "rsr", .rounds = 3});
+}
+
+// Its children lie within the range of the outer ones.
+TEST(JoinModel, AJoinWithinTheCallableOfAnothersChild) {
+  for (const char* children : {"sn", "rn", "nr"}) {
+    for (const char* inner : {"rr", "wr"}) {
+      expect_clean(play({.preemptions = 1}, {.children = children, .inner = inner}));
+      expect_clean_in_random_schedules({.workers = 3, .children = children, .inner = inner}, 3'000);
+    }
+  }
+  expect_clean(play({.preemptions = 2}, {.children = "nr"}));
+  expect_clean_in_random_schedules(
+      {.workers = 3, .children = "snr", .inner = "wr", .rounds = 2, .attention = true}, 3'000);
+}
+
+TEST(JoinModelMutant, WhatLiesInTheRangeMayBeAnotherJoinsChild) {
+  hunt(play<Mutant::none, Hop::any_join>({.preemptions = 1}, {.children = "sn", .inner = "wr"}));
 }
 
 TEST(JoinModelMutant, UnitsThatStayBehindAreMissing) {

@@ -4,18 +4,14 @@
 
 // What lies behind a Batcher; the page for users is <magpie/batch.h>.
 //
-// A call gathers its members, then it starts, and from then on nobody joins or leaves. Who starts
-// it takes its members, once, under the core's lock; a member that is cancelled leaves under the
-// same lock, unless the call has started. So each member belongs to one of the two: to its
-// submitter's call of leave(), or to whoever took it. A call is made by a root task, which waits
-// until it is full, its time has come, nobody is left in it, or the Batcher is gone.
+// Who is in which call: batch_core.h. A call is made by a root task, which waits until it is full,
+// its time has come, nobody is left in it, or the Batcher is gone.
 
 #include <concepts>
 #include <cstddef>
 #include <exception>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -23,9 +19,9 @@
 #include <magpie/as_result.h>
 #include <magpie/clock.h>
 #include <magpie/config.h>
+#include <magpie/detail/batch_core.h>
 #include <magpie/detail/body.h>
 #include <magpie/detail/frame_pool.h>
-#include <magpie/detail/spin_lock.h>
 #include <magpie/event.h>
 #include <magpie/promise.h>
 #include <magpie/spawn.h>
@@ -34,21 +30,17 @@
 
 namespace magpie::detail {
 
-/// A submission. Allocated on its own, so that nothing of the user's is moved under the lock.
-struct BatchMemberLinks {
-  BatchMemberLinks* prev = nullptr;
-  BatchMemberLinks* next = nullptr;
+struct BatchCall : BatchMembers {
+  Event go;  // no need to wait any longer
 };
 
-/// A call that gathers its members. All but the event is under the core's lock.
-struct BatchCall {
-  BatchMemberLinks* first = nullptr;
-  BatchMemberLinks* last = nullptr;
-  std::size_t count = 0;
-  bool started = false;
-  bool has_task = false;  // its task was made
-  bool dropped = false;   // and destroyed before it ran
-  Event go;               // no need to wait any longer
+/// What a Batcher is made of, for BatchCore.
+struct BatchTraits {
+  using Env = StdEnv;
+  using Call = BatchCall;
+  using Owner = std::shared_ptr<BatchCall>;
+  static Owner make() { return std::make_shared<BatchCall>(); }
+  static void go(Call& call) noexcept { call.go.set(); }
 };
 
 /// fn(std::vector<In>) -> Task<std::vector<Out>>, or another awaitable of that value.
@@ -59,33 +51,22 @@ concept BatchFunction = std::invocable < std::remove_reference_t<F>
            same_as<awaited_t<std::invoke_result_t<std::remove_reference_t<F>&, std::vector<In>>>,
                    std::vector<Out>>;
 
-/// The part that knows no types: who is in which call.
+/// The part that knows no types: who is in which call. As BatchCore, which see.
 class MAGPIE_EXPORT BatcherBase {
+  using Core = BatchCore<BatchTraits>;
+
  public:
   /// std::invalid_argument for a size of 0.
   BatcherBase(std::size_t max_size, Duration max_delay);
   BatcherBase(const BatcherBase&) = delete;
   BatcherBase& operator=(const BatcherBase&) = delete;
 
-  struct Place {
-    std::shared_ptr<BatchCall> call;  // null: the Batcher is gone
-    bool opened = false;              // the caller makes the call's task
-  };
-  /// Puts a member into the open call, or opens one.
+  using Place = Core::Place;
   Place join(BatchMemberLinks& member);
-  /// Takes a member out; false if its call has started, and owns it.
   bool leave(BatchCall& call, BatchMemberLinks& member) noexcept;
-  /// Nobody joins or leaves any more: the members, from now on the caller's, linked by `next`; none
-  /// the second time.
   BatchMemberLinks* start(BatchCall& call) noexcept;
-  /// The call's task has been made; true if it is already gone again, and the caller must settle
-  /// the members.
   bool made_task(BatchCall& call) noexcept;
-  /// The call's task is destroyed before it ran; true if it had been made, and the caller must
-  /// settle the members. Else whoever could not make it does, and knows the error.
   bool dropped_task(BatchCall& call) noexcept;
-  /// The Batcher is gone: the members of the open call, from now on the caller's. Calls that are
-  /// full and have not started let go of theirs when they come to it.
   BatchMemberLinks* die() noexcept;
   bool dead() noexcept;
 
@@ -95,13 +76,8 @@ class MAGPIE_EXPORT BatcherBase {
   ~BatcherBase() = default;
 
  private:
-  static BatchMemberLinks* take(BatchCall& call) noexcept;
-
-  const std::size_t max_size_;
   const Duration max_delay_;
-  SpinLock<StdEnv> lock_;
-  std::shared_ptr<BatchCall> open_;
-  bool dead_ = false;
+  Core core_;
 };
 
 MAGPIE_EXPORT MAGPIE_COLD std::exception_ptr cancelled_by_shutdown() noexcept;

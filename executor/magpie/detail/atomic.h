@@ -118,6 +118,24 @@ enum class Mutant : std::uint8_t {
   pact_no_lock,                 // several verdicts are held without the lock for that
   pact_win_first,  // of two that complete together, one wins its race before the other's state is
                    // decided
+  semaphore_barging,                   // an attempt overtakes those who wait
+  semaphore_permit_for_the_cancelled,  // a waiter that was cancelled, or lost its race, is counted
+                                       // as served
+  semaphore_serves_one,                // of those that can be served, the first is
+  semaphore_leave_unlocked,            // who was cancelled leaves the queue without the lock
+  semaphore_leave_unserved,            // ... and those behind him stay where they are
+  rate_barging,                        // an attempt overtakes those who wait
+  rate_token_for_the_cancelled,     // a waiter that was cancelled, or lost its race, is counted as
+                                    // served
+  rate_leave_unlocked,              // who was cancelled leaves the queue without the lock
+  rate_leave_unserved,              // ... and the next head has no timer
+  rate_armed_for_ever,              // a timer that came too early is not armed again
+  rate_fired_too_early,             // a timer is through with its operation before it looks
+  batch_full_stays_open,            // a full call takes more members
+  batch_leaves_started,             // who was cancelled leaves a call that has started
+  batch_empty_stays_open,           // a call that nobody is left in takes new members
+  batch_started_stays_open,         // ... or one that has started
+  batch_dropped_unsaid,             // that a call's task is gone is not said to who has made it
   channel_leave_unlocked,           // who was cancelled leaves the queue without the lock
   channel_no_refill,                // a free place is not filled with a waiting sender's item
   channel_forgotten_item,           // what was handed over in the moment of a cancellation is lost
