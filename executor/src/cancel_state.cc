@@ -13,21 +13,16 @@ MAGPIE_NOINLINE std::uintptr_t thread_tag() noexcept {
   return reinterpret_cast<std::uintptr_t>(thread_state());
 }
 
-// The callbacks come first: one that lives in the frame of a claimed waiter's task must be called
-// before that task goes on and takes it back.
 void deliver(const BasicCancelEffects<StdEnv>& effects, const ReasonRef& reason) noexcept {
-  for (ScopeToken* t = effects.tokens; t != nullptr;) {
-    auto* const state = static_cast<CancelState*>(t);
-    t = t->next_token;
-    state->cancel(reason);
-    state->drop_source();
-    state->release();
-  }
-  for (Waiter* w = effects.waiters; w != nullptr;) {
-    Waiter* const next = w->scope_next;  // read first: a scheduled waiter may be gone
-    w->home->schedule(*w);
-    w = next;
-  }
+  deliver_in_order(
+      effects,
+      [&reason](ScopeToken* token) {
+        auto* const state = static_cast<CancelState*>(token);
+        state->cancel(reason);
+        state->drop_source();
+        state->release();
+      },
+      [](Waiter& waiter) { waiter.home->schedule(waiter); });
 }
 
 bool cancel_scope_now(Scope& scope, ReasonRef reason) noexcept {

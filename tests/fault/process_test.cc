@@ -236,9 +236,12 @@ TEST(MembarrierDeathTest, RefusedLaterTheProgramEndsWithASentence) {
 
 std::atomic<int> interruptions{0};
 
+std::atomic<long> pause_ns{50'000'000};
+
 void stand_still(int) {
   const int saved = errno;
-  const timespec pause{0, 50'000'000};
+  const long ns = pause_ns.load();
+  const timespec pause{ns / 1'000'000'000, ns % 1'000'000'000};
   nanosleep(&pause, nullptr);
   interruptions.fetch_add(1);
   errno = saved;
@@ -278,6 +281,20 @@ TEST(Machine, WorkersMayStandStillForAWhile) {
   while (std::chrono::steady_clock::now() < end || !all_stopped || interruptions.load() < 3)
     EXPECT_EQ(executor.run(errand()), 17);
   stopper.join();
+}
+
+// One of three for a whole second: what it has in hand waits, all else goes on.
+TEST(Machine, OneWorkerMayStandStillForASecond) {
+  on_signal_call(SIGUSR1, stand_still);
+  interruptions = 0;
+  pause_ns = 1'000'000'000;
+  {
+    WorkStealingExecutor executor({.threads = 3, .name = "stopped"});
+    ASSERT_TRUE(eventually([] { return threads_named("stopped-").size() >= 3; }));
+    syscall(SYS_tgkill, getpid(), threads_named("stopped-").front(), SIGUSR1);
+    while (interruptions.load() == 0) EXPECT_EQ(executor.run(errand()), 17);
+  }
+  pause_ns = 50'000'000;
 }
 
 TEST(Machine, SystemCallsMayBeInterruptedAllTheTime) {
@@ -375,6 +392,42 @@ TEST(FreshProcess, WorksOnSmallStacks) {
   const int status = std::system(command.c_str());
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// The whole process, by SIGSTOP, as job control does it.
+TEST(FreshProcess, MayBeStoppedForASecond) {
+  const char* const ready = std::getenv("MAGPIE_TEST_STOPPED");
+  if (ready != nullptr) {  // here we are in it
+    WorkStealingExecutor executor({.threads = 3});
+    EXPECT_EQ(executor.run(errand()), 17);
+    std::ofstream(ready) << "at work\n";
+    // The steady clock goes on while it stands still, so all this takes longer than it is stopped.
+    const auto end = std::chrono::steady_clock::now() + 1500ms;
+    while (std::chrono::steady_clock::now() < end) {
+      EXPECT_EQ(executor.run(errand()), 17);
+      EXPECT_TRUE(executor.run(as_result(timeout(sleep_for(1h), 1ms))).is_timeout());
+    }
+    return;
+  }
+  const std::string mark =
+      (std::filesystem::temp_directory_path() / ("magpie-stopped-" + std::to_string(getpid())))
+          .string();
+  setenv("MAGPIE_TEST_STOPPED", mark.c_str(), 1);
+  const pid_t child = fork();
+  if (child != 0) unsetenv("MAGPIE_TEST_STOPPED");
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    execl("/proc/self/exe", "fault_process_test", "--gtest_brief=1",
+          "--gtest_filter=FreshProcess.MayBeStoppedForASecond", nullptr);
+    _exit(1);
+  }
+  const bool at_work = eventually([&] { return std::filesystem::exists(mark); });
+  EXPECT_EQ(kill(child, SIGSTOP), 0);
+  std::this_thread::sleep_for(1s);
+  EXPECT_EQ(kill(child, SIGCONT), 0);
+  EXPECT_EQ(exit_code_of(child), 0);
+  EXPECT_TRUE(at_work);
+  std::filesystem::remove(mark);
 }
 
 TEST(FreshProcessDeathTest, AStaticExecutorEndsAtExitWithWorkInProgress) {

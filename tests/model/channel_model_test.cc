@@ -98,6 +98,7 @@ struct Play {
   std::size_t capacity = 0;
   unsigned filled = 0;  // so many items are there
   std::array<Role, 4> roles;
+  bool ends = false;  // it is closed when two have done what they do
 };
 
 template <Mutant kMutant>
@@ -138,6 +139,10 @@ Report perform(Options options, Play play) {
       channel.try_send([i] { return 1U << i; });
     }
 
+    typename Env::template Atomic<int> done{0};
+    const auto is_done = [&] {
+      if (play.ends && done.fetch_add(1, std::memory_order_acq_rel) == 1) channel.close();
+    };
     std::array<Actor, 4> actors;
     for (std::size_t i = 0; i < actors.size(); ++i) {
       const Role role = play.roles[i];
@@ -189,14 +194,18 @@ Report perform(Options options, Play play) {
           } else if (role.apart) {
             sim.spawn(begin);
           }
-          sim.spawn([=] {
-            if (!role.waits && !role.apart) begin();
+          sim.spawn([=, &is_done] {
+            if (!role.waits && !role.apart) {
+              begin();
+              is_done();
+            }
             end();
           });
           break;
         case Does::tries_to_send:
           sim.spawn([&, item] {
             if (channel.try_send([item] { return item; })) give(item);
+            is_done();
           });
           break;
         case Does::tries_to_receive:
@@ -204,10 +213,14 @@ Report perform(Options options, Play play) {
             std::optional<unsigned> got;
             channel.try_receive(got);
             if (got) take(*got);
+            is_done();
           });
           break;
         case Does::closes:
-          sim.spawn([&] { channel.close(); });
+          sim.spawn([&] {
+            channel.close();
+            is_done();
+          });
           break;
       }
       if (role.cancelled || role.races) {
@@ -273,6 +286,26 @@ void expect_clean_in_random_schedules(const Play& play) {
 void expect_clean_always(const Play& play, unsigned preemptions) {
   expect_clean(perform<Mutant::none>(locked(bound(preemptions)), play));
   expect_clean_in_random_schedules(play);
+}
+
+// Of two operations each pair that there is; then it is closed.
+TEST(ChannelModel, EveryPairOfOperations) {
+  constexpr Role kOperations[] = {kSends, kReceives, kTriesToSend, kTriesToReceive, kCloses};
+  std::uint64_t executions = 0;
+  for (const Role& a : kOperations) {
+    for (const Role& b : kOperations) {
+      if (&b < &a) continue;
+      for (const unsigned places : {0U, 1U, 2U}) {  // no buffer, an empty one, a full one
+        const Report report = perform<Mutant::none>(locked(2), {.capacity = places == 0 ? 0U : 1U,
+                                                                .filled = places == 2 ? 1U : 0U,
+                                                                .roles = {a, b},
+                                                                .ends = true});
+        EXPECT_TRUE(report.passed() && report.exhausted) << report;
+        executions += report.executions;
+      }
+    }
+  }
+  std::printf("%llu executions\n", static_cast<unsigned long long>(executions));
 }
 
 TEST(ChannelModel, AnItemIsWithOneOwnerWhateverIsCancelled) {

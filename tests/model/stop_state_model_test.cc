@@ -18,8 +18,14 @@ namespace magpie::model {
 namespace {
 
 using detail::BasicCallbackNode;
+using detail::BasicCancelEffects;
+using detail::BasicScope;
 using detail::BasicStopState;
+using detail::BasicTaskCore;
+using detail::BasicWaiter;
 using detail::ReasonRef;
+using detail::ScopeToken;
+using detail::WaitPhase;
 
 enum class Act {
   run,               // for a while
@@ -144,6 +150,59 @@ Report two_callbacks(Options options, Act first, Act second) {
     sim.run();
     stage.check(2);
   });
+}
+
+// A callback of the task's own token lives in the frame that waits, and the task is cancelled.
+template <Mutant kMutant>
+Report callback_in_a_waiting_frame(Options options) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Stage<Env> stage;  // with the token's state
+    struct Token : ScopeToken {
+    } token;
+    BasicTaskCore<Env> task;
+    BasicScope<Env> root;
+    root.enter_root(nullptr, &task);
+    root.own_token([&](bool) { return &token; }, [](ScopeToken*) {});
+    Strand<Env> strand;
+    Frame<StrandWaiter<Env>> frame;
+    frame.make(strand);
+    stage.prepare(0, Act::run);
+    sim.check(stage.add(0), "nobody has cancelled anything");
+    frame->state.set(WaitPhase::waiting);
+    sim.check(root.park(*frame), "nobody has cancelled anything");
+    sim.spawn([&] {
+      strand.resumed();
+      sim.check(stage.runs[0] == 1 && !stage.frames[0]->running,
+                "the task goes on before its own callback was called");
+      stage.take_back(0, 100);
+      frame.destroy();
+    });
+    sim.spawn([&] {
+      BasicCancelEffects<Env> effects;
+      sim.check(root.cancel(ReasonRef::of_kind(CancelKind::requested), effects),
+                "the only cancellation was refused");
+      detail::deliver_in_order(
+          effects,
+          [&](ScopeToken* told) {
+            sim.check(told == &token, "another token");
+            stage.cancel(1);
+          },
+          [](BasicWaiter<Env>& waiter) { schedule(waiter); });
+    });
+    sim.run();
+    stage.check(1);
+    sim.check(frame.gone_and_untouched(), "a wait was touched after its end");
+    root.exit();
+  });
+}
+
+TEST(StopStateModel, ATasksOwnCallbackIsCalledBeforeACancellationLetsItGoOn) {
+  expect_clean(callback_in_a_waiting_frame<Mutant::none>({.preemptions = bound(4)}));
+}
+
+TEST(StopStateModelMutant, WaitersAreScheduledAfterTheTokensWereTold) {
+  hunt(callback_in_a_waiting_frame<Mutant::deliver_waiters_first>({.preemptions = 1}));
 }
 
 TEST(StopStateModel, ACallbackRunsOrIsTakenBack) {

@@ -72,6 +72,7 @@ enum class Mutant : std::uint8_t {
   scope_uncounted_task,      // a traversal does not count itself in at the tasks that it enters
   scope_unpinned_exit,       // a scope is left while a traversal is below it
   scope_unasked_tokens,      // tokens go to the parent, also if that is cancelled already
+  deliver_waiters_first,     // a cancellation schedules the waiters, then tells the tokens
   stop_state_no_wait,        // remove() does not wait for a callback that is running
   stop_state_late_end,       // the end is noted in a node that its callback has destroyed
   stop_state_relaxed_end,    // the end of a callback is published with a relaxed store

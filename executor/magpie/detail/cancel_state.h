@@ -202,6 +202,27 @@ class MAGPIE_EXPORT CancelState : public ScopeToken {
   std::shared_ptr<void> attachment_;
 };
 
+/// What a cancellation claimed, in the order of S7 in CANCELLATION.md: tell(token) for the tokens,
+/// then schedule(waiter). The callbacks come first: one that lives in the frame of a claimed
+/// waiter's task must be called before that task goes on and takes it back.
+template <class Env, class Tell, class Schedule>
+void deliver_in_order(const BasicCancelEffects<Env>& effects, Tell tell, Schedule schedule) {
+  const auto schedule_all = [&] {
+    for (BasicWaiter<Env>* w = effects.waiters; w != nullptr;) {
+      BasicWaiter<Env>* const next = w->scope_next;  // read first: a scheduled waiter may be gone
+      schedule(*w);
+      w = next;
+    }
+  };
+  if (Env::mutant(Mutant::deliver_waiters_first)) schedule_all();
+  for (ScopeToken* t = effects.tokens; t != nullptr;) {
+    ScopeToken* const next = t->next_token;  // likewise
+    tell(t);
+    t = next;
+  }
+  if (!Env::mutant(Mutant::deliver_waiters_first)) schedule_all();
+}
+
 /// Delivers what a cancellation claimed: cancels the tokens, then schedules the waiters. No lock
 /// may be held.
 MAGPIE_EXPORT void deliver(const BasicCancelEffects<StdEnv>& effects,
