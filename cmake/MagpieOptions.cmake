@@ -22,6 +22,7 @@ else()
 endif()
 option(MAGPIE_BUILD_MODEL_TESTS "With the tests: build tests/model" ${models_by_default})
 option(MAGPIE_BUILD_STRESS_TESTS "With the tests: build tests/stress" ON)
+option(MAGPIE_TSAN_TOUR "With ThreadSanitizer too: build examples/asyncio_tour and its tests" OFF)
 option(MAGPIE_BUILD_FUZZERS "Build tests/fuzz (clang; the preset \"fuzz\")" OFF)
 option(MAGPIE_PCH "With the tests: precompile the headers that nearly every source includes" ${MAGPIE_BUILD_TESTS})
 # With clang only: g++ gains little by it, and so it is g++ that notices a missing #include.

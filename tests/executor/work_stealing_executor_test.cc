@@ -241,6 +241,35 @@ TEST(WorkStealingExecutor, ServesEveryTaskWhileOthersYieldForEver) {
   for (auto& handle : spinners) handle.wait();
 }
 
+// Counted in steps of the others, not in time: it does not matter who stands still meanwhile.
+TEST(WorkStealingExecutor, WhatComesFromOutsideIsServedWithinSoManySteps) {
+  constexpr std::uint64_t kMost = 4 * 61;  // every 61st piece of work is the oldest one
+  WorkStealingExecutor executor({.threads = 1});
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> steps{0};
+  auto spinner = [&]() -> Task<> {
+    while (!stop.load()) {
+      steps.fetch_add(1);
+      co_await this_task::yield();
+    }
+  };
+  std::vector<JoinHandle<void>> spinners;
+  for (int i = 0; i < 5; ++i) spinners.push_back(executor.spawn(spinner()));
+  for (int i = 0; i < 200; ++i) {
+    std::atomic<std::uint64_t> served_at{0};
+    auto task = [&]() -> Task<> {
+      served_at = steps.load();
+      co_return;
+    };
+    JoinHandle<> handle = executor.spawn(task());
+    const std::uint64_t spawned_at = steps.load();  // or before
+    handle.wait();
+    ASSERT_LE(served_at.load(), spawned_at + kMost);
+  }
+  stop = true;
+  for (auto& handle : spinners) handle.wait();
+}
+
 TEST(WorkStealingExecutor, TimersFireWhileEveryWorkerIsBusyAndNothingSuspends) {
   WorkStealingExecutor executor({.threads = 1});
   auto busy = []() -> Task<bool> {

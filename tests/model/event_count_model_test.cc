@@ -235,6 +235,7 @@ enum class Bit {
   without_passing_on,
   passing_on_without_heavy_fence,
   bit_after_rescan,
+  bit_taken_by_load_and_store,
 };
 
 // Each parker takes one item and is then busy for ever, so every one of them must be woken.
@@ -248,8 +249,24 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
     EventCount<Env> sleepers;
     Env::Atomic<std::uint32_t> attention(0);
 
+    // Of as many pushes as there may be, one that takes the bit wakes somebody: no more calls than
+    // times that somebody said he would sleep.
+    unsigned said = 0;
+    unsigned calls = 0;
+    const auto will_sleep = [&] {
+      if ((attention.fetch_or(kSleepers, seq_cst) & kSleepers) == 0) ++said;
+    };
     const auto wake_one = [&] {  // P2
-      if ((attention.fetch_and(~kSleepers, seq_cst) & kSleepers) != 0) sleepers.notify_one();
+      std::uint32_t before;
+      if (kBit == Bit::bit_taken_by_load_and_store) {
+        before = attention.load(relaxed);
+        attention.store(before & ~kSleepers, seq_cst);
+      } else {
+        before = attention.fetch_and(~kSleepers, seq_cst);
+      }
+      if ((before & kSleepers) == 0) return;
+      sim.check(++calls <= said, "two wake-ups for one who sleeps");
+      sleepers.notify_one();
     };
     const auto work_in_sight = [&] {
       for (const Deque<Env>& deque : deques) {
@@ -284,20 +301,20 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
           woken = true;
           bool notified = false;
           for (int stage = 2 - stages; stage < 2 && !notified; ++stage) {
-            const auto key = sleepers.prepare();                                        // P1
-            if (kBit != Bit::bit_after_rescan) attention.fetch_or(kSleepers, seq_cst);  // P1
-            if (stage == 1 && kBit != Bit::without_heavy_fence) Env::heavy_fence();     // P3
-            if (kBit != Bit::without_rescan && work_in_sight()) {                       // P4
+            const auto key = sleepers.prepare();                                     // P1
+            if (kBit != Bit::bit_after_rescan) will_sleep();                         // P1
+            if (stage == 1 && kBit != Bit::without_heavy_fence) Env::heavy_fence();  // P3
+            if (kBit != Bit::without_rescan && work_in_sight()) {                    // P4
               sleepers.cancel(key);
               break;
             }
-            if (kBit == Bit::bit_after_rescan) attention.fetch_or(kSleepers, seq_cst);
+            if (kBit == Bit::bit_after_rescan) will_sleep();
             notified = sleepers.wait(
                 key, stage == 0 ? std::optional<std::uint64_t>(sim.now_ns() + 50) : std::nullopt);
           }
         }
         if (kBit != Bit::without_passing_on && woken && sleepers.waiters() != 0) {  // P5
-          attention.fetch_or(kSleepers, seq_cst);
+          will_sleep();
           if (kBit != Bit::passing_on_without_heavy_fence) Env::heavy_fence();
           if (work_in_sight()) wake_one();
         }
@@ -329,6 +346,10 @@ TEST(ParkingBitModel, ManyMoreInRandomSchedules) {
 
 TEST(ParkingBitModelMutant, WithoutTheHeavyFenceAPushIsOverlooked) {
   hunt(one_item_each<Bit::without_heavy_fence>({.preemptions = 3}, 1, 2, 1));
+}
+
+TEST(ParkingBitModelMutant, OnePushTakesTheBit) {
+  hunt(one_item_each<Bit::bit_taken_by_load_and_store>({.preemptions = 2}, 2, 1));
 }
 
 TEST(ParkingBitModelMutant, WithoutARescanAPushIsOverlooked) {

@@ -414,12 +414,13 @@ TEST(CombinatorStress, RandomProgramsCancelledAtRandomMomentsLeaveNothingBehind)
   // On a slow machine until each outcome was seen, for a while.
   const auto goes_on = [&] {
     const auto now = std::chrono::steady_clock::now();
+    if (operations.load() < test::soak_operations()) return true;
     const bool all_seen = std::ranges::count(outcomes, std::size_t{0}) == 0;
     return now < end || (!all_seen && now < end + 60s);
   };
   while (goes_on() && !testing::Test::HasFailure()) {
     ++rounds;
-    auto world = std::make_unique<World>(1 + rounds % 4);
+    auto world = std::make_unique<World>(test::soak_threads(rounds));
     world->operations = &operations;
     current = world.get();
     std::vector<JoinHandle<int>> roots;

@@ -375,11 +375,12 @@ TEST(PrimitivesStress, RandomCancellationLosesNoPermitLockOrItem) {
   // On a slow machine until something of each kind has happened, for a while.
   const auto goes_on = [&] {
     const auto now = std::chrono::steady_clock::now();
+    if (operations.load() < test::soak_operations()) return true;
     return now < end || ((passes == 0 || tokens == 0) && now < end + 60s);
   };
   while (goes_on() && !testing::Test::HasFailure()) {
     ++rounds;
-    auto world = std::make_unique<World>(1 + rounds % 4);
+    auto world = std::make_unique<World>(test::soak_threads(rounds));
     world->operations = &operations;
     current = world.get();
     std::vector<JoinHandle<void>> roots;

@@ -6,10 +6,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
+#include <iterator>
 #include <thread>
 #include <utility>
 
@@ -19,6 +21,19 @@ namespace magpie::test {
 inline std::chrono::milliseconds soak_time(std::chrono::milliseconds otherwise) {
   const char* const minutes = std::getenv("MAGPIE_SOAK_MINUTES");
   return minutes != nullptr ? std::chrono::minutes(std::strtol(minutes, nullptr, 10)) : otherwise;
+}
+
+/// So many operations at least, however long it takes: `./dev soak --operations N`.
+inline std::uint64_t soak_operations() {
+  const char* const operations = std::getenv("MAGPIE_SOAK_OPERATIONS");
+  return operations != nullptr ? std::strtoull(operations, nullptr, 10) : 0;
+}
+
+/// On how many threads the rounds of a stress test run, one after the other: all of 1, 2, 3, 8 and
+/// 64, and mostly as many as there may be cores.
+inline std::size_t soak_threads(std::size_t round) {
+  constexpr std::size_t kNumbers[] = {2, 3, 1, 8, 2, 3, 1, 64};
+  return kNumbers[round % std::size(kNumbers)];
 }
 
 /// Ends the process when the count stands still for two minutes: a hang. Before that `show` prints
