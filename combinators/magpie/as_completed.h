@@ -243,8 +243,7 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase,
     const auto count = static_cast<std::uint32_t>(children_.size());
     units = count + 1;
     counter.start(units);
-    begin = children_.address();
-    bytes = children_.bytes();
+    children_lie_at(children_.address(), children_.bytes());
     home = thread->executor;
     std::uint32_t index = 0;
     children_.for_each([&](Child& child) {

@@ -86,8 +86,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
       children_.free_memory();
       return;
     }
-    std::destroy_at(&children_);
-    destroy_scope();
+    destroy_unspent();
   }
   GatherBase(GatherBase&& other) : children_(std::move(other.children_)) {}
 
@@ -98,16 +97,12 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   }
 
   template <class P>
-  std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
+  MAGPIE_FLAT_SUSPEND std::coroutine_handle<> await_suspend(
+      std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
-    scope.enter(&outer, outer.task());
-    if (outer.cancelled()) [[unlikely]] {
-      failures.store(kRefused, std::memory_order_relaxed);
-      return transfer(awaiting);
-    }
-    kind = &kKind;
-    parent = awaiting;
-    return start_join<false>(*this, children_, false);
+    if (outer.maybe_cancelled()) [[unlikely]]
+      return start_if_not_cancelled(outer, awaiting);
+    return start(outer, awaiting);
   }
 
  protected:
@@ -138,6 +133,30 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   };
 
  private:
+  MAGPIE_FLAT std::coroutine_handle<> start(Scope& outer,
+                                            std::coroutine_handle<> awaiting) noexcept {
+    scope.enter(&outer, outer.task());
+    kind = &kKind;
+    parent = awaiting;
+    return start_join<false>(*this, children_, false);
+  }
+  // A call in the place of start(): nothing is read again behind it there.
+  MAGPIE_COLD std::coroutine_handle<> start_if_not_cancelled(
+      Scope& outer, std::coroutine_handle<> awaiting) noexcept {
+    if (!outer.cancelled()) return start(outer, awaiting);
+    scope.enter(&outer, outer.task());
+    failures.store(kRefused, std::memory_order_relaxed);
+    return transfer(awaiting);
+  }
+
+#ifdef MAGPIE_HAS_SPARING
+  MAGPIE_SPARING
+#endif
+  void destroy_unspent() noexcept {
+    std::destroy_at(&children_);
+    destroy_scope();
+  }
+
   MAGPIE_COLD void conclude_slowly() {
     if (failures.load(std::memory_order_relaxed) == kRefused)
       throw CancelledError(scope.parent()->reason());

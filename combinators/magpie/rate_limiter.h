@@ -158,8 +158,7 @@ class MAGPIE_EXPORT RateDriver : OperationPlace {
     const auto units = static_cast<std::uint32_t>(count_ + 1);
     join.units = units;
     join.counter.start(units);
-    join.begin = children.address();
-    join.bytes = children.bytes();
+    join.children_lie_at(children.address(), children.bytes());
     join.home = current_executor();
     std::uint32_t index = 0;
     children.for_each([&](auto& child) {

@@ -48,8 +48,7 @@ std::coroutine_handle<> AttemptsJoin::start(std::coroutine_handle<> awaiting, Sc
   home = current_executor();
   units = static_cast<std::uint32_t>(std::min(most, kMostAttempts));
   counter.start(units);
-  begin = 0;  // attempts lie anywhere: none is taken over by the address
-  bytes = 0;
+  children_lie_at(0, 0);  // attempts lie anywhere: none is taken over by the address
   most_ = units;
   reserve_ = units - 1;
   first_ = latest_ = &first;

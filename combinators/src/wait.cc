@@ -52,8 +52,7 @@ std::coroutine_handle<> WaitCore::start(std::coroutine_handle<> awaiting, Scope&
   settle_values = true;
   parent = awaiting;
   home = current_executor();
-  begin = 0;
-  bytes = 0;
+  children_lie_at(0, 0);
   units = static_cast<std::uint32_t>(nodes_.size());
   counter.start(units);
   std::uint32_t ended = 0;

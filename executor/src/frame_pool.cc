@@ -21,12 +21,15 @@ struct ShelfCleaner {
         shelf.head = frame->next;
         ::operator delete(frame);
       }
-      shelf.count = 0;
+      shelf.room = 0;
     }
   }
+  // The call makes sure that this object exists.
   void open() noexcept {
-    thread_state()->frames_open = true;
-  }  // the call makes sure that this object exists
+    ThreadState* const state = thread_state();
+    state->frames_open = true;
+    for (std::size_t i = 0; i < kFrameClasses; ++i) state->shelves[i].room = shelf_bound(i);
+  }
 };
 
 thread_local ShelfCleaner shelf_cleaner;
@@ -47,6 +50,18 @@ void* allocate_frame_slow(std::size_t size) {
   void* const memory = ::operator new(rounded(size));
   open_shelves();
   return memory;
+}
+
+void* try_allocate_frame_slow(std::size_t size) noexcept {
+  try {
+    return allocate_frame_slow(size);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+void throw_no_memory() {
+  throw std::bad_alloc();
 }
 
 void free_frame_slow(void* frame, std::size_t) noexcept {

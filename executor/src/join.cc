@@ -57,7 +57,10 @@ std::coroutine_handle<> start_behind_fence(Fork* first) noexcept {
   return start_attentively(first);
 }
 
-std::coroutine_handle<> end_otherwise(Continuation continuation, SlotState outcome) noexcept {
+std::coroutine_handle<> end_frame_otherwise(std::coroutine_handle<PromiseBase> frame) noexcept {
+  const Continuation continuation = frame.promise().continuation;
+  const SlotState outcome = frame.promise().slot->state();
+  frame.destroy();
   if (continuation.is_coroutine()) return transfer(continuation.coroutine());
   if (continuation.is_rec()) return child_ended(continuation.rec(), outcome);
   EndSink* const sink = continuation.sink();

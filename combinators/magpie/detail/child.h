@@ -9,8 +9,8 @@
 //   OperationChild  a leaf operation: no frame, started by the parent, ends in place
 //
 // Each keeps its outcome in its slot. They are moved freely until the join starts, and stay where
-// they are from then on. Whether one can still be started, and was neither moved from nor started
-// before, is the low bit of its `coroutine`.
+// they are from then on. Each tells whether it can still be started, and was neither moved from nor
+// started before.
 
 #include <concepts>
 #include <coroutine>
@@ -43,7 +43,15 @@ namespace magpie::detail {
 // Compilers judge the size of these little functions before they see how little is left of them; on
 // the fork path each call that stays costs as much as the fork.
 #define MAGPIE_FLAT __attribute__((always_inline))
+// For await_suspend: clang before 19 may optimise what is inlined there as if the coroutine could
+// not go on elsewhere meanwhile.
+#if defined(__clang__) && __clang_major__ < 19
+#define MAGPIE_FLAT_SUSPEND
+#else
+#define MAGPIE_FLAT_SUSPEND MAGPIE_FLAT
+#endif
 
+// In the place of a callable's coroutine until its join starts.
 inline constexpr std::uintptr_t kUnstarted = 1;
 
 template <class T>
@@ -56,20 +64,25 @@ struct TaskChild : Fork {
   MAGPIE_FLAT explicit TaskChild(A&& given) {
     auto frame = as_task(std::forward<A>(given)).take_frame();
     frame.require();
-    coroutine = frame.release() | kUnstarted;
+    coroutine = frame.release();
+    join = nullptr;
   }
-  TaskChild(TaskChild&& other) noexcept { coroutine = std::exchange(other.coroutine, 0); }
+  TaskChild(TaskChild&& other) noexcept {
+    coroutine = std::exchange(other.coroutine, 0);
+    join = other.join;
+  }
   MAGPIE_FLAT ~TaskChild() {
-    if ((coroutine & kUnstarted) != 0) [[unlikely]]
-      handle(coroutine - kUnstarted).destroy();
+    if (!spent()) [[unlikely]]
+      destroy_unstarted_sparing(
+          std::coroutine_handle<PromiseBase>::from_address(reinterpret_cast<void*>(coroutine)));
   }
 
-  MAGPIE_FLAT bool spent() const noexcept { return (coroutine & kUnstarted) == 0; }
+  /// Whether it was moved from, or its join has started.
+  MAGPIE_FLAT bool spent() const noexcept { return coroutine == 0 || join != nullptr; }
   template <bool Settled>
   MAGPIE_FLAT void arm(Join& the_join) noexcept {
     join = &the_join;
     carry = 0;
-    coroutine -= kUnstarted;
     auto& promise = handle(coroutine).promise();
     promise.scope = &the_join.scope;
     promise.continuation = Continuation::to(static_cast<Fork*>(this), Settled);
@@ -299,16 +312,30 @@ class PackStorage<std::index_sequence<I...>, Child...> : private PackElement<I, 
   }
 };
 
+/// Before any child is made, so that none need be destroyed because another's task is empty.
+template <class A>
+MAGPIE_FLAT inline void require_given([[maybe_unused]] const A& given) {
+  if constexpr (IsTask<A>) {
+    if (!given) [[unlikely]]
+      throw_moved_from_task();
+  }
+}
+
 /// Children of several types.
 template <class... Child>
 class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...> {
+  using Storage = PackStorage<std::index_sequence_for<Child...>, Child...>;
+
  public:
   static constexpr bool kAnyForked = (Child::kForked || ...);
   static constexpr bool kAnyOperation = (!Child::kForked || ...);
   /// Once every child has given its value, nothing is left that a destructor would have to do.
   static constexpr bool kNothingLeft = (is_plain_task_child<Child> && ...);
   static constexpr bool kFirstIsTask = is_task_child<std::tuple_element_t<0, std::tuple<Child...>>>;
-  using PackStorage<std::index_sequence_for<Child...>, Child...>::PackStorage;
+
+  template <class... A>
+  MAGPIE_FLAT explicit ChildPack(std::in_place_t, A&&... given)
+      : Storage(((require_given(given), ...), std::in_place), std::forward<A>(given)...) {}
 
   static constexpr std::size_t size() noexcept { return sizeof...(Child); }
   /// Whether they were moved from or started before: all of them, so that one look will do.
@@ -535,8 +562,7 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
   const auto units = static_cast<std::uint32_t>(children.size());
   join.units = units;
   join.counter.start(units);
-  join.begin = children.address();
-  join.bytes = children.bytes();
+  join.children_lie_at(children.address(), children.bytes());
   join.home = thread->executor;
   std::uint32_t index = 0;
   children.for_each([&](auto& child) MAGPIE_FLAT {

@@ -20,7 +20,18 @@
 namespace magpie::detail {
 
 MAGPIE_EXPORT void* allocate_frame_slow(std::size_t size);
+/// The same; null when memory is short.
+MAGPIE_EXPORT void* try_allocate_frame_slow(std::size_t size) noexcept;
+[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_no_memory();
 MAGPIE_EXPORT void free_frame_slow(void* frame, std::size_t size) noexcept;
+#ifdef MAGPIE_HAS_SPARING
+MAGPIE_SPARING void* try_allocate_frame_sparing(std::size_t size) noexcept {
+  return try_allocate_frame_slow(size);
+}
+MAGPIE_SPARING void free_frame_sparing(void* frame, std::size_t size) noexcept {
+  free_frame_slow(frame, size);
+}
+#endif
 
 // The classes are the multiples of 16 bytes up to 256, where most of what waits lies, of 64 up to
 // 1 KiB and of 256 up to 4 KiB: a gather of ten is in a frame of 600 to 1,300 bytes, depending on
@@ -50,30 +61,40 @@ MAGPIE_ALWAYS_INLINE void* allocate_frame(std::size_t size) {
     FrameShelf& shelf = thread_state()->shelves[index];
     if (FreeFrame* const frame = shelf.head; frame != nullptr) [[likely]] {
       shelf.head = frame->next;
-      --shelf.count;
+      ++shelf.room;
       return frame;
     }
   }
 #endif
+#ifdef MAGPIE_HAS_SPARING
+  void* const frame = try_allocate_frame_sparing(size);
+  if (frame == nullptr) [[unlikely]]
+    throw_no_memory();
+  return frame;
+#else
   return allocate_frame_slow(size);
+#endif
 }
 
 MAGPIE_ALWAYS_INLINE void free_frame(void* memory, std::size_t size) noexcept {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
   const std::size_t index = frame_class(size);
   if (index < kFrameClasses) [[likely]] {
-    ThreadState* const state = thread_state();
-    FrameShelf& shelf = state->shelves[index];
-    if (shelf.count < shelf_bound(index) && state->frames_open) [[likely]] {
+    FrameShelf& shelf = thread_state()->shelves[index];
+    if (shelf.room != 0) [[likely]] {
       auto* const frame = static_cast<FreeFrame*>(memory);
       frame->next = shelf.head;
       shelf.head = frame;
-      ++shelf.count;
+      --shelf.room;
       return;
     }
   }
 #endif
+#ifdef MAGPIE_HAS_SPARING
+  free_frame_sparing(memory, size);
+#else
   free_frame_slow(memory, size);
+#endif
 }
 
 }  // namespace magpie::detail

@@ -15,6 +15,7 @@
 // and its frame be gone.
 
 #include <atomic>
+#include <bit>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -61,8 +62,7 @@ class BasicJoinCounter {
 struct Fork : Rec {
   std::uint32_t
       carry;  // units of the join that this child brings along, besides its own; only ever added to
-  std::uintptr_t
-      coroutine;  // the frame's address, not started; 0: a CallRec. See TaskChild for its low bit
+  std::uintptr_t coroutine;  // the frame's address, not started; 0: a CallRec
 };
 
 /// A child whose coroutine is made when its turn comes, if it has one at all.
@@ -89,11 +89,20 @@ struct Join : Runnable {
   /// destroy.
   void destroy_scope() noexcept { std::destroy_at(&scope); }
 
+  /// The children lie in [begin, begin + bytes); none does in [0, 0).
+  void children_lie_at(std::uintptr_t begin, std::uintptr_t bytes) noexcept {
+    static_assert(alignof(Fork) == kWord);
+    first_item = begin | kForkTag;
+    words = bytes / kWord;
+  }
+  static constexpr std::uintptr_t kWord = 8;
+
   const JoinKind* kind;
   BasicJoinCounter<StdEnv> counter;
-  std::uint32_t units;   // n
-  std::uintptr_t begin;  // the children lie in [begin, begin + bytes)
-  std::uintptr_t bytes;
+  std::uint32_t units;  // n
+  // Where the children lie: the item that one at the beginning would be, and how many words.
+  std::uintptr_t first_item;
+  std::uintptr_t words;
   Executor* home;  // where the parent awaited, and goes on
   std::coroutine_handle<> parent;
   union {
@@ -127,9 +136,6 @@ MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_attentively(Fork* rec) n
 /// After a fork, when the word of attention is not zero: first the fence that the push still owes
 /// where there is no membarrier.
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> start_behind_fence(Fork* rec) noexcept;
-/// The end of a coroutine that failed, or that neither a plain awaiter nor a gather waits for.
-MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> end_otherwise(Continuation continuation,
-                                                                SlotState outcome) noexcept;
 
 inline std::coroutine_handle<> start_child(Fork* rec) noexcept {
   if (rec->coroutine != 0) [[likely]] {
@@ -148,7 +154,9 @@ inline std::coroutine_handle<> start_fork(Fork* rec) noexcept {
 /// at: the item may be gone. A child whose callable holds another combinator has the children of
 /// that one within itself: whoever has popped the item looks at its join.
 inline bool is_sibling(const Join* join, std::uintptr_t item) noexcept {
-  return (item & kTagMask) == kForkTag && item - kForkTag - join->begin < join->bytes;
+  // Both questions in one: the lowest bits of the distance are 0 if the tags are the same, else
+  // they make it larger than any number of words.
+  return std::rotr(item - join->first_item, std::countr_zero(Join::kWord)) < join->words;
 }
 
 /// An item that was popped, and is another join's.

@@ -35,6 +35,11 @@ struct PromiseBase {
   }
 };
 
+/// The end of a coroutine that failed, or that neither a plain awaiter nor a gather waits for:
+/// destroys its frame.
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> end_frame_otherwise(
+    std::coroutine_handle<PromiseBase> frame) noexcept;
+
 // Stateless on purpose: its await_suspend destroys the frame that it lies in.
 struct FinalAwaiter {
   bool await_ready() const noexcept { return false; }
@@ -52,9 +57,7 @@ struct FinalAwaiter {
       Fork* const rec = continuation.rec();
       return advance(rec->join, rec->carry + 1);
     }
-    const SlotState outcome = self.promise().slot->state();
-    self.destroy();
-    return end_otherwise(continuation, outcome);
+    return end_frame_otherwise(std::coroutine_handle<PromiseBase>::from_address(self.address()));
   }
 
   void await_resume() const noexcept {}

@@ -54,6 +54,15 @@ class SlotBase {
   [[noreturn]] MAGPIE_COLD MAGPIE_EXPORT static void throw_failure(SlotState state,
                                                                    const void* failure);
   MAGPIE_COLD MAGPIE_EXPORT static void destroy_failure(SlotState state, void* failure) noexcept;
+#ifdef MAGPIE_HAS_SPARING
+  MAGPIE_SPARING static void destroy_failure_sparing(SlotState state, void* failure) noexcept {
+    destroy_failure(state, failure);
+  }
+#else
+  static void destroy_failure_sparing(SlotState state, void* failure) noexcept {
+    destroy_failure(state, failure);
+  }
+#endif
   MAGPIE_COLD MAGPIE_EXPORT static void copy_failure(SlotState state, void* to,
                                                      const void* from) noexcept;
 
@@ -203,7 +212,7 @@ class Slot : public SlotBase {
     if constexpr (!std::is_trivially_destructible_v<Stored>) {
       if (state_ == SlotState::value) std::destroy_at(std::addressof(value_));
     }
-    if (MAGPIE_UNLIKELY(state_ > SlotState::value)) destroy_failure(state_, &nothing_);
+    if (MAGPIE_UNLIKELY(state_ > SlotState::value)) destroy_failure_sparing(state_, &nothing_);
   }
 
   // From an empty slot. Failures are copied also from an rvalue, so that none is left null.

@@ -27,7 +27,7 @@ struct FreeFrame {
 
 struct FrameShelf {  // one size class of this thread's frame cache
   FreeFrame* head;
-  std::uint32_t count;
+  std::uint32_t room;  // how many more it may keep; 0 while the cache is not open
 };
 
 struct ThreadState {
