@@ -1,34 +1,119 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <mutex>
+#include <utility>
 
 #include <magpie/detail/frame_pool.h>
+#include <magpie/detail/spin_lock.h>
 
 namespace magpie::detail {
 namespace {
+
+// A full shelf's frames, linked by their first word; the chains of a class by the second word of
+// their first frames, which are 16 bytes at least.
+struct Chain : FreeFrame {
+  Chain* below;
+};
+static_assert(sizeof(Chain) <= frame_class_bytes(0));
+
+std::size_t chain_bytes(std::size_t index) noexcept {
+  return shelf_bound(index) * frame_class_bytes(index);
+}
+
+void free_chain(FreeFrame* frame) noexcept {
+  while (frame != nullptr) {
+    FreeFrame* const next = frame->next;
+    ::operator delete(frame);
+    frame = next;
+  }
+}
+
+// Full chains, for all threads. Never destroyed: threads may end after everything else.
+class Depot {
+ public:
+  void thread_opens() noexcept { threads_.fetch_add(1, std::memory_order_relaxed); }
+  /// Gives up what is above the bound without this thread.
+  void thread_ends() noexcept {
+    threads_.fetch_sub(1, std::memory_order_relaxed);
+    for (std::size_t i = 0; i < kFrameClasses; ++i) {
+      while (bytes_.load(std::memory_order_relaxed) > bound()) {
+        FreeFrame* const chain = take(i);
+        if (chain == nullptr) break;
+        free_chain(chain);
+      }
+    }
+  }
+
+  /// False: it has enough.
+  bool put(std::size_t index, FreeFrame* frames) noexcept {
+    const std::size_t bytes = chain_bytes(index);
+    // Relaxed: a count, which orders nothing; the lock hands the chain over.
+    if (bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes > bound()) {
+      bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+      return false;
+    }
+    auto* const chain = static_cast<Chain*>(frames);
+    Row& row = rows_[index];
+    std::lock_guard guard(row.lock);
+    chain->below = row.top;
+    row.top = chain;
+    return true;
+  }
+  /// Null: it has none.
+  FreeFrame* take(std::size_t index) noexcept {
+    Row& row = rows_[index];
+    Chain* chain;
+    {
+      std::lock_guard guard(row.lock);
+      chain = row.top;
+      if (chain == nullptr) return nullptr;
+      row.top = chain->below;
+    }
+    bytes_.fetch_sub(chain_bytes(index), std::memory_order_relaxed);
+    return chain;
+  }
+
+ private:
+  std::size_t bound() const noexcept {
+    return std::min(threads_.load(std::memory_order_relaxed) * kDepotBytesPerThread, kDepotBytes);
+  }
+
+  struct alignas(kCacheLine) Row {
+    SpinLock<> lock;
+    Chain* top = nullptr;
+  };
+  Row rows_[kFrameClasses];
+  std::atomic<std::size_t> bytes_{0};
+  std::atomic<std::size_t> threads_{0};
+};
+
+constinit Depot depot;
 
 // Empties the cache when its thread ends; frames that are freed even later go straight to the
 // allocator.
 struct ShelfCleaner {
   ~ShelfCleaner() {
     ThreadState* const state = thread_state();
+    if (!state->frames_open) return;
     state->frames_open = false;
     state->frames_closed = true;
-    for (FrameShelf& shelf : state->shelves) {
-      while (shelf.head != nullptr) {
-        FreeFrame* const frame = shelf.head;
-        shelf.head = frame->next;
-        ::operator delete(frame);
-      }
-      shelf.room = 0;
+    for (std::size_t i = 0; i < kFrameClasses; ++i) {
+      free_chain(std::exchange(state->shelves[i].head, nullptr));
+      free_chain(std::exchange(state->spares[i], nullptr));
+      state->shelves[i].room = 0;
     }
+    depot.thread_ends();
   }
   // The call makes sure that this object exists.
   void open() noexcept {
     ThreadState* const state = thread_state();
     state->frames_open = true;
     for (std::size_t i = 0; i < kFrameClasses; ++i) state->shelves[i].room = shelf_bound(i);
+    depot.thread_opens();
   }
 };
 
@@ -39,15 +124,37 @@ void open_shelves() noexcept {
   if (!state->frames_open && !state->frames_closed) shelf_cleaner.open();
 }
 
-constexpr std::size_t rounded(std::size_t size) noexcept {
-  const std::size_t index = frame_class(size);
-  return index < kFrameClasses ? frame_class_bytes(index) : size;
+// The spare chain, or one from the depot, is the shelf from here on.
+[[maybe_unused]] FreeFrame* take_from_chain(ThreadState& state, std::size_t index) noexcept {
+  FreeFrame* const first = state.spares[index] != nullptr
+                               ? std::exchange(state.spares[index], nullptr)
+                               : depot.take(index);
+  if (first == nullptr) return nullptr;
+  state.shelves[index].head = first->next;
+  state.shelves[index].room = 1;
+  return first;
+}
+
+// The shelf is full: it becomes the spare chain, and what that was goes to the depot. False: that
+// has enough, and all is as it was.
+[[maybe_unused]] bool make_room(ThreadState& state, std::size_t index) noexcept {
+  FreeFrame*& spare = state.spares[index];
+  if (spare != nullptr && !depot.put(index, spare)) return false;
+  spare = std::exchange(state.shelves[index].head, nullptr);
+  state.shelves[index].room = shelf_bound(index);
+  return true;
 }
 
 }  // namespace
 
 void* allocate_frame_slow(std::size_t size) {
-  void* const memory = ::operator new(rounded(size));
+  const std::size_t index = frame_class(size);
+#if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
+  if (ThreadState* const state = thread_state(); index < kFrameClasses && state->frames_open) {
+    if (void* const frame = take_from_chain(*state, index); frame != nullptr) return frame;
+  }
+#endif
+  void* const memory = ::operator new(index < kFrameClasses ? frame_class_bytes(index) : size);
   open_shelves();
   return memory;
 }
@@ -64,7 +171,18 @@ void throw_no_memory() {
   throw std::bad_alloc();
 }
 
-void free_frame_slow(void* frame, std::size_t) noexcept {
+void free_frame_slow(void* frame, [[maybe_unused]] std::size_t size) noexcept {
+#if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
+  const std::size_t index = frame_class(size);
+  if (ThreadState* const state = thread_state();
+      index < kFrameClasses && state->frames_open && make_room(*state, index)) {
+    auto* const freed = static_cast<FreeFrame*>(frame);
+    freed->next = nullptr;
+    state->shelves[index].head = freed;
+    --state->shelves[index].room;
+    return;
+  }
+#endif
   ::operator delete(frame);
   open_shelves();
 }

@@ -5,10 +5,12 @@
 
 #include <magpie/detail/frame_pool.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -64,17 +66,78 @@ TEST(FramePool, EveryClassHoldsTheSizesAboveTheClassBelow) {
   }
 }
 
+std::vector<void*> allocate_many(std::size_t count, std::size_t size) {
+  std::vector<void*> frames(count);
+  for (void*& frame : frames) frame = detail::allocate_frame(size);
+  return frames;
+}
+void free_all(const std::vector<void*>& frames, std::size_t size) {
+  for (void* frame : frames) detail::free_frame(frame, size);
+}
+
 TEST(FramePool, KeepsABoundedNumber) {
   if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";
-  std::vector<void*> frames;
-  for (int i = 0; i < 5000; ++i) frames.push_back(detail::allocate_frame(64));
-  for (void* frame : frames) detail::free_frame(frame, 64);
+  constexpr std::size_t kSize = 4096;
+  constexpr std::size_t kCount = 4000;
+  constexpr std::size_t kKept =
+      detail::kDepotBytesPerThread / kSize + 2 * detail::shelf_bound(detail::frame_class(kSize));
+  static_assert(kKept < kCount);
+  free_all(allocate_many(kCount, kSize), kSize);
   const std::size_t before = test::allocations();
-  frames.clear();
-  frames.reserve(5000);
-  for (int i = 0; i < 5000; ++i) frames.push_back(detail::allocate_frame(64));
-  EXPECT_GE(test::allocations() - before, 5000U - detail::shelf_bound(detail::frame_class(64)));
-  for (void* frame : frames) detail::free_frame(frame, 64);
+  const std::vector<void*> frames = allocate_many(kCount, kSize);
+  EXPECT_GE(test::allocations() - before, kCount - kKept);
+  free_all(frames, kSize);
+}
+
+TEST(FramePool, AHundredThousandFreedFramesAreUsedAgain) {
+  if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";
+  constexpr std::size_t kCount = 100'000;
+  std::thread([=] {  // a cache, and a depot, without what other tests have left
+    free_all(allocate_many(kCount, 64), 64);
+    const std::size_t before = test::allocations();
+    const std::vector<void*> frames = allocate_many(kCount, 64);
+    EXPECT_EQ(test::allocations() - before, 1U);  // the vector
+    EXPECT_EQ(std::set<void*>(frames.begin(), frames.end()).size(), kCount);
+    free_all(frames, 64);
+  })
+      .join();
+}
+
+// One thread only makes frames, another only frees them: they come back in chains.
+TEST(FramePool, FramesGoRoundBetweenThreads) {
+  constexpr std::size_t kSize = 128;
+  constexpr std::size_t kCount = 5000;
+  const std::size_t rounds = test::scaled(100);
+  std::vector<void*> frames;
+  std::atomic<std::size_t> turn{0};  // even: the maker's
+  std::size_t made = 0;
+  std::thread maker([&] {
+    for (std::size_t round = 0; round < rounds; ++round) {
+      while (turn.load() != 2 * round) std::this_thread::yield();
+      const std::size_t before = test::allocations();
+      frames = allocate_many(kCount, kSize);
+      if (round != 0) made += test::allocations() - before - 1;  // the vector
+      for (std::size_t i = 0; i < kCount; ++i)
+        std::memset(frames[i], static_cast<int>((round + i) % 251), kSize);
+      turn.store(2 * round + 1);
+    }
+  });
+  std::thread freer([&] {
+    for (std::size_t round = 0; round < rounds; ++round) {
+      while (turn.load() != 2 * round + 1) std::this_thread::yield();
+      for (std::size_t i = 0; i < kCount; ++i) {
+        const auto* const bytes = static_cast<const unsigned char*>(frames[i]);
+        EXPECT_TRUE(bytes[0] == (round + i) % 251 && bytes[kSize - 1] == (round + i) % 251);
+      }
+      free_all(frames, kSize);
+      turn.store(2 * round + 2);
+    }
+  });
+  maker.join();
+  freer.join();
+  // What the freer's shelf and spare keep is made anew once.
+  if (!kCaches) return;
+  EXPECT_LE(made, 2 * detail::shelf_bound(detail::frame_class(kSize)) + kCount);
 }
 
 TEST(FramePool, FramesAreFreedByOtherThreadsAndAfterTheirThreadHasEnded) {

@@ -2,11 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Memory for coroutine frames: a bounded cache of size classes in each thread, over the global
-// operator new.
+// Memory for coroutine frames: a bounded cache of size classes in each thread, a bounded depot that
+// they share, and the global operator new.
 //
-// A frame may be freed by another thread than the one that made it: it then goes to that thread's
-// cache, and what exceeds the bound goes back to the allocator. Under AddressSanitizer and
+// Of each class a thread has a shelf and a spare chain, which is full or not there. Full shelves go
+// to the depot as a whole, and come back so: one lock for a thousand small frames (the magazines of
+// Bonwick and Adams, 2001; the spare is what keeps a thread that frees and takes one frame at the
+// edge from going there each time). A frame may be freed by another thread than the one that made
+// it: it then goes to that thread's shelf. What exceeds the bounds goes back to the allocator, and
+// when a thread ends all that it kept and its part of the depot. Under AddressSanitizer and
 // ThreadSanitizer every frame goes to the allocator, so that a use after the end is seen. Throws
 // std::bad_alloc like the global operator new.
 
@@ -46,13 +50,16 @@ inline constexpr std::size_t frame_class_bytes(std::size_t index) noexcept {
 }
 static_assert(frame_class(4096) == kFrameClasses - 1 && frame_class(4097) == kFrameClasses);
 
-// A shelf holds at most 128 KiB, 2048 frames of 64 bytes to 32 of 4 KiB: enough for the children of
-// a wide gather, and at most 5 MiB for a thread that has had so many frames of every size at
-// once.
+// A shelf, and a chain, holds at most 64 KiB, 1024 frames of 64 bytes to 16 of 4 KiB: together at
+// most 5 MiB for a thread that has had so many frames of every size at once.
 inline constexpr std::uint32_t shelf_bound(std::size_t index) noexcept {
-  return static_cast<std::uint32_t>(128 * 1024 /
+  return static_cast<std::uint32_t>(64 * 1024 /
                                     std::max<std::size_t>(frame_class_bytes(index), 64));
 }
+// The depot holds so much for each thread that has a cache, the children of a gather of 100,000,
+// and so much at most.
+inline constexpr std::size_t kDepotBytesPerThread = 8 * 1024 * 1024;
+inline constexpr std::size_t kDepotBytes = 64 * 1024 * 1024;
 
 MAGPIE_ALWAYS_INLINE void* allocate_frame(std::size_t size) {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)

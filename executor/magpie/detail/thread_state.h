@@ -44,6 +44,7 @@ struct ThreadState {
   std::uint32_t destroying;  // unstarted frames that are being destroyed, one within the other
   void* doomed;              // more of them, for when the outermost is gone
   FrameShelf shelves[kFrameClasses];
+  FreeFrame* spares[kFrameClasses];  // a second chain of frames beside each shelf, full or null
   void (*divert)(
       std::coroutine_handle<>) noexcept;  // takes what would be resumed: the simulator destroys it
 };
