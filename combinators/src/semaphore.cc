@@ -22,6 +22,12 @@ std::size_t checked(std::size_t permits) {
   return permits;
 }
 
+[[noreturn]] MAGPIE_COLD void refuse(std::size_t n, std::size_t most) {
+  throw std::invalid_argument("acquire(" + std::to_string(n) +
+                              ") can never succeed: the semaphore has at most " +
+                              std::to_string(most) + " permits, so ask for fewer");
+}
+
 }  // namespace
 
 namespace detail {
@@ -45,10 +51,8 @@ Semaphore::Semaphore(std::size_t permits) : Semaphore(permits, kMost) {}
 Semaphore::Semaphore(std::size_t permits, std::size_t most) : core_(checked(permits), most) {}
 
 void Semaphore::check(std::size_t n) const {
-  if (n <= core_.most()) return;
-  throw std::invalid_argument("acquire(" + std::to_string(n) +
-                              ") can never succeed: the semaphore has at most " +
-                              std::to_string(core_.most()) + " permits, so ask for fewer");
+  if (n > core_.most()) [[unlikely]]
+    refuse(n, core_.most());
 }
 
 std::optional<Permit> Semaphore::try_acquire(std::size_t n) {

@@ -49,6 +49,7 @@ class SemaphoreCore {
 
  private:
   void serve(WakeList& woken) noexcept;
+  void serve_and_unlock() noexcept;
 
   mutable SpinLock<Env> lock_;
   std::size_t free_;
@@ -82,13 +83,22 @@ bool SemaphoreCore<Traits>::add(std::size_t n) noexcept {
 
 template <class Traits>
 void SemaphoreCore<Traits>::give_back(std::size_t n) noexcept {
-  WakeList woken;
-  {
-    std::lock_guard guard(lock_);
-    out_ -= n;
-    free_ += n;
-    serve(woken);
+  lock_.lock();
+  out_ -= n;
+  free_ += n;
+  if (waiters_.empty()) {
+    lock_.unlock();
+  } else {
+    serve_and_unlock();
   }
+}
+
+// Out of line: where nobody waits there is no list to be made.
+template <class Traits>
+[[gnu::noinline]] void SemaphoreCore<Traits>::serve_and_unlock() noexcept {
+  WakeList woken;
+  serve(woken);
+  lock_.unlock();
   woken.wake_all();
 }
 
