@@ -57,14 +57,11 @@ class MAGPIE_EXPORT DeadlineTimer : public DeadlineScope, private Timer {
   bool expired() const noexcept {
     return expired_.load(std::memory_order_acquire);
   }  // pairs with the claim
-  /// After close(): the timeout is what the child was cancelled for, and nobody further out
-  /// cancelled.
-  bool timed_out() const noexcept { return expired() && !cancelled_from_outside(); }
 
  private:
   void arm(std::int64_t ns) noexcept;
   void bind() noexcept;
-  Timers* timers_ = nullptr;
+  Executor* home_ = nullptr;
   TimerWord<StdEnv> word_;
   std::atomic<bool> expired_{false};
 };

@@ -10,33 +10,34 @@
 namespace magpie::detail {
 
 bool DeadlineTimer::open(Scope& outer, std::int64_t ns, bool relative) noexcept {
-  timers_ = &ExecutorAccess::timers(*current_executor());
   if (ns == kNeverNs) {
     open_without_deadline(outer);
     return true;
   }
-  const std::int64_t now = timers_->now_ns();
+  home_ = current_executor();
+  Timers& timers = ExecutorAccess::timers(*home_);
+  const std::int64_t now = timers.now_ns();
   const std::int64_t due =
       relative ? to_ns(deadline_after(from_ns(now), std::chrono::nanoseconds(ns))) : ns;
   if (due <= now) return false;
   enter(&outer, outer.task(), ScopeKind::plain, ScopeBaggage::deadline);
   due_ns.store(due, std::memory_order_relaxed);
-  shard = &timers_->shard_here();
+  shard = &timers.shard_here();
   if (due != kNeverNs) {
     {
       std::lock_guard guard(shard->lock);
       arm(due);
     }
-    timers_->armed(due);
+    timers.armed(due);
   }
   return true;
 }
 
 void DeadlineTimer::open_without_deadline(Scope& outer) noexcept {
-  timers_ = &ExecutorAccess::timers(*current_executor());
+  home_ = current_executor();
   enter(&outer, outer.task(), ScopeKind::plain, ScopeBaggage::deadline);
   due_ns.store(kNeverNs, std::memory_order_relaxed);
-  shard = &timers_->shard_here();
+  shard = &ExecutorAccess::timers(*home_).shard_here();
 }
 
 void DeadlineTimer::bind() noexcept {
@@ -72,8 +73,11 @@ void DeadlineTimer::close() noexcept {
 }
 
 bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
-  // Once it is armed it may fire, and end the block, and this with it: what is needed then is here.
-  Timers& timers = *timers_;
+  // Once it is armed it may fire, and end the block, this with it, and the executor's last task:
+  // what is needed then is here, and an executor that is not this thread's own is held.
+  Executor& home = *home_;
+  Timers& timers = ExecutorAccess::timers(home);
+  const bool visits = &home != current_executor();
   bool due = false;
   {
     std::lock_guard guard(shard->lock);
@@ -86,6 +90,7 @@ bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
       bind();
       due = claim(this);
     } else {
+      if (visits) ExecutorAccess::enter(home);
       arm(ns);
     }
   }
@@ -94,6 +99,7 @@ bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
     fire(this);
   } else {
     timers.armed(ns);
+    if (visits) ExecutorAccess::leave(home);
   }
   return true;
 }

@@ -170,9 +170,11 @@ class TokenLink final : public CallbackBase {
 ///
 /// Callbacks of one token run one after the other, the latest first. Those of a task's own token
 /// (`this_task::token()`) have returned before a wait of the task that the same cancellation ends
-/// goes on, so that such a callback may live in the waiting frame. It must not wait for that task.
-/// One that is destroyed before the cancelling thread comes to it is not called, as with
-/// std::stop_callback: a task that was running just then may be the quicker one.
+/// goes on, so that such a callback may live in the waiting frame.
+/// A callback must not wait for a task, nor for anything that an executor has yet to run: tasks
+/// that end, and the cancellation itself, wait for it. One that is destroyed before the cancelling
+/// thread comes to it is not called, as with std::stop_callback: a task that was running just then
+/// may be the quicker one.
 template <class F>
 class [[nodiscard("the callback is registered only while the object lives")]] CancellationCallback
     : private detail::CallbackBase {
@@ -229,7 +231,8 @@ inline CancellationToken any_of(CancellationToken a, CancellationToken b, Cancel
 /// A token that follows a std::stop_token.
 MAGPIE_EXPORT CancellationToken from(std::stop_token token);
 /// A std::stop_token that follows a token; the same one for every call with tokens of the same
-/// state.
+/// state. It follows for as long as a source, a token or the scope of the state is there: who takes
+/// one of this_task::token() out of the block takes the token along.
 MAGPIE_EXPORT std::stop_token to_stop_token(const CancellationToken& token);
 
 }  // namespace magpie

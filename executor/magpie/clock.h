@@ -192,7 +192,9 @@ requires(std::integral<Factor> && !std::same_as<Factor, bool>) ||
 
 class ManualClock;
 
-/// Where an executor takes the time from. Must outlive every executor that uses it.
+/// Where an executor takes the time from. Must outlive every executor that uses it. One of your own
+/// may have another zero and another pace than the steady clock, but threads wait on that: a sleep
+/// ends when your clock says so or, if it jumps ahead meanwhile, up to as late as it would have.
 class MAGPIE_EXPORT Clock {
  public:
   Clock() = default;

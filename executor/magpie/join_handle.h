@@ -127,7 +127,6 @@ void JoinHandle<T>::on_done(F&& f) const {
     }
     delete self;
   };
-  callback->drop = [](detail::DoneCallback* base) noexcept { delete static_cast<Callback*>(base); };
   s.on_done(callback);
 }
 

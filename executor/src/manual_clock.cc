@@ -110,7 +110,7 @@ void VirtualTime::advance(Duration duration) {
   const Deadline target = deadline_after(now(), duration);
   while (timers_ != nullptr) {
     const std::int64_t next = timers_->earliest();
-    if (next > to_ns(target)) break;
+    if (next == kNeverNs || next > to_ns(target)) break;
     if (next > now_ns_.load(std::memory_order_relaxed))
       now_ns_.store(next, std::memory_order_release);
     ++active_;  // time does not jump meanwhile

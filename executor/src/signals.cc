@@ -26,10 +26,18 @@ constexpr int kSignals = 65;  // Linux has 1 to 64
 
 // The handler's only tool: a pipe to the thread. Written once, before the first handler is set.
 std::atomic<int> pipe_write{-1};
-static_assert(std::atomic<int>::is_always_lock_free, "the signal handler reads it");
+// Whose pipe it is: a child of fork() has it, too, and the handler.
+std::atomic<pid_t> pipe_owner{0};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<pid_t>::is_always_lock_free,
+              "the signal handler reads them");
 
 extern "C" void handle_signal(int number) {
   const int saved = errno;
+  if (::getpid() != pipe_owner.load(std::memory_order_relaxed)) {
+    ::raise(number);  // when this returns, with the effect it has by default: SA_RESETHAND
+    errno = saved;
+    return;
+  }
   const auto byte = static_cast<unsigned char>(number);
   // A full pipe means that plenty of signals wait already.
   [[maybe_unused]] const auto written =
@@ -77,6 +85,7 @@ class SignalDesk {
       throw std::system_error(errno, std::generic_category(), "on_signal: no pipe");
     ::fcntl(ends[1], F_SETFL, O_NONBLOCK);
     pipe_write.store(ends[1], std::memory_order_relaxed);
+    pipe_owner.store(::getpid(), std::memory_order_relaxed);
     // The thread takes no signals itself: they belong to the program's threads.
     sigset_t all;
     sigset_t before;

@@ -14,6 +14,7 @@ namespace magpie::detail {
 Timers::Timers(Clock& clock)
     : clock_(clock),
       manual_(clock.as_manual() != nullptr ? &clock.as_manual()->virtual_time() : nullptr),
+      is_steady_(&clock == &system_steady_clock()),
       shards_(new TimerShard[kShards]) {}
 
 Timers::~Timers() {
@@ -100,6 +101,12 @@ std::int64_t Timers::earliest() const noexcept {
   return first;
 }
 
+std::int64_t Timers::steady_ns(std::int64_t due_ns) const noexcept {
+  if (is_steady_ || due_ns == kNeverNs) return due_ns;
+  const Duration wait = time_until(from_ns(due_ns), clock_.now());
+  return to_ns(deadline_after(std::chrono::steady_clock::now(), wait));
+}
+
 std::size_t Timers::pending() const noexcept {
   std::size_t count = 0;
   for (std::size_t i = 0; i < kShards; ++i)
@@ -142,7 +149,7 @@ void Timers::monitor() noexcept {
       if (look == kNeverNs) {
         wake_.wait(lock, [this] { return kicked_ || stopping_; });
       } else {
-        wake_.wait_until(lock, from_ns(look), [this] { return kicked_ || stopping_; });
+        wake_.wait_until(lock, from_ns(steady_ns(look)), [this] { return kicked_ || stopping_; });
       }
       continue;
     }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <locale>
 #include <ostream>
 #include <stdexcept>
 #include <string_view>
@@ -155,6 +156,24 @@ void write_event(std::ostream& out, const detail::TraceEvent& event, std::uint64
   write_time(out, "ts", event.at_ns - origin_ns);
 }
 
+// JSON knows one way to write a number, whatever locale and flags the stream has.
+class PlainNumbers {
+ public:
+  explicit PlainNumbers(std::ostream& out)
+      : out_(out), locale_(out.imbue(std::locale::classic())), flags_(out.flags(std::ios::dec)) {}
+  ~PlainNumbers() {
+    out_.flags(flags_);
+    out_.imbue(locale_);
+  }
+  PlainNumbers(const PlainNumbers&) = delete;
+  PlainNumbers& operator=(const PlainNumbers&) = delete;
+
+ private:
+  std::ostream& out_;
+  const std::locale locale_;
+  const std::ios::fmtflags flags_;
+};
+
 }  // namespace
 
 TraceRecorder::TraceRecorder(Executor& executor, std::size_t max_events)
@@ -183,6 +202,7 @@ void TraceRecorder::write(std::ostream& out) {
   std::sort(events.begin(), events.end(), earlier);
   const std::uint64_t origin_ns = events.empty() ? 0 : events.front()->at_ns;
 
+  const PlainNumbers plain(out);
   const auto process = getpid();
   out << "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n{\"ph\":\"M\",\"name\":\"process_name\","
          "\"pid\":"

@@ -492,7 +492,8 @@ void WorkStealingMachine::park(Worker& self) noexcept {
     if (time == nullptr) {
       const std::int64_t due = self.timers->earliest.load(std::memory_order_relaxed);
       if (due != kNeverNs) {
-        until = static_cast<std::uint64_t>(std::max<std::int64_t>(due, 0));
+        until =
+            static_cast<std::uint64_t>(std::max<std::int64_t>(services_.timers.steady_ns(due), 0));
         timer = true;
       }
     }

@@ -28,6 +28,7 @@
 #include <support/foreign.h>
 #include <support/ledger.h>
 #include <support/machine.h>
+#include <support/scale.h>
 
 namespace magpie {
 namespace {
@@ -470,6 +471,44 @@ TEST(CancellationAcrossThreads, SourcesCrossWithTheEndsOfTasks) {
     EXPECT_TRUE(r.has_value() || r.is_cancelled());
   }
   EXPECT_TRUE(eventually([&] { return workers.stats().live_tasks == 0; }));
+}
+
+// Who cancels is still in the call when the body sees it at a checkpoint, leaves, and is gone.
+TEST(CancellationAcrossThreads, ABlockMayEndWhileTheCallThatCancelsItIsUnderWay) {
+  WorkStealingExecutor workers({.threads = 1});
+  std::atomic<CancelScope*> scope{nullptr};
+  std::atomic<TaskGroup*> group{nullptr};
+  std::atomic<bool> stop{false};
+  auto until_cancelled = []() -> Task<> {
+    for (;;) co_await this_task::checkpoint();
+  };
+  auto cancelled_scope = [&]() -> Task<> {
+    auto body = [&](CancelScope& block) -> Task<> {
+      scope = &block;
+      co_await until_cancelled();
+    };
+    const auto result = co_await cancel_scope(body);
+    EXPECT_TRUE(result.is_cancelled());
+  };
+  auto cancelled_group = [&]() -> Task<> {
+    auto body = [&](TaskGroup& block) -> Task<> {
+      group = &block;
+      co_await until_cancelled();
+    };
+    co_await task_group(body);
+  };
+  std::thread canceller([&] {
+    while (!stop.load()) {
+      if (CancelScope* const s = scope.exchange(nullptr)) s->cancel();
+      if (TaskGroup* const g = group.exchange(nullptr)) g->cancel();
+    }
+  });
+  for (std::size_t round = 0; round < scaled(2000); ++round) {
+    workers.run(cancelled_scope());
+    workers.run(cancelled_group());
+  }
+  stop = true;
+  canceller.join();
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <magpie/timeout.h>
 
+#include <atomic>
 #include <optional>
 #include <thread>
 
@@ -17,6 +18,7 @@
 
 #include <support/ledger.h>
 #include <support/machine.h>
+#include <support/scale.h>
 
 namespace magpie {
 namespace {
@@ -223,6 +225,32 @@ TEST(TimeoutScopeAcrossThreads, RescheduleAgainstExpiry) {
     };
     workers.run(timeout_scope(std::chrono::microseconds(50 + round), body));
   }
+}
+
+// The deadline may pass, and block, task and executor end, before the thread that has moved it has
+// told the executor's timers.
+TEST(TimeoutScopeAcrossThreads, TheExecutorMayEndWhileADeadlineIsMoved) {
+  std::atomic<TimeoutScope*> scope{nullptr};
+  std::atomic<bool> stop{false};
+  auto block = [&]() -> Task<> {
+    auto body = [&](TimeoutScope& its_scope) -> Task<> {
+      scope = &its_scope;
+      co_await sleep_for(1h);
+    };
+    co_await as_result(timeout_scope(1h, body));
+  };
+  std::thread mover([&] {
+    for (int n = 0; !stop.load(); ++n) {
+      if (TimeoutScope* const s = scope.exchange(nullptr))
+        s->reschedule(std::chrono::steady_clock::now() + std::chrono::microseconds(2 * (n % 50)));
+    }
+  });
+  for (std::size_t round = 0; round < scaled(500); ++round) {
+    WorkStealingExecutor workers({.threads = 1});
+    workers.run(block());
+  }
+  stop = true;
+  mover.join();
 }
 
 }  // namespace

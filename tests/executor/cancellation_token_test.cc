@@ -379,5 +379,27 @@ TEST(AnyOf, MayLoseItsLastOwnerInItsOwnCallback) {
   EXPECT_EQ(token, nullptr);
 }
 
+// The last source cancels and dies while the token is asked: what cannot be cancelled is not,
+// either.
+TEST(CancellationToken, IsNotTakenForOneThatCannotBeCancelledWhenItsLastSourceHasCancelled) {
+  std::atomic<CancellationSource*> given{nullptr};
+  std::atomic<bool> stop{false};
+  std::thread canceller([&] {
+    while (!stop.load()) {
+      if (const std::unique_ptr<CancellationSource> source{given.exchange(nullptr)})
+        source->cancel();
+    }
+  });
+  for (std::size_t round = 0; round < scaled(20'000); ++round) {
+    auto source = std::make_unique<CancellationSource>();
+    const CancellationToken token = source->token();
+    given = source.release();
+    for (int look = 0; look < 10; ++look) ASSERT_TRUE(token.can_be_cancelled());
+    while (given.load() != nullptr) std::this_thread::yield();
+  }
+  stop = true;
+  canceller.join();
+}
+
 }  // namespace
 }  // namespace magpie

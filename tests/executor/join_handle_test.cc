@@ -5,6 +5,7 @@
 
 #include <magpie/join_handle.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -475,6 +476,24 @@ TEST_F(JoinHandleTest, OnDoneIsCalledOnceWithTheResult) {
   std::thread::id there;
   handle.on_done([&](const Result<int>&) { there = std::this_thread::get_id(); });  // at once
   EXPECT_EQ(there, here);
+}
+
+TEST_F(JoinHandleTest, ManyCallbacksAreCalledInTheirOrder) {
+  constexpr int kCallbacks = 20'000;  // with a walk along the list for each, seconds
+  Gate gate;
+  auto handle = executor.spawn(give_behind(gate, 1));
+  std::vector<int> order;
+  std::atomic<bool> all{false};
+  for (int i = 0; i < kCallbacks; ++i) {
+    handle.on_done([&, i](const Result<int>&) {
+      order.push_back(i);
+      if (i + 1 == kCallbacks) all = true;
+    });
+  }
+  gate.open();
+  ASSERT_TRUE(eventually([&] { return all.load(); }));
+  EXPECT_EQ(order.size(), static_cast<std::size_t>(kCallbacks));
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
 }
 
 TEST_F(JoinHandleTest, OnDoneSeesTheValueAlthoughAWaiterMovesItOut) {

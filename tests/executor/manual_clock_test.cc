@@ -89,6 +89,16 @@ TEST(ManualClock, NeverOverflows) {
   EXPECT_EQ(clock.now(), end);
 }
 
+TEST(ManualClock, ReachesTheEndOfTimeAlsoWithAnExecutor) {
+  ManualClock clock;
+  WorkStealingExecutor executor(with(1, clock));
+  executor.run(sleep_for(1h));
+  clock.advance(Duration::never());
+  const Deadline end = clock.now();
+  clock.advance(Duration::never());
+  EXPECT_EQ(clock.now(), end);
+}
+
 TEST(ManualClock, AHundredDaysOfSleepEndAtOnceAndExactly) {
   on_several_threads([](std::size_t threads) {
     ManualClock clock;

@@ -316,5 +316,35 @@ TEST(Scope, ParkingCompletingLeavingAndCancellingOnManyThreads) {
   }
 }
 
+// Whoever keeps a token beyond its scope gets it from the scope around it; that one lets go of
+// those that nobody keeps any more, as it may live long.
+TEST(Scope, TokensOfScopesThatHaveBeenLeftAreNotCollected) {
+  Root root;
+  std::size_t let_go = 0;
+  CancelState* kept = nullptr;
+  const auto leave = [&](Scope& scope) {
+    const BasicCancelEffects<StdEnv> effects = scope.exit();
+    for (ScopeToken* t = effects.dropped; t != nullptr; t = t->next_token) ++let_go;
+    detach_tokens(effects.dropped);
+  };
+  constexpr std::size_t kRounds = 1000;
+  for (std::size_t round = 0; round < kRounds; ++round) {
+    Scope block;
+    block.enter(&root.scope, &root);
+    CancelState* const state = token_state_of(block);
+    leave(block);
+    EXPECT_TRUE(state->can_be_cancelled());
+    if (round == 0) {
+      kept = state;
+    } else {
+      state->release();
+    }
+  }
+  EXPECT_GE(let_go, kRounds - 20);
+  EXPECT_TRUE(cancel_scope_now(root.scope, reason("all")));
+  EXPECT_TRUE(kept->cancelled());
+  kept->release();
+}
+
 }  // namespace
 }  // namespace magpie::detail

@@ -140,6 +140,26 @@ TEST(OnSignal, SecondSignalOfTheSetEndsTheProcess) {
   }
 }
 
+TEST(OnSignal, AChildThatWasForkedTakesItsSignalsItself) {
+  CancellationToken token = on_signal({SIGUSR1});
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    for (;;) ::pause();
+  }
+  ::kill(child, SIGUSR1);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1) << status;
+  // The signals' thread serves in turn: were there one of the child's, it came before this one.
+  CancellationToken later = on_signal({SIGUSR2});
+  ::raise(SIGUSR2);
+  EXPECT_TRUE(eventually([&] { return later.cancelled(); }));
+  EXPECT_FALSE(token.cancelled());
+  ::raise(SIGUSR1);
+  EXPECT_TRUE(eventually([&] { return token.cancelled(); }));
+}
+
 // Not a test of its own: what the process above does.
 TEST(SignalsChild, DISABLED_RaisesTwo) {
   const auto arguments = testing::internal::GetArgvs();

@@ -312,4 +312,21 @@ TEST(Sleep, FromANanosecondToACenturyIsAccepted) {
   EXPECT_EQ(executor.stats().pending_timers, 0U);
 }
 
+// Threads wait on the steady clock, whatever zero the executor's clock counts from.
+TEST(Sleep, EndsByAClockWithAnotherZero) {
+  struct Shifted : Clock {
+    explicit Shifted(Duration by) : shift(by) {}
+    Deadline now() const override {
+      return deadline_after(std::chrono::steady_clock::now(), shift);
+    }
+    const Duration shift;
+  };
+  for (const Duration by : {Duration(2400h), Duration(-2400h)}) {
+    Shifted clock(by);
+    WorkStealingExecutor executor({.threads = 1, .clock = &clock});
+    executor.run(sleep_for(1ms));
+    EXPECT_THROW(executor.run(timeout(sleep_for(1h), 1ms)), TimeoutError);
+  }
+}
+
 }  // namespace

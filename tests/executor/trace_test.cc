@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cctype>
+#include <locale>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -214,6 +215,24 @@ TEST(TraceRecorder, ComesAndGoesWhileWorkersAreBusy) {
   }
   stop = true;
   for (auto& task : tasks) task.wait();
+}
+
+TEST(TraceRecorder, WritesNumbersAsJsonDoesWhateverTheStreamHas) {
+  struct Grouping : std::numpunct<char> {
+    char do_thousands_sep() const override { return ','; }
+    std::string do_grouping() const override { return "\1"; }
+  };
+  WorkStealingExecutor executor({.threads = 1});
+  TraceRecorder recorder(executor);
+  for (int i = 0; i < 20; ++i) executor.run(nap());
+  std::ostringstream out;
+  const std::locale grouping(std::locale::classic(), new Grouping());
+  out.imbue(grouping);
+  out << std::hex;
+  recorder.write(out);
+  EXPECT_TRUE(Json::valid(out.str())) << out.str();
+  EXPECT_EQ(out.getloc(), grouping);
+  EXPECT_TRUE(out.flags() & std::ios::hex);
 }
 
 }  // namespace

@@ -238,6 +238,51 @@ TEST(ScopeModelMutant, WhoLeavesWithoutLookingForPinsIsTouchedAgain) {
   hunt(leave_against_cancel<Mutant::scope_unpinned_exit>(locked(2), 2));
 }
 
+// ---- a scope that its own cancellation ends ----
+
+// The strand sees the cancellation at a checkpoint, or is told of it, and leaves at once: whoever
+// cancels is still there. `linked`: somebody has parked below the scope before.
+template <Mutant kMutant>
+Report leave_cancelled(Options options, bool linked) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Nest<Env> nest(task.root, task.core);
+    Waiting<Env> waiting;
+    Flag<Env> cancelled;
+    nest.enter();
+    BasicScope<Env>& target = nest.innermost();
+    if (linked) {
+      sim.check(waiting.park(target), "nobody has cancelled anything");
+      waiting.complete();
+      waiting.resumed();
+    }
+    sim.spawn([&] {
+      if (!target.cancelled()) cancelled.wait();
+      nest.leave();
+    });
+    sim.spawn([&] {
+      sim.check(cancel_now(target), "the only cancellation was refused");
+      cancelled.raise();
+    });
+    sim.run();
+    nest.check();
+    sim.check(task.counted() == 0, "a cancellation is counted for ever");
+  });
+}
+
+TEST(ScopeModel, AScopeMayBeLeftWhileItIsCancelled) {
+  for (const bool linked : {false, true}) {
+    expect_clean(leave_cancelled<Mutant::none>({.preemptions = bound(3)}, linked));
+  }
+}
+
+TEST(ScopeModelMutant, WhoLeavesWithoutLookingForTheCancellationIsTouchedAgain) {
+  for (const bool linked : {false, true}) {
+    hunt(leave_cancelled<Mutant::scope_unawaited_cancel>({.preemptions = 2}, linked));
+  }
+}
+
 // ---- siblings ----
 
 // Two strands below one scope that either of them links; the first may be completed. The last of

@@ -247,16 +247,6 @@ MAGPIE_FLAT inline regular_t<T> value_of(Slot<T>& slot) {
   }
 }
 
-template <class T>
-regular_t<T> take_regular(Slot<T>& slot) {
-  if constexpr (std::is_void_v<T>) {
-    slot.take();
-    return {};
-  } else {
-    return slot.take();
-  }
-}
-
 // --- children in a row ---------------------------------------------------------------------------
 
 template <class Child>

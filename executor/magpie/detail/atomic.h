@@ -71,6 +71,7 @@ enum class Mutant : std::uint8_t {
   scope_late_count,          // a cancellation counts itself in after its traversal
   scope_uncounted_task,      // a traversal does not count itself in at the tasks that it enters
   scope_unpinned_exit,       // a scope is left while a traversal is below it
+  scope_unawaited_cancel,    // a scope is left while its cancellation is under way
   scope_unasked_tokens,      // tokens go to the parent, also if that is cancelled already
   deliver_waiters_first,     // a cancellation schedules the waiters, then tells the tokens
   stop_state_no_wait,        // remove() does not wait for a callback that is running

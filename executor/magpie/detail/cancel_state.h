@@ -157,18 +157,16 @@ class MAGPIE_EXPORT CancelState : public ScopeToken {
     }
     return false;
   }
-  /// Whether nobody but one owner can see the state: no other reference, and no std::stop_token
-  /// that was made from one.
+  /// Whether there is no reference but one. A std::stop_token that was made from the state is none.
   bool sole_owner() const noexcept {
-    return refs_.load(std::memory_order_acquire) == 1 &&
-           !attachment_;  // acquire: pairs with release(), for attachment_
+    return refs_.load(std::memory_order_acquire) == 1;  // pairs with release()
   }
 
   void add_source() noexcept { sources_.fetch_add(1, std::memory_order_relaxed); }
   void drop_source() noexcept { sources_.fetch_sub(1, std::memory_order_release); }
   virtual bool can_be_cancelled() const noexcept {
-    return cancelled() ||
-           sources_.load(std::memory_order_acquire) != 0;  // pairs with drop_source()
+    // In this order: the last source may cancel and die in between. Pairs with drop_source().
+    return sources_.load(std::memory_order_acquire) != 0 || cancelled();
   }
 
   bool cancelled() const noexcept { return stop_.cancelled(); }

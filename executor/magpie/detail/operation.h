@@ -92,9 +92,6 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
     return false;
   }
 
-  /// Hands a claimed waiter to its executor. The last touch of it.
-  void wake() noexcept;
-
   Scope* scope() const noexcept {
     if (stand == Stand::frame) [[likely]]
       return promise_of(behind).scope;

@@ -56,7 +56,6 @@ template <class Core>
 struct BasicDoneCallback {
   BasicDoneCallback* next = nullptr;
   void (*call)(BasicDoneCallback*, Core&) noexcept = nullptr;  // runs it and frees it
-  void (*drop)(BasicDoneCallback*) noexcept = nullptr;         // frees it
 };
 
 /// `Join` derives from BasicWaiter<Env> and is a JoinWaiter, or looks like one.
@@ -198,7 +197,7 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   typename Env::template Atomic<std::uint32_t> handles_{0};
   typename Env::template Atomic<std::uint32_t> done_{kOpen};  // rises under lock_
   BasicWaitQueue<Env> waiters_;                               // under lock_
-  Callback* callbacks_ = nullptr;                             // under lock_
+  Callback* callbacks_ = nullptr;                             // under lock_; the latest first
 };
 
 template <class Env, class Join>
@@ -244,7 +243,7 @@ void BasicOutcomeCore<Env, Join>::wake_all(BasicWaiter<Env>* ready) noexcept {
 template <class Env, class Join>
 void BasicOutcomeCore<Env, Join>::publish(SlotState outcome, Join** only_one) noexcept {
   BasicWaiter<Env>* ready;
-  Callback* callbacks;
+  Callback* latest;
   bool settling;
   bool blocked;
   // seq_cst pairs with drop_handle(): only errors need it. Release pairs with done().
@@ -264,9 +263,9 @@ void BasicOutcomeCore<Env, Join>::publish(SlotState outcome, Join** only_one) no
   {
     std::lock_guard guard(lock_);  // O2
     outcome_ = outcome;
-    callbacks = std::exchange(callbacks_, nullptr);
+    latest = std::exchange(callbacks_, nullptr);
     const bool anybody = waiters_.front() != nullptr;
-    settling = callbacks != nullptr || (anybody && somebody_copies());
+    settling = latest != nullptr || (anybody && somebody_copies());
     blocked = blocked_;
     if constexpr (!Env::mutant(Mutant::outcome_done_after_lock)) rise();
     ready = anybody ? claim_waiters(settling) : nullptr;
@@ -275,7 +274,7 @@ void BasicOutcomeCore<Env, Join>::publish(SlotState outcome, Join** only_one) no
   if (blocked) [[unlikely]]
     Env::futex_wake(done_);  // O3
 
-  if (only_one != nullptr && callbacks == nullptr && ready != nullptr &&
+  if (only_one != nullptr && latest == nullptr && ready != nullptr &&
       ready->queue_next == nullptr) {
     *only_one = static_cast<Join*>(std::exchange(ready, nullptr));
     if ((*only_one)->fill != nullptr) (*only_one)->fill(*only_one);
@@ -287,10 +286,15 @@ void BasicOutcomeCore<Env, Join>::publish(SlotState outcome, Join** only_one) no
     if (op->fill != nullptr) op->fill(op);
   }
   wake_all(ready);
-  while (callbacks != nullptr) {
-    Callback* const after = callbacks->next;
-    callbacks->call(callbacks, *this);
-    callbacks = after;
+  Callback* first = nullptr;
+  while (latest != nullptr) {
+    Callback* const before = std::exchange(latest->next, first);
+    first = std::exchange(latest, before);
+  }
+  while (first != nullptr) {
+    Callback* const after = first->next;
+    first->call(first, *this);  // frees it
+    first = after;
   }
   if (settling) {
     {
@@ -343,10 +347,7 @@ void BasicOutcomeCore<Env, Join>::on_done(Callback* callback) noexcept {
   {
     std::lock_guard guard(lock_);
     if (done_.load(std::memory_order_relaxed) == kOpen) {
-      Callback** tail = &callbacks_;
-      while (*tail != nullptr) tail = &(*tail)->next;
-      callback->next = nullptr;
-      *tail = callback;
+      callback->next = std::exchange(callbacks_, callback);
       return;
     }
   }

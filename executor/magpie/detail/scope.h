@@ -20,6 +20,7 @@
 
 #include <magpie/config.h>
 #include <magpie/detail/atomic.h>
+#include <magpie/detail/backoff.h>
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/reason.h>
 #include <magpie/detail/spin_lock.h>
@@ -40,6 +41,7 @@ using TaskCore = BasicTaskCore<StdEnv>;
 struct ScopeToken {
   ScopeToken* next_token = nullptr;
   bool own = false;  // made for the scope that holds it, not inherited from one that has been left
+  std::uint32_t until_look = 0;  // of the first in a list: so many more, and unused ones are let go
   bool (*unused)(const ScopeToken*) noexcept = nullptr;  // nobody but the scope holds it any more
 
  protected:
@@ -114,7 +116,8 @@ class BasicScope {
   /// nobody cancelled pays two loads.
   Effects exit() noexcept {
     Effects effects;
-    const bool was_cancelled = state_.load(std::memory_order_relaxed) == kCancelled;
+    const bool was_cancelled = (state_.load(std::memory_order_relaxed) & kCancelled) != 0;
+    if (was_cancelled && !Env::mutant(Mutant::scope_unawaited_cancel)) await_cancel();
     if (linked_.load(std::memory_order_relaxed) != 0) unlink(&effects);
     if (was_cancelled) {
       reason_ = ReasonRef();
@@ -177,20 +180,23 @@ class BasicScope {
 
   // --- from any thread, by whoever knows that the scope has not been left ------------------------
 
-  /// Cancels the scope and everything below it. False if it was cancelled (or closed) before.
+  /// Cancels the scope and everything below it. False if it was cancelled (or closed) before. What
+  /// runs there may see it at once and leave the scope: exit() waits until this call is through.
   bool cancel(ReasonRef reason, Effects& effects) noexcept {
     {
       std::lock_guard guard(lock_);
       if (state_.load(std::memory_order_relaxed) != kActive) return false;
       reason_ = std::move(reason);
       // Release: pairs with the acquire in first_cancelled(), which then reads reason_.
-      state_.store(kCancelled, std::memory_order_release);
+      state_.store(kCancelled | kCancelling, std::memory_order_release);
       if constexpr (!Env::mutant(Mutant::scope_late_count))
         task_->cancels.fetch_add(1, std::memory_order_release);
     }
     if (linked_.load(std::memory_order_acquire) != 0) sweep(effects);
     if constexpr (Env::mutant(Mutant::scope_late_count))
       task_->cancels.fetch_add(1, std::memory_order_release);
+    // The last touch of the scope. Release: pairs with await_cancel().
+    state_.store(kCancelled, std::memory_order_release);
     return true;
   }
 
@@ -203,7 +209,7 @@ class BasicScope {
 
   /// This scope's own state, whatever its parents say.
   bool cancelled_itself() const noexcept {
-    return state_.load(std::memory_order_acquire) == kCancelled;
+    return (state_.load(std::memory_order_acquire) & kCancelled) != 0;
   }
   /// The reason of this scope's own cancellation; only after cancelled_itself().
   const ReasonRef& own_reason() const noexcept { return reason_; }
@@ -233,18 +239,15 @@ class BasicScope {
   ScopeToken* own_token(Make&& make, Found&& found) {
     link();
     std::lock_guard guard(lock_);
-    for (ScopeToken* t = tokens_; t != nullptr; t = t->next_token) {
-      if (!t->own) continue;
-      found(t);
-      return t;
+    if (tokens_ != nullptr && tokens_->own) {
+      found(tokens_);
+      return tokens_;
     }
     const bool dead = cancelled();
     ScopeToken* token = make(dead);
     if (!dead && token != nullptr) {
       token->own = true;
-      token->next_token = tokens_;
-      tokens_ = token;
-      has_had_tokens_ = true;
+      push_token(*token);
     }
     return token;
   }
@@ -305,6 +308,8 @@ class BasicScope {
   static constexpr std::uint8_t kActive = 0;
   static constexpr std::uint8_t kCancelled = 1;
   static constexpr std::uint8_t kClosed = 2;
+  static constexpr std::uint8_t kCancelling = 4;  // beside kCancelled: cancel() is still here
+  static constexpr std::uint32_t kFewTokens = 8;
 
   void init_lists() noexcept {
     has_had_tokens_ = false;
@@ -321,7 +326,7 @@ class BasicScope {
   const BasicScope* first_cancelled(bool outermost) const noexcept {
     const BasicScope* found = nullptr;
     for (const BasicScope* s = this; s != nullptr; s = s->parent_) {
-      if (s->state_.load(std::memory_order_acquire) == kCancelled) {
+      if ((s->state_.load(std::memory_order_acquire) & kCancelled) != 0) {
         found = s;
         if (!outermost) return found;
       }
@@ -403,6 +408,13 @@ class BasicScope {
     if (w.scope_next != nullptr) w.scope_next->scope_prev = w.scope_prev;
   }
 
+  // A cancellation runs no user code and waits for nobody: it ends by itself, and soon. Acquire:
+  // pairs with the end of cancel().
+  MAGPIE_COLD void await_cancel() noexcept {
+    Backoff<Env> backoff;
+    while ((state_.load(std::memory_order_acquire) & kCancelling) != 0) backoff.wait();
+  }
+
   // Without `effects` all tokens go to the parent.
   // Out of line: it takes locks, and nothing of that belongs into the code of a fork.
   MAGPIE_COLD void unlink(Effects* effects) noexcept {
@@ -428,32 +440,56 @@ class BasicScope {
     }
   }
 
-  void hand_tokens_to(BasicScope& p, Effects* effects) noexcept {  // under p.lock_
-    std::lock_guard guard(lock_);
-    if (tokens_ == nullptr) return;
-    ScopeToken** tail = &tokens_;
-    while (*tail != nullptr) {
-      ScopeToken* const t = *tail;
-      if (effects != nullptr && t->unused != nullptr &&
-          t->unused(t)) {  // or a long-lived task would collect them
-        *tail = t->next_token;
-        t->next_token = effects->dropped;
-        effects->dropped = t;
+  // The scope's own token is the first. Under lock_.
+  void push_token(ScopeToken& token) noexcept {
+    const std::uint32_t until_look = tokens_ != nullptr ? tokens_->until_look : kFewTokens;
+    ScopeToken*& at = tokens_ != nullptr && tokens_->own ? tokens_->next_token : tokens_;
+    token.next_token = at;
+    at = &token;
+    tokens_->until_look = until_look - (until_look > 0);
+    has_had_tokens_ = true;
+  }
+
+  // A long-lived scope would collect what was made in those that have been left, hence this. Its
+  // own token stays. Under lock_: what nobody else holds now, nobody else can get.
+  void drop_unused_tokens(Effects& effects) noexcept {
+    std::uint32_t kept = 0;
+    for (ScopeToken** at = &tokens_; *at != nullptr;) {
+      ScopeToken* const t = *at;
+      if (!t->own && t->unused != nullptr && t->unused(t)) {
+        *at = t->next_token;
+        t->next_token = effects.dropped;
+        effects.dropped = t;
       } else {
-        t->own = false;
-        tail = &t->next_token;
+        at = &t->next_token;
+        ++kept;
       }
     }
-    if (effects != nullptr && kind_ == ScopeKind::task_root) {
-      effects->tokens = tokens_;  // the end of a task: the caller lets go of them
-    } else if (effects != nullptr && !Env::mutant(Mutant::scope_unasked_tokens) && p.cancelled()) {
-      effects->tokens = tokens_;
-    } else {
-      *tail = p.tokens_;
-      p.tokens_ = tokens_;
-      p.has_had_tokens_ = true;
+    if (tokens_ != nullptr) tokens_->until_look = kept < kFewTokens ? kFewTokens : kept;
+  }
+
+  // Under p.lock_. Without `effects` all tokens go to the parent.
+  void hand_tokens_to(BasicScope& p, Effects* effects) noexcept {
+    std::lock_guard guard(lock_);
+    if (tokens_ != nullptr) tokens_->own = false;
+    if (effects != nullptr) {
+      drop_unused_tokens(*effects);
+      // The end of a task, and the caller lets go of them; or they have to be cancelled.
+      if (kind_ == ScopeKind::task_root ||
+          (!Env::mutant(Mutant::scope_unasked_tokens) && p.cancelled())) {
+        effects->tokens = tokens_;
+        tokens_ = nullptr;
+        return;
+      }
     }
-    tokens_ = nullptr;
+    while (tokens_ != nullptr) {
+      ScopeToken* const t = tokens_;
+      tokens_ = t->next_token;
+      p.push_token(*t);
+    }
+    // Once for as many as were kept the last time: a token more costs a bounded number of steps.
+    if (effects != nullptr && p.tokens_ != nullptr && p.tokens_->until_look == 0)
+      p.drop_unused_tokens(*effects);
   }
 
   static BasicScope* next_unmasked(BasicScope* s) noexcept {

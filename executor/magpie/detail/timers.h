@@ -143,6 +143,10 @@ class MAGPIE_EXPORT Timers {
 
   Clock& clock() const noexcept { return clock_; }
   std::int64_t now_ns() const noexcept { return to_ns(clock_.now()); }
+  /// When to look again for what is due then, by the steady clock, which threads wait on. A clock
+  /// of the user's own may have another zero and another pace: whoever has waited looks, and waits
+  /// on.
+  std::int64_t steady_ns(std::int64_t due_ns) const noexcept;
 
   /// Fires what is due in one shard; true if anything was.
   bool serve(TimerShard& shard, std::int64_t now_ns) noexcept;
@@ -164,6 +168,7 @@ class MAGPIE_EXPORT Timers {
 
   Clock& clock_;
   VirtualTime* const manual_;  // null: real time
+  const bool is_steady_;       // the clock is the one that threads wait on
   std::unique_ptr<TimerShard[]> shards_;
   alignas(kCacheLine) BasicTimerPlan<StdEnv> plan_;
   std::atomic<bool> monitor_runs_{false};
