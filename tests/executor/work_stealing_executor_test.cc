@@ -264,7 +264,7 @@ TEST(WorkStealingExecutor, WhatComesFromOutsideIsServedWithinSoManySteps) {
     JoinHandle<> handle = executor.spawn(task());
     const std::uint64_t spawned_at = steps.load();  // or before
     handle.wait();
-    ASSERT_LE(served_at.load(), spawned_at + kMost);
+    EXPECT_LE(served_at.load(), spawned_at + kMost);
   }
   stop = true;
   for (auto& handle : spinners) handle.wait();

@@ -32,7 +32,7 @@ inline std::uint64_t soak_operations() {
 /// On how many threads the rounds of a stress test run, one after the other: all of 1, 2, 3, 8 and
 /// 64, and mostly as many as there may be cores.
 inline std::size_t soak_threads(std::size_t round) {
-  constexpr std::size_t kNumbers[] = {2, 3, 1, 8, 2, 3, 1, 64};
+  constexpr std::size_t kNumbers[] = {2, 3, 1, 4, 2, 3, 1, 8, 2, 3, 1, 4, 2, 3, 1, 64};
   return kNumbers[round % std::size(kNumbers)];
 }
 
