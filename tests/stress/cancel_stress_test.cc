@@ -25,6 +25,7 @@
 #include <support/foreign.h>
 #include <support/ledger.h>
 #include <support/scale.h>
+#include <support/soak.h>
 
 namespace magpie {
 namespace {
@@ -110,6 +111,7 @@ TEST(CancelStress, HandlesTokensAndTheExecutorCancelAtRandomMoments) {
       WorkStealingExecutor executor(
           {.threads = 1 + round % 4,
            .on_unobserved_error = [](std::string_view, std::exception_ptr) {}});
+      const test::LifeLimit limit(executor);
       for (int i = 0; i < 6; ++i) {
         SpawnOptions options;
         if (i % 2 == 0) options.token(source.token());
@@ -141,6 +143,7 @@ TEST(CancelStress, HandlesTokensAndTheExecutorCancelAtRandomMoments) {
 
 TEST(CancelStress, FinishAndCancelAgreeOnWhoWasFirst) {
   WorkStealingExecutor executor({.threads = 2});
+  const test::LifeLimit limit(executor);
   for (std::size_t round = 0; round < scaled(20'000); ++round) {
     auto quick = []() -> Task<int> {
       co_await this_task::yield();
@@ -158,6 +161,7 @@ TEST(CancelStress, FinishAndCancelAgreeOnWhoWasFirst) {
 
 TEST(CancelStress, WaitersOfOneTaskAreCancelledWhileItEnds) {
   WorkStealingExecutor executor({.threads = 3});
+  const test::LifeLimit limit(executor);
   for (std::size_t round = 0; round < scaled(2000); ++round) {
     auto text = []() -> Task<std::string> {
       co_await sleep_for(20us);
@@ -192,6 +196,7 @@ TEST(CancelStress, WaitersOfOneTaskAreCancelledWhileItEnds) {
 
 TEST(CancelStress, SleepsAreCancelledWhileTheyAreArmed) {
   WorkStealingExecutor executor({.threads = 2});
+  const test::LifeLimit limit(executor);
   for (std::size_t round = 0; round < scaled(5000); ++round) {
     auto handle = executor.spawn(gather(sleep_for(1h), sleep_for(2h), sleep_for(1us)));
     for (std::size_t spin = 0; spin < round % 30 * 10; ++spin) std::this_thread::yield();

@@ -24,6 +24,7 @@
 #include <support/foreign.h>
 #include <support/ledger.h>
 #include <support/scale.h>
+#include <support/soak.h>
 
 namespace magpie {
 namespace {
@@ -31,26 +32,10 @@ namespace {
 using namespace std::chrono_literals;
 using test::eventually;
 using test::Ledger;
+using test::LifeLimit;
 using test::OnForeignThread;
 using test::scaled;
 using test::Tracked;
-
-/// A watchdog: a run that hangs shows its tasks before it is ended.
-class Watchdog {
- public:
-  explicit Watchdog(WorkStealingExecutor& executor)
-      : thread_([&executor](std::stop_token stop) {
-          for (int i = 0; i < 2400 && !stop.stop_requested(); ++i)
-            std::this_thread::sleep_for(100ms);
-          if (stop.stop_requested()) return;
-          std::cerr << "no end in sight\n";
-          executor.dump_tasks(std::cerr);
-          std::abort();
-        }) {}
-
- private:
-  std::jthread thread_;
-};
 
 struct Program {
   Ledger& ledger;
@@ -129,7 +114,7 @@ TEST(ExecutorStress, RandomTreesOnRandomNumbersOfThreads) {
     long sum = 0;
     {
       WorkStealingExecutor executor({.threads = threads});
-      Watchdog watchdog(executor);
+      const LifeLimit limit(executor);
       Program program{ledger, leaves};
       for (std::size_t round = 0; round < scaled(400); ++round) {
         auto a = executor.spawn(program.node(Tracked(ledger), random(), 4));
@@ -147,7 +132,7 @@ TEST(ExecutorStress, RandomTreesOnRandomNumbersOfThreads) {
 TEST(ExecutorStress, JoinsOfWaitingChildrenUnderWorkFromOutside) {
   for (std::size_t threads : {1U, 2U, 4U}) {
     WorkStealingExecutor executor({.threads = threads});
-    Watchdog watchdog(executor);
+    const LifeLimit limit(executor);
     std::atomic<bool> stop{false};
     std::thread outside([&] {
       while (!stop.load()) {
@@ -177,7 +162,7 @@ TEST(ExecutorStress, JoinsOfWaitingChildrenUnderWorkFromOutside) {
 
 TEST(ExecutorStress, ProducersOfAllKindsAtOnce) {
   WorkStealingExecutor executor({.threads = 4});
-  Watchdog watchdog(executor);
+  const LifeLimit limit(executor);
   std::atomic<long> done{0};
   const std::size_t each = scaled(3000);
   std::vector<std::thread> threads;
@@ -204,7 +189,7 @@ TEST(ExecutorStress, ProducersOfAllKindsAtOnce) {
 
 TEST(ExecutorStress, ForeignThreadsResumeStrandsWhileWorkersComeAndGo) {
   WorkStealingExecutor executor({.threads = 3});
-  Watchdog watchdog(executor);
+  const LifeLimit limit(executor);
   auto body = []() -> Task<int> {
     int sum = 0;
     for (int i = 0; i < 20; ++i) {
@@ -222,7 +207,7 @@ TEST(ExecutorStress, ForeignThreadsResumeStrandsWhileWorkersComeAndGo) {
 
 TEST(ExecutorStress, ManyTimersArmedCancelledAndDue) {
   WorkStealingExecutor executor({.threads = 3});
-  Watchdog watchdog(executor);
+  const LifeLimit limit(executor);
   auto nap = [](std::size_t i) -> Task<bool> {
     Result<void> slept = co_await as_result(
         sleep_for(i % 5 == 0 ? Duration(1h) : Duration(std::chrono::microseconds(i % 500))));

@@ -25,6 +25,7 @@
 
 #include <support/ledger.h>
 #include <support/scale.h>
+#include <support/soak.h>
 
 namespace magpie {
 namespace {
@@ -136,6 +137,7 @@ TEST(ForkJoinStress, RandomProgramsOnRandomNumbersOfThreads) {
     long sum = 0;
     {
       WorkStealingExecutor executor({.threads = threads});
+      const test::LifeLimit limit(executor);
       for (std::size_t round = 0; round < scaled(120); ++round) {
         auto a = executor.spawn(program.task(random(), 3));
         auto b = executor.spawn(program.task(random(), 2));
@@ -156,6 +158,7 @@ TEST(ForkJoinStress, WorkersComeAndGoAndWorkComesFromOutside) {
   long sum = 0;
   {
     WorkStealingExecutor executor({.threads = 3});
+    const test::LifeLimit limit(executor);
     std::atomic<bool> stop{false};
     std::thread outside([&] {
       while (!stop.load()) {
@@ -185,6 +188,7 @@ TEST(ForkJoinStress, ErrorsFromEverywhere) {
     std::size_t failed = 0;
     {
       WorkStealingExecutor executor({.threads = threads});
+      const test::LifeLimit limit(executor);
       for (std::size_t round = 0; round < scaled(1500); ++round) {
         Program program(ledger, true);
         auto body = [](Program& the_program, std::uint64_t its_seed) -> Task<long> {

@@ -7,7 +7,7 @@
 // primitive or a combinator, on 1, 2, 3, 8 and 64 workers: no permit, result or task is lost, and
 // nothing hangs. Most of the awaits end in no other way; the rest is about to end by itself. SEED=
 // replays the choices (not the schedule). Sanitized builds do a part of it; MAGPIE_SOAK_MINUTES
-// makes it go on.
+// makes it go on, and MAGPIE_SOAK_OPERATIONS until there were so many.
 
 #include <algorithm>
 #include <array>
@@ -422,12 +422,14 @@ TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
   Counts counts;
   const test::Watchdog watchdog(counts.cancellations, seed, [&counts](std::ostream& out) {
     if (World* const stuck = counts.current.load(); stuck != nullptr)
-      stuck->executor.dump_tasks(out);
+      test::show_all(out, stuck->executor);
   });
   const auto end = std::chrono::steady_clock::now() + test::soak_time(0ms);
   do {
     for (const std::size_t threads : kThreads) cancel_everything(threads, counts, random);
-  } while (std::chrono::steady_clock::now() < end && !HasFailure());
+  } while ((std::chrono::steady_clock::now() < end ||
+            counts.cancellations.load() < test::soak_operations()) &&
+           !HasFailure());
   std::printf("%llu cancellations\n", static_cast<unsigned long long>(counts.cancellations.load()));
   for (std::size_t kind = 0; kind < kKinds; ++kind) {
     const std::uint64_t cancelled = counts.of[kind].cancelled.load();

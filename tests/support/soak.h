@@ -6,14 +6,20 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
 #include <iterator>
+#include <mutex>
+#include <stop_token>
 #include <thread>
 #include <utility>
+
+#include <magpie/executor.h>
+#include <magpie/stats.h>
 
 namespace magpie::test {
 
@@ -34,6 +40,12 @@ inline std::uint64_t soak_operations() {
 inline std::size_t soak_threads(std::size_t round) {
   constexpr std::size_t kNumbers[] = {2, 3, 1, 4, 2, 3, 1, 8, 2, 3, 1, 4, 2, 3, 1, 64};
   return kNumbers[round % std::size(kNumbers)];
+}
+
+/// What an executor that hangs is about: its tasks, its workers, what lies in their queues.
+inline void show_all(std::ostream& out, const Executor& executor) {
+  executor.dump_tasks(out);
+  out << to_prometheus(executor.stats()) << std::flush;
 }
 
 /// Ends the process when the count stands still for two minutes: a hang. Before that `show` prints
@@ -64,6 +76,25 @@ class Watchdog {
  private:
   std::atomic<bool> stop_{false};
   std::thread thread_;
+};
+
+/// Ends the process when an executor is still in use after four minutes, and shows it before that.
+class LifeLimit {
+ public:
+  explicit LifeLimit(const Executor& executor)
+      : thread_([&executor](std::stop_token stop) {
+          std::mutex mutex;
+          std::condition_variable_any never;
+          std::unique_lock lock(mutex);
+          never.wait_for(lock, stop, std::chrono::minutes(4), [] { return false; });
+          if (stop.stop_requested()) return;
+          std::cerr << "no end in sight\n";
+          show_all(std::cerr, executor);
+          std::abort();
+        }) {}
+
+ private:
+  std::jthread thread_;
 };
 
 }  // namespace magpie::test
