@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <bit>
 #include <cstring>
 #include <deque>
 
@@ -231,7 +232,7 @@ class World {
   bool is_sibling(const Join* join, std::uintptr_t item) {
     static_cast<void>(*join_);
     if (kHop == Hop::without_tag) return (item & ~kTagMask) - join->begin < join->bytes;
-    return (item & kTagMask) == kForkTag && item - kForkTag - join->begin < join->bytes;
+    return std::rotr(item - (join->begin | kForkTag), 3) < join->bytes / 8;
   }
 
   // What was popped, if it is this join's; else it goes back.

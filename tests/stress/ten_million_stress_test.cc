@@ -415,6 +415,13 @@ void cancel_everything(std::size_t threads, Counts& counts, Random& random) {
   counts.current = nullptr;
 }
 
+/// All awaits that have ended, cancelled or not.
+std::uint64_t operations_of(const Counts& counts) {
+  std::uint64_t sum = 0;
+  for (const auto& kind : counts.of) sum += kind.cancelled.load() + kind.completed.load();
+  return sum;
+}
+
 TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
   const std::uint64_t seed = test::seed_or(20261122);
   SCOPED_TRACE("seed " + std::to_string(seed));
@@ -427,10 +434,12 @@ TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
   const auto end = std::chrono::steady_clock::now() + test::soak_time(0ms);
   do {
     for (const std::size_t threads : kThreads) cancel_everything(threads, counts, random);
-  } while ((std::chrono::steady_clock::now() < end ||
-            counts.cancellations.load() < test::soak_operations()) &&
-           !HasFailure());
-  std::printf("%llu cancellations\n", static_cast<unsigned long long>(counts.cancellations.load()));
+  } while (
+      (std::chrono::steady_clock::now() < end || operations_of(counts) < test::soak_operations()) &&
+      !HasFailure());
+  std::printf("%llu cancellations, %llu operations\n",
+              static_cast<unsigned long long>(counts.cancellations.load()),
+              static_cast<unsigned long long>(operations_of(counts)));
   for (std::size_t kind = 0; kind < kKinds; ++kind) {
     const std::uint64_t cancelled = counts.of[kind].cancelled.load();
     const std::uint64_t completed = counts.of[kind].completed.load();
