@@ -408,7 +408,8 @@ TEST(CombinatorStress, RandomProgramsCancelledAtRandomMomentsLeaveNothingBehind)
   const test::Watchdog watchdog(operations, seed, [&current](std::ostream& out) {
     if (World* const stuck = current.load(); stuck != nullptr) test::show_all(out, stuck->executor);
   });
-  const auto end = std::chrono::steady_clock::now() + test::soak_time(test::kScale == 1 ? 5s : 3s);
+  const auto end =
+      std::chrono::steady_clock::now() + test::soak_time(test::kScale == 1 ? 4s : 2500ms);
   std::size_t rounds = 0;
   std::size_t outcomes[4] = {};
   // On a slow machine until each outcome was seen, for a while.

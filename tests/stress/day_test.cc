@@ -337,7 +337,7 @@ class Service {
     check(limiter_.try_acquire(kBurst) && !limiter_.try_acquire(), "a full bucket is not full");
   }
 
-  static constexpr std::int64_t kEvery = nanoseconds(40s).count();
+  static constexpr std::int64_t kEvery = nanoseconds(60s).count();
 
   testing::SimulatedExecutor& executor_;
   Random random_;

@@ -367,7 +367,8 @@ TEST(PrimitivesStress, RandomCancellationLosesNoPermitLockOrItem) {
   const test::Watchdog watchdog(operations, seed, [&current](std::ostream& out) {
     if (World* const stuck = current.load(); stuck != nullptr) test::show_all(out, stuck->executor);
   });
-  const auto end = std::chrono::steady_clock::now() + test::soak_time(test::kScale == 1 ? 5s : 3s);
+  const auto end =
+      std::chrono::steady_clock::now() + test::soak_time(test::kScale == 1 ? 4s : 2500ms);
   std::size_t rounds = 0;
   std::uint64_t items = 0;
   long passes = 0;

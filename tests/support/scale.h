@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 
 #include <magpie/config.h>
@@ -26,10 +27,13 @@ inline constexpr std::size_t scaled(std::size_t n) {
   return n / kScale > 0 ? n / kScale : 1;
 }
 
-/// The seed of a random test: SEED from the environment replays a run.
+/// The seed of a random test: SEED from the environment replays a run. It is printed where it is
+/// not lost if the test crashes.
 inline std::uint64_t seed_or(std::uint64_t otherwise) {
   const char* const text = std::getenv("SEED");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+  const std::uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+  std::fprintf(stderr, "SEED=%llu\n", static_cast<unsigned long long>(seed));
+  return seed;
 }
 
 }  // namespace magpie::test
