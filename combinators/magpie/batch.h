@@ -12,8 +12,9 @@
 //
 // The first failure cancels the rest of its batch, which is waited for, and ends it all: it is
 // thrown, and the results so far are dropped. A cancellation does likewise, also in a pause. No
-// items: an empty result without suspending; else it is a cancellation point on entry, and nothing
-// is started in a cancelled scope. A size of 0: std::invalid_argument.
+// items in a range that knows its size: an empty result without suspending; else it is a
+// cancellation point on entry, and nothing is started in a cancelled scope. A size of 0:
+// std::invalid_argument.
 //
 // The range is referenced if it is an lvalue, moved in if it is an rvalue. Each item lives until
 // its task has ended: the elements of a range that can be read again stay where they are; what a

@@ -29,8 +29,8 @@
 //
 // Items need only be movable. Those that move without throwing (and are not large) are moved under
 // the channel's lock, so their moves must not use the channel; others lie in memory of their own
-// and are moved outside of it; but by try_send(), which to a waiting receiver moves them under it,
-// so that these moves, too, must use neither the channel nor what wakes tasks. What a move throws
+// and are moved outside of it; but by try_send(), which moves them under it, so that these moves,
+// too, must use neither the channel nor what wakes tasks. What a move throws
 // reaches whoever sends or receives just then; the channel stays as it was, except that an item is
 // lost whose move to its receiver throws. std::bad_alloc from sends.
 //

@@ -21,8 +21,8 @@
 // nothing more is started, and it is rethrown; a child that ended cancelled on its own counts as
 // one, a real error goes before a cancellation. If the caller is cancelled, so is what runs; if
 // everything has given its value nevertheless, these are returned, else CancelledError. A limit of
-// 0: std::invalid_argument. Nothing to do: an empty result without suspending, and no cancellation
-// point; else one on entry.
+// 0: std::invalid_argument. Nothing to do, in a range that knows its size: an empty result
+// without suspending, and no cancellation point; else one on entry.
 //
 // The range of map_concurrent is referenced if it is an lvalue, moved in if it is an rvalue. Each
 // item lives until its task has ended: the elements of a range that can be read again stay where

@@ -60,7 +60,7 @@ class ReadySignal;
 namespace detail {
 
 /// The block's bookkeeping: one unit for the body, one for each live child. The page:
-/// executor/JOIN.md, "groups".
+/// combinators/DESIGN.md, "Groups".
 class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnable {
  public:
   GroupCore() noexcept;
@@ -158,17 +158,20 @@ class StartState final : public StartValue<V> {
   // The child's own, while it is alive: so its callable may take the signal by reference, too.
   std::optional<ReadySignal<V>> signal;
 
-  StartState(GroupCore& group, F&& f) : StartValue<V>(group), function(std::forward<F>(f)) {}
+  StartState(GroupCore& group, F&& f)
+      : StartValue<V>(group), function(std::in_place, std::forward<F>(f)) {}
   // A copy of an lvalue, since the child outlives the block's own variables; what cannot be copied
-  // is referenced.
-  std::conditional_t<std::is_lvalue_reference_v<F> && !std::constructible_from<std::decay_t<F>, F>,
-                     F, std::decay_t<F>>
+  // is referenced. Until the child has ended.
+  std::optional<std::conditional_t<
+      std::is_lvalue_reference_v<F> && !std::constructible_from<std::decay_t<F>, F>,
+      std::reference_wrapper<std::remove_reference_t<F>>, std::decay_t<F>>>
       function;
 
  private:
   std::shared_ptr<StartCore> let_go() noexcept override {
     std::shared_ptr<StartCore> self = signal->state();
     signal.reset();
+    function.reset();  // others may keep a signal, and so this, for longer
     return self;
   }
 };
@@ -313,7 +316,7 @@ class TaskGroup {
     JoinHandle<void> child;
     try {
       SpawnOptions options(std::move(name));
-      child = add(detail::as_task(std::invoke(state->function, *state->signal)), &options, *state);
+      child = add(detail::as_task(std::invoke(*state->function, *state->signal)), &options, *state);
     } catch (...) {
       state->signal.reset();
       throw;
@@ -323,7 +326,7 @@ class TaskGroup {
       // Cancelled: unless the signal came first, the child goes too. A real error of its own is
       // reported here all the same.
       if (state->decide(detail::StartCore::Verdict::withdrawn)) {
-        child.cancel();
+        child.state().cancel(detail::ResultAccess::slot(waited).reason());
         Result<void> ended = co_await uncancellable(as_result(child));
         if (!ended && !ended.is_cancelled()) ended.value();
         waited.value();  // throws CancelledError

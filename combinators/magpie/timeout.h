@@ -90,6 +90,7 @@ class TimeoutBase : public CombinatorBase {
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
+    phase_ = Phase::running;
     if (outer.cancelled()) [[unlikely]] {
       phase_ = Phase::refused;
       timer_.open_without_deadline(outer);

@@ -143,7 +143,6 @@ class MAGPIE_EXPORT CallbackBase : public CallbackNode {
   void detach() noexcept {
     if (state_) state_->remove(*this);
   }
-  const StateRef& attached_to() const noexcept { return state_; }
 
  private:
   StateRef state_;

@@ -4,12 +4,12 @@
 
 // resume_on(executor) and on(executor, task): other executors.
 //
-//     co_await resume_on(io_pool);              // this coroutine goes on there, and its plain
-//     awaiters up to the nearest combinator or task int x = co_await on(io_pool, work());     //
-//     runs there, and comes back
+//     co_await resume_on(io_pool);           // goes on there
+//     int x = co_await on(io_pool, work());  // runs there, and comes back
 //
-// A combinator's parent resumes where it awaited. Cancellation points. On an executor that has shut
-// down: ExecutorShutdownError, and one stays where one is. An executor waits in its destructor for
+// With a coroutine go its plain awaiters, up to the nearest combinator or task. A combinator's
+// parent resumes where it awaited. Cancellation points. On an executor that has shut down:
+// ExecutorShutdownError, and one stays where one is. An executor waits in its destructor for
 // strands of others that visit it.
 
 #include <coroutine>

@@ -96,6 +96,7 @@ void BlockingPool::run(BlockingJob& job, Claim claim) noexcept {
 }
 
 void BlockingPool::serve() noexcept {
+  keep_this_thread_on(processors_);
   std::unique_lock lock(mutex_);
   name_this_thread(name_, "-io", started_++);
   for (;;) {

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include <magpie/detail/thread_name.h>
 #include <magpie/detail/thread_state.h>
 #include <magpie/detail/timers.h>
 
@@ -137,6 +138,7 @@ void Timers::stop_monitor() noexcept {
 
 void Timers::monitor() noexcept {
   pthread_setname_np(pthread_self(), "magpie-timers");
+  keep_this_thread_on(processors_);
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     kicked_ = false;

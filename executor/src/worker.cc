@@ -8,7 +8,6 @@
 #include <utility>
 
 #include <pthread.h>
-#include <sched.h>
 
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/job.h>
@@ -73,7 +72,12 @@ WorkStealingMachine::WorkStealingMachine(Executor& executor, ExecutorServices& s
                                          const ExecutorOptions& options)
     : executor_(executor), services_(services), name_(options.name) {
   const std::size_t threads = wanted_threads(options.threads);
-  if (options.pin_threads) cpus_ = affinity_cpus_in_topology_order();
+  if (options.pin_threads) {
+    cpus_ = affinity_cpus_in_topology_order();
+    // Threads that a pinned worker starts would be pinned with it.
+    services_.timers.keep_on(cpus_);
+    services_.blocking.keep_on(cpus_);
+  }
   // Not available_parallelism(): an explicit number of threads holds whatever MAGPIE_THREADS says.
   const std::size_t processors =
       probe("", std::max(std::thread::hardware_concurrency(), 1U)).usable();
@@ -161,15 +165,7 @@ void WorkStealingMachine::resize(std::size_t threads) {
 }
 
 void WorkStealingMachine::pin(std::size_t index) noexcept {
-  if (cpus_.empty()) return;
-  const auto cpu = static_cast<std::size_t>(cpus_[index % cpus_.size()]);
-  const std::size_t bytes = CPU_ALLOC_SIZE(cpu + 1);
-  cpu_set_t* const set = CPU_ALLOC(cpu + 1);
-  if (set == nullptr) return;  // pinning is a hint
-  CPU_ZERO_S(bytes, set);
-  CPU_SET_S(cpu, bytes, set);
-  sched_setaffinity(0, bytes, set);
-  CPU_FREE(set);
+  if (!cpus_.empty()) keep_this_thread_on({&cpus_[index % cpus_.size()], 1});
 }
 
 // --- work comes in -------------------------------------------------------------------------------
@@ -328,7 +324,7 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
   if (inbox_.empty()) {
     attention_.fetch_and(~attention::kInbox, std::memory_order_seq_cst);
     // Whoever pushed before this saw the bit, or is seen now: pairs with the fence in inject().
-    if (!inbox_.empty()) attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst);
+    if (!inbox_.still_empty()) attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst);
   }
   if (chain.first == nullptr) return 0;
   WorkerCounters::add<std::uint64_t>(self.counters.injected, chain.count);

@@ -106,6 +106,11 @@ TEST_P(AwaitedTwice, BlocksAndCallsAreRefused) {
       [] { return task_group([](TaskGroup&) { return give_text(std::string(40, 'x')); }); });
   refuses_a_second_await([] { return cancel_scope([](CancelScope&) { return give(1); }); });
   refuses_a_second_await([] { return timeout_scope(1s, [](TimeoutScope&) { return give(1); }); });
+  refuses_what_was_moved_from(
+      [] { return task_group([](TaskGroup&) { return give_text(std::string(40, 'x')); }); });
+  refuses_what_was_moved_from([] { return cancel_scope([](CancelScope&) { return give(1); }); });
+  refuses_what_was_moved_from(
+      [] { return timeout_scope(1s, [](TimeoutScope&) { return give(1); }); });
   refuses_a_second_await([] { return to_thread([] { return std::string(40, 'x'); }); });
 }
 

@@ -412,5 +412,45 @@ TEST(GroupStartAcrossThreads, SignalAgainstCancellation) {
   EXPECT_LE(ready_count, 200);
 }
 
+TEST_P(GroupStart, ItsCallableGoesWithTheChildAlsoIfItsSignalIsKept) {
+  std::optional<ReadySignal<int>> kept;
+  auto guard = std::make_shared<int>(1);
+  const std::weak_ptr<int> alive = guard;
+  machine.run([&]() -> Task<> {
+    auto child = [&kept, guard = std::move(guard)](ReadySignal<int> ready) -> Task<> {
+      kept = ready;
+      ready.set(*guard);
+      co_return;
+    };
+    auto body = [&](TaskGroup& group) -> Task<> {
+      const int value = co_await group.start<int>(std::move(child));
+      EXPECT_EQ(value, 1);
+    };
+    co_await task_group(body);
+    EXPECT_TRUE(alive.expired());
+  });
+}
+
+TEST_P(GroupStart, ItsChildIsCancelledForTheReasonThatItIs) {
+  std::optional<CancelReason> seen;
+  machine.run([&]() -> Task<> {
+    auto child = [&](ReadySignal<int>) -> Task<> {
+      try {
+        co_await sleep_for(1h);
+      } catch (const CancelledError& error) {
+        seen = error.reason();
+        throw;
+      }
+    };
+    auto body = [&](TaskGroup& group) -> Task<> {
+      const int value = co_await with_timeout(group.start<int>(child), 1ms, -1);
+      EXPECT_EQ(value, -1);
+    };
+    co_await task_group(body);
+  });
+  ASSERT_TRUE(seen.has_value());
+  EXPECT_EQ(seen->kind, CancelKind::timeout);
+}
+
 }  // namespace
 }  // namespace magpie

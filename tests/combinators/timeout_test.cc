@@ -554,6 +554,31 @@ TEST(TimeoutInRealTime, ATaskThatNeverParksIsTimedOut) {  // B163
   EXPECT_THROW(busy.run(timeout(spin(), 10ms)), TimeoutError);
 }
 
+TEST(TimeoutTwice, ALateFirstAwaitLeavesNothingForTheSecond) {
+  WorkStealingExecutor one({.threads = 1});
+  Event go;
+  auto task = [&]() -> Task<int> {
+    co_await go.wait();
+    co_return 4;
+  };
+  auto body = [&]() -> Task<> {
+    JoinHandle<int> handle = spawn(task());
+    auto limited = timeout(handle, 0s);
+    bool late = false;
+    try {
+      co_await limited;
+    } catch (const TimeoutError&) {
+      late = true;
+    }
+    EXPECT_TRUE(late);
+    go.set();
+    co_await handle;
+    const int second = co_await limited;
+    EXPECT_EQ(second, 4);
+  };
+  one.run(body());
+}
+
 // Completion against expiry at the same moment, from other threads: exactly one of them, and the
 // permit goes with it.
 TEST(TimeoutInRealTime, PermitsSurviveAnyOrderOfReleaseAndDeadline) {

@@ -8,6 +8,7 @@
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -15,6 +16,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <support/foreign.h>
 
 namespace magpie {
 namespace {
@@ -148,6 +151,24 @@ TEST(TbbExecutor, StatsCountWhatItRan) {
 
 TEST(TbbExecutor, RefusesPinnedThreads) {
   EXPECT_THROW(TbbExecutor({.pin_threads = true}), std::invalid_argument);
+}
+
+// oneTBB's own limit holds for the whole process, and of several the smallest counts.
+TEST(TbbExecutor, ASmallOneTakesNoThreadsFromALargerOne) {
+  constexpr std::size_t kThreads = 4;
+  TbbExecutor large({.threads = kThreads});
+  TbbExecutor small({.threads = 1});
+  small.run(after(0ms, 1));
+  std::atomic<std::size_t> there{0};
+  auto meet = [&]() -> Task<bool> {
+    there.fetch_add(1);
+    const bool met = test::eventually([&] { return there.load() == kThreads; });
+    co_return met;
+  };
+  std::vector<Task<bool>> all;
+  for (std::size_t i = 0; i < kThreads; ++i) all.push_back(meet());
+  const std::vector<bool> met = large.run(gather(std::move(all)));
+  EXPECT_EQ(std::count(met.begin(), met.end(), true), static_cast<std::ptrdiff_t>(kThreads));
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <gtest/gtest.h>
 
@@ -112,6 +113,20 @@ TEST(WorkStealingExecutor, PinnedWorkersRunToo) {
   WorkStealingExecutor executor({.threads = 4, .pin_threads = true});
   auto [a, b] = executor.run(gather(give(1), give(2)));
   EXPECT_EQ(a + b, 3);
+}
+
+TEST(WorkStealingExecutor, WhatAPinnedWorkerStartsIsNotPinnedWithIt) {
+  const auto processors = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    EXPECT_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+    return CPU_COUNT(&set);
+  };
+  const int all = processors();
+  WorkStealingExecutor executor({.threads = 2, .pin_threads = true});
+  auto ask = [&]() -> Task<int> { co_return processors(); };
+  EXPECT_EQ(executor.run(ask()), 1);
+  EXPECT_EQ(executor.run(to_thread(processors)), all);
 }
 
 // Two functions that wait for each other must both run, whatever sleeps when they are posted.

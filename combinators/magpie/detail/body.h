@@ -31,7 +31,8 @@ class Body {
   using value_type = typename body_task_t<F, Arg>::value_type;
 
   explicit Body(F&& function) : function_(std::forward<F>(function)) {}
-  Body(Body&& other) : function_(std::forward<F>(other.function_)) {}
+  Body(Body&& other)
+      : spent_(std::exchange(other.spent_, true)), function_(std::forward<F>(other.function_)) {}
 
   /// Calls the callable and binds its task; null if that threw: the error is in the slot.
   std::coroutine_handle<> start(Arg& argument, Scope& scope, Continuation continuation) noexcept {
@@ -45,15 +46,16 @@ class Body {
     }
   }
 
-  /// A block is awaited once.
+  /// A block is awaited once, and not after it was moved from.
   void require() const {
-    if (!slot.empty()) [[unlikely]]
+    if (spent_ || !slot.empty()) [[unlikely]]
       throw_awaited_twice();
   }
 
   Slot<value_type> slot;
 
  private:
+  bool spent_ = false;
   F function_;
 };
 

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <mutex>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <magpie/config.h>
 #include <magpie/detail/operation.h>
@@ -48,6 +50,8 @@ class MAGPIE_EXPORT BlockingPool {
   void forget(BlockingJob& job) noexcept;
   /// Ends the threads once the queue is empty, and waits for them.
   void stop() noexcept;
+  /// The processors for its threads, whoever starts them. Before the first job.
+  void keep_on(std::vector<int> processors) noexcept { processors_ = std::move(processors); }
   /// For executors without threads of their own: jobs run inside submit().
   void run_inline() noexcept { inline_ = true; }
 
@@ -61,6 +65,7 @@ class MAGPIE_EXPORT BlockingPool {
   const std::size_t max_threads_;
   const std::chrono::nanoseconds keep_alive_;
   VirtualTime* const virtual_time_;
+  std::vector<int> processors_;
   bool inline_ = false;
   std::mutex mutex_;
   std::condition_variable work_;

@@ -182,7 +182,6 @@ class Deque<Env>::Owner {
       std::uintptr_t item) const noexcept {
     return deque_->push(item);
   }
-  // The newest item, or 0.
   // For forks, which push several items at once and know which one they want to pop:
 
   // Items in the order of add(); they are there after commit(), the fence (D3) is the caller's.
@@ -244,6 +243,7 @@ class Deque<Env>::Owner {
     return false;
   }
 
+  // The newest item, or 0.
   [[nodiscard("the item has left the deque")]] std::uintptr_t pop() const noexcept {
     return deque_->pop();
   }

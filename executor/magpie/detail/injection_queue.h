@@ -83,6 +83,9 @@ class InjectionQueue {
 
   // One relaxed load. A worker that is about to park asks after its fence.
   bool empty() const noexcept { return first_.load(std::memory_order_relaxed) == nullptr; }
+  /// After a seq_cst operation on what pushers look at behind their fence: either they see that, or
+  /// this sees what they pushed.
+  bool still_empty() const noexcept { return first_.load(std::memory_order_seq_cst) == nullptr; }
 
  private:
   void append(Runnable& first, Runnable& last) noexcept {

@@ -7,7 +7,7 @@
 // A job lies in the stack frame of the function that offers it, its owner. Each worker has a deque
 // for jobs, beside the one for coroutines: the owner pushes its job there, does its own half, and
 // takes the job back, unless a thief was faster. Then it waits, and meanwhile runs other workers'
-// jobs, never a coroutine. executor/FORK_JOIN.md has the steps (F1 to F9 in the comments) and why
+// jobs, never a coroutine. executor/FORK_JOIN.md has the steps (F1 to F11 in the comments) and why
 // nothing is lost, deadlocked or used after its end.
 //
 // Jobs are nested: what is offered last is taken back first, on the thread that offered it. Not a

@@ -8,13 +8,13 @@
 // cancelled.
 //
 // A derived operation provides
-//   kWhat                     // for dumps: what it waits for (or waits_for(), if that changes)
-//   bool start();             // true: parked. false: the state says how it ended at once
-//   void unqueue() noexcept;  // leave the primitive's queue if still there (takes the primitive's
-//   lock); may return bool: true if it
-//                             // was served there after its cancellation had claimed it, so that it
-//                             has completed all the same
-//   void deposit(Slot<T>&);   // it completed: hand over the value
+//
+//   kWhat                     for dumps: what it waits for (or waits_for(), if that changes)
+//   bool start();             true: parked. false: the state says how it ended at once
+//   void unqueue() noexcept;  leaves the primitive's queue if still there, under the primitive's
+//   lock bool unqueue() noexcept;  the same; true if it was served there after its cancellation had
+//                             claimed it: it has completed all the same
+//   void deposit(Slot<T>&);   it completed: hands over the value
 //
 // `start` must not touch the operation after it is parked and the primitive's lock is released: it
 // may have been resumed.

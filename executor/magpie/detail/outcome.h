@@ -15,7 +15,7 @@
 //
 // Those who wait when it is published to copy the value, and callbacks, come first; movers, also
 // those who come only then, wait until that is over ("settling"): executor/SHUTDOWN.md, "The end of
-// a task", where the steps O1 to O8 are.
+// a task", where the steps O1 to O9 are.
 
 #include <atomic>
 #include <cstdint>

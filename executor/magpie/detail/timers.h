@@ -21,6 +21,8 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include <magpie/clock.h>
 #include <magpie/config.h>
@@ -155,6 +157,8 @@ class MAGPIE_EXPORT Timers {
   std::size_t pending() const noexcept;
 
   void stop_monitor() noexcept;
+  /// The processors for the monitor, whoever starts it. Before the first timer.
+  void keep_on(std::vector<int> processors) noexcept { processors_ = std::move(processors); }
   /// For executors whose workers do not serve timers: the monitor comes in time. Before the first
   /// timer.
   void serve_without_grace() noexcept { grace_ns_ = 0; }
@@ -176,6 +180,7 @@ class MAGPIE_EXPORT Timers {
   std::condition_variable wake_;
   bool kicked_ = false;
   bool stopping_ = false;
+  std::vector<int> processors_;
   std::thread thread_;
 };
 

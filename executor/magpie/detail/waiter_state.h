@@ -10,9 +10,9 @@
 // it, and the resumed side takes it out of the list that the winner did not:
 //
 //   done       completed; still in the scope's list, out of the primitive's queue
-//   cancelled  claimed by a cancellation; out of the scope's list, maybe still in the primitive's
-//   queue lost       completed, but another contestant of its race had won; lists as for done,
-//   outcome as for cancelled
+//   cancelled  claimed by a cancellation; out of the scope's list, maybe in the primitive's queue
+//   lost       completed, but another contestant had won its race; lists as for done, outcome as
+//              for cancelled
 //
 // Lock order: primitive, then scope. See executor/CANCELLATION.md.
 

@@ -3,7 +3,7 @@
 #pragma once
 
 // A worker of the work-stealing executor, and the machine that the workers make up: where work
-// comes from, in which order, and how a worker goes to sleep. The steps P1 to P6 are those of
+// comes from, in which order, and how a worker goes to sleep. The steps P1 to P7 are those of
 // executor/PARKING.md.
 
 #include <atomic>

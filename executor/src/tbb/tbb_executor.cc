@@ -6,12 +6,15 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <utility>
 
 #include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/info.h>
 #include <oneapi/tbb/task_arena.h>
 
 #include <magpie/detail/executor_services.h>
@@ -24,6 +27,51 @@
 namespace magpie {
 namespace detail {
 
+// oneTBB has as many threads as the machine has processors unless it is allowed more, process-wide,
+// and of several permissions the smallest counts. So there is one, for the largest of our arenas,
+// and none where that needs none.
+class ArenaThreads {
+ public:
+  explicit ArenaThreads(std::size_t wanted) {
+    std::lock_guard guard(all().mutex);
+    place_ = all().wanted.insert(wanted);
+    allow();
+  }
+  ~ArenaThreads() {
+    std::lock_guard guard(all().mutex);
+    all().wanted.erase(place_);
+    allow();
+  }
+  ArenaThreads(const ArenaThreads&) = delete;
+  ArenaThreads& operator=(const ArenaThreads&) = delete;
+
+ private:
+  struct All {
+    std::mutex mutex;
+    std::multiset<std::size_t> wanted;
+    std::size_t allowed = 0;
+    std::unique_ptr<tbb::global_control> control;
+  };
+  static All& all() {
+    static All* const all = new All();  // executors may end after static objects
+    return *all;
+  }
+  static void allow() {
+    const auto enough = static_cast<std::size_t>(tbb::info::default_concurrency());
+    const std::size_t most = all().wanted.empty() ? 0 : *all().wanted.rbegin();
+    const std::size_t needed = most > enough ? most : 0;
+    if (needed == all().allowed) return;
+    all().control.reset();
+    all().allowed = 0;
+    if (needed == 0) return;
+    all().control =
+        std::make_unique<tbb::global_control>(tbb::global_control::max_allowed_parallelism, needed);
+    all().allowed = needed;
+  }
+
+  std::multiset<std::size_t>::iterator place_;
+};
+
 // Pumps take ready work from the queue; as many are enqueued in the arena as there is use for, up
 // to its number of threads. Each is an entrant of the executor from the moment it is enqueued, so
 // the destructor waits for it.
@@ -32,7 +80,7 @@ class TbbMachine {
   TbbMachine(Executor& executor, ExecutorServices& services, std::size_t threads)
       : executor_(executor),
         services_(services),
-        allow_(std::in_place, tbb::global_control::max_allowed_parallelism, threads + 1),
+        allow_(std::in_place, threads + 1),
         own_(std::in_place, static_cast<int>(threads), 0u),
         arena_(*own_),
         most_pumps_(threads) {
@@ -123,7 +171,7 @@ class TbbMachine {
         break;
       }
       pumps_.fetch_sub(1, std::memory_order_seq_cst);  // pairs with the fence in schedule()
-      if (queue_.empty() || !claim_pump()) break;
+      if (queue_.still_empty() || !claim_pump()) break;
     }
     if (again) enqueue();
     services_.leave();
@@ -131,7 +179,7 @@ class TbbMachine {
 
   Executor& executor_;
   ExecutorServices& services_;
-  std::optional<tbb::global_control> allow_;
+  std::optional<ArenaThreads> allow_;
   std::optional<tbb::task_arena> own_;
   tbb::task_arena& arena_;
   std::size_t most_pumps_ = 1;
