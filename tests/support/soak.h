@@ -78,7 +78,7 @@ class Watchdog {
   std::thread thread_;
 };
 
-/// Ends the process when an executor is still in use after four minutes, and shows it before that.
+/// Ends the process when an executor is still in use after eight minutes, and shows it before that.
 class LifeLimit {
  public:
   explicit LifeLimit(const Executor& executor)
@@ -86,7 +86,7 @@ class LifeLimit {
           std::mutex mutex;
           std::condition_variable_any never;
           std::unique_lock lock(mutex);
-          never.wait_for(lock, stop, std::chrono::minutes(4), [] { return false; });
+          never.wait_for(lock, stop, std::chrono::minutes(8), [] { return false; });
           if (stop.stop_requested()) return;
           std::cerr << "no end in sight\n";
           show_all(std::cerr, executor);
