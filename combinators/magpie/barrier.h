@@ -26,6 +26,7 @@
 #include <magpie/config.h>
 #include <magpie/detail/operation.h>
 #include <magpie/detail/spin_lock.h>
+#include <magpie/task.h>
 
 namespace magpie {
 

@@ -48,6 +48,7 @@
 #include <magpie/detail/pact.h>
 #include <magpie/detail/wake_list.h>
 #include <magpie/errors.h>
+#include <magpie/task.h>
 
 namespace magpie {
 

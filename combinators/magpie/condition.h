@@ -7,8 +7,8 @@
 //
 //     Mutex::Lock lock = co_await mutex.lock();
 //     co_await condition.wait(lock, [&] { return !queue.empty(); });
-//     // Holds the lock again, and the queue is not empty. Elsewhere, with the mutex held or
-//     without: condition.notify_one();
+//     // Holds the lock again, and the queue is not empty. Elsewhere, with or without the mutex:
+//     condition.notify_one();
 //
 // First in, first out: notify_one wakes the task that has waited longest. What is notified queues
 // for the mutex there and then, so that nobody overtakes it on its way. There are no wake-ups

@@ -6,8 +6,8 @@
 //
 //     auto [a, b] = co_await gather(fetch(1), fetch(2));
 //     std::vector<int> all = co_await gather(std::move(tasks));
-//     auto results = co_await gather(return_exceptions, fetch(1), fetch(2));   // a Result<T> for
-//     each
+//     // A Result<T> for each:
+//     auto results = co_await gather(return_exceptions, fetch(1), fetch(2));
 //
 // What it takes: tasks, any other awaitable, and callables that are run as children (one that
 // returns a task has it awaited). When it returns or throws, every child has ended: it is not a way

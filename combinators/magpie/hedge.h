@@ -4,12 +4,11 @@
 
 // staggered_race and hedge: attempts that start one after the other, until one succeeds.
 //
-//     std::vector<TaskFactory<Socket>> ways;                            // different ones:
-//     addresses of a host, say Indexed<Socket> first = co_await staggered_race(std::move(ways),
-//     250ms);
+//     std::vector<TaskFactory<Socket>> ways;   // different ones: addresses of a host, say
+//     Indexed<Socket> first = co_await staggered_race(std::move(ways), 250ms);
 //
-//     Page page = co_await hedge([&] { return fetch(url); },
-//     HedgeOptions().delay(50ms).max_attempts(3));   // the same one again
+//     auto fetch_it = [&] { return fetch(url); };   // the same one again
+//     Page page = co_await hedge(fetch_it, HedgeOptions().delay(50ms).max_attempts(3));
 //
 // The next attempt starts when one has failed, or when `delay` has passed since the latest start,
 // whichever comes first; of nothing: at once; never(): only after failures. The first to succeed

@@ -5,8 +5,8 @@
 // gather_limited and map_concurrent: many pieces of work, only so many at a time.
 //
 //     std::vector<Page> pages = co_await gather_limited(10, std::move(tasks));
-//     std::vector<Page> pages = co_await map_concurrent(urls, 10, [](const Url& url) { return
-//     fetch(url); });
+//     auto fetch_one = [](const Url& url) { return fetch(url); };
+//     std::vector<Page> pages = co_await map_concurrent(urls, 10, fetch_one);
 //
 //   gather_limited(limit, tasks)       gather with at most `limit` of them running; they start in
 //   the order of the input. Takes what

@@ -44,6 +44,7 @@
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/fork_join.h>
 #include <magpie/detail/loop.h>
+#include <magpie/task.h>
 
 namespace magpie {
 
@@ -326,8 +327,8 @@ requires(std::invocable<std::remove_reference_t<Map>&, std::common_type_t<First,
 /// void as std::monostate, references as they are. For recursion over data: a fork that nobody
 /// takes costs a few nanoseconds more than the two calls.
 ///
-///     auto [left, right] = fork_join([&] { return sum(first, middle); }, [&] { return sum(middle,
-///     last); });
+///     auto [left, right] =
+///         fork_join([&] { return sum(first, middle); }, [&] { return sum(middle, last); });
 ///
 /// On a worker of a WorkStealingExecutor, in a task or in a function that one calls, it offers g to
 /// the other workers, runs f, and then g, unless one of them has begun it. Then it waits, and

@@ -41,6 +41,7 @@
 #include <magpie/detail/outcome.h>
 #include <magpie/errors.h>
 #include <magpie/result.h>
+#include <magpie/task.h>
 
 namespace magpie {
 

@@ -5,8 +5,8 @@
 // TaskLocal<T>: a value that a task and everything below it sees, such as a request's id.
 //
 //     TaskLocal<std::string> request_id{"none"};
-//     co_await request_id.with("r-17", handle_request());   // inside: co_await request_id.get() ==
-//     "r-17"
+//     co_await request_id.with("r-17", handle_request());
+//     // Within handle_request: std::string id = co_await request_id.get();   // "r-17"
 //
 // Bindings are inherited by awaited tasks, by children of combinators and groups, and (as a
 // snapshot) by spawned tasks. A binding ends with its `with`; siblings and parents never see it.

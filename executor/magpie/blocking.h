@@ -21,6 +21,7 @@
 #include <magpie/detail/blocking_pool.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/operation.h>
+#include <magpie/task.h>
 
 namespace magpie {
 

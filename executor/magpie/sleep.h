@@ -10,6 +10,7 @@
 #include <magpie/config.h>
 #include <magpie/detail/operation.h>
 #include <magpie/detail/timers.h>
+#include <magpie/task.h>
 
 namespace magpie {
 

@@ -20,3 +20,4 @@
 #include <magpie/as_result.h>
 #include <magpie/detail/foreign.h>
 #include <magpie/detail/task_core.h>
+#include <magpie/resume_on.h>
