@@ -86,7 +86,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
       children_.free_memory();
       return;
     }
-    destroy_unspent();
+    destroy_unspent_sparing();
   }
   GatherBase(GatherBase&& other) : children_(std::move(other.children_)) {}
 
@@ -149,13 +149,11 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
     return transfer(awaiting);
   }
 
-#ifdef MAGPIE_HAS_SPARING
-  MAGPIE_SPARING
-#endif
   void destroy_unspent() noexcept {
     std::destroy_at(&children_);
     destroy_scope();
   }
+  MAGPIE_SPARING void destroy_unspent_sparing() noexcept { destroy_unspent(); }
 
   MAGPIE_COLD void conclude_slowly() {
     if (failures.load(std::memory_order_relaxed) == kRefused)

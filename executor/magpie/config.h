@@ -27,10 +27,18 @@
 // A rare call in the middle of hot code: the callee saves every register, so the hot code need not
 // keep its own where a call leaves them alone, which means to push and pop them each time it runs.
 // Only for inline functions that do not throw: unwinding restores no more than an ordinary call.
-// Their names must differ from those of any function that is compiled without this, by g++ say.
+// Elsewhere such a function is part of its caller: g++ may not emit one of the same name, which
+// would be called in the other way when both compilers' objects are linked. And clang before 16
+// loses the result of one (llvm 48789).
 #if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__))
+#if __clang_major__ >= 19
 #define MAGPIE_HAS_SPARING 1
+#endif
+#endif
+#ifdef MAGPIE_HAS_SPARING
 #define MAGPIE_SPARING inline __attribute__((preserve_most, noinline, cold, visibility("hidden")))
+#else
+#define MAGPIE_SPARING inline __attribute__((always_inline))
 #endif
 
 // Before a loop whose body is a handful of instructions: it begins a cache line. One that lies

@@ -54,15 +54,9 @@ class SlotBase {
   [[noreturn]] MAGPIE_COLD MAGPIE_EXPORT static void throw_failure(SlotState state,
                                                                    const void* failure);
   MAGPIE_COLD MAGPIE_EXPORT static void destroy_failure(SlotState state, void* failure) noexcept;
-#ifdef MAGPIE_HAS_SPARING
   MAGPIE_SPARING static void destroy_failure_sparing(SlotState state, void* failure) noexcept {
     destroy_failure(state, failure);
   }
-#else
-  static void destroy_failure_sparing(SlotState state, void* failure) noexcept {
-    destroy_failure(state, failure);
-  }
-#endif
   MAGPIE_COLD MAGPIE_EXPORT static void copy_failure(SlotState state, void* to,
                                                      const void* from) noexcept;
 

@@ -26,16 +26,10 @@ namespace detail {
 /// Frees a frame that was never started. One that holds another as an argument, and so on a million
 /// deep, does not nest.
 MAGPIE_EXPORT void destroy_unstarted(std::coroutine_handle<PromiseBase> frame) noexcept;
-#ifdef MAGPIE_HAS_SPARING
 // Of a task that was awaited nothing is left to destroy: the common case.
 MAGPIE_SPARING void destroy_unstarted_sparing(std::coroutine_handle<PromiseBase> frame) noexcept {
   destroy_unstarted(frame);
 }
-#else
-inline void destroy_unstarted_sparing(std::coroutine_handle<PromiseBase> frame) noexcept {
-  destroy_unstarted(frame);
-}
-#endif
 
 /// An unstarted coroutine frame and its owner. Releasing it starts it, or hands it on.
 template <class T>
