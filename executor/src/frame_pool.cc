@@ -147,10 +147,13 @@ void open_shelves() noexcept {
 
 }  // namespace
 
+// Code that is compiled with a sanitizer comes here with every frame, also where the library is not
+// compiled with it: then the shelf is not empty, or has room, and is none of its business.
 void* allocate_frame_slow(std::size_t size) {
   const std::size_t index = frame_class(size);
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
-  if (ThreadState* const state = thread_state(); index < kFrameClasses && state->frames_open) {
+  if (ThreadState* const state = thread_state();
+      index < kFrameClasses && state->frames_open && state->shelves[index].head == nullptr) {
     if (void* const frame = take_from_chain(*state, index); frame != nullptr) return frame;
   }
 #endif
@@ -174,8 +177,9 @@ void throw_no_memory() {
 void free_frame_slow(void* frame, [[maybe_unused]] std::size_t size) noexcept {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
   const std::size_t index = frame_class(size);
-  if (ThreadState* const state = thread_state();
-      index < kFrameClasses && state->frames_open && make_room(*state, index)) {
+  if (ThreadState* const state = thread_state(); index < kFrameClasses && state->frames_open &&
+                                                 state->shelves[index].room == 0 &&
+                                                 make_room(*state, index)) {
     auto* const freed = static_cast<FreeFrame*>(frame);
     freed->next = nullptr;
     state->shelves[index].head = freed;
