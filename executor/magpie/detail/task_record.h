@@ -76,7 +76,7 @@ void report_unobserved(const UnobservedHandler* handler, std::string_view name,
 /// What few tasks have.
 struct TaskExtras {
   TaskExtras() noexcept;
-  ~TaskExtras();
+  MAGPIE_EXPORT ~TaskExtras();  // in the destructor of a record that another binary makes
   // These two are there before the task can start.
   std::unique_ptr<LocalsSnapshot> locals;
   std::unique_ptr<TokenLink> token_link;
