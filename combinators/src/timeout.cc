@@ -78,6 +78,7 @@ bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
   Executor& home = *home_;
   Timers& timers = ExecutorAccess::timers(home);
   const bool visits = &home != current_executor();
+  bool passed = false;
   bool due = false;
   {
     std::lock_guard guard(shard->lock);
@@ -85,8 +86,8 @@ bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
     if (Timer::fire != nullptr) Timers::disarm(*shard, *this);
     due_ns.store(ns, std::memory_order_relaxed);
     if (ns == kNeverNs) return true;
-    due = ns <= timers.now_ns();
-    if (due) {
+    passed = ns <= timers.now_ns();
+    if (passed) {
       bind();
       due = claim(this);
     } else {
@@ -95,12 +96,12 @@ bool DeadlineTimer::reschedule(std::int64_t ns) noexcept {
     }
   }
   // A deadline that has passed needs no clock to move, which may stand still: it fires here.
-  if (due) {
-    fire(this);
-  } else {
-    timers.armed(ns);
-    if (visits) ExecutorAccess::leave(home);
+  if (passed) {
+    if (due) fire(this);
+    return true;
   }
+  timers.armed(ns);
+  if (visits) ExecutorAccess::leave(home);
   return true;
 }
 

@@ -51,7 +51,9 @@ class Depot {
   /// False: it has enough.
   bool put(std::size_t index, FreeFrame* frames) noexcept {
     const std::size_t bytes = chain_bytes(index);
-    // Relaxed: a count, which orders nothing; the lock hands the chain over.
+    // Relaxed: a count, which orders nothing; the lock hands the chain over. A look first, as a
+    // full depot is asked for every frame.
+    if (bytes_.load(std::memory_order_relaxed) + bytes > bound()) return false;
     if (bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes > bound()) {
       bytes_.fetch_sub(bytes, std::memory_order_relaxed);
       return false;
@@ -59,19 +61,21 @@ class Depot {
     auto* const chain = static_cast<Chain*>(frames);
     Row& row = rows_[index];
     std::lock_guard guard(row.lock);
-    chain->below = row.top;
-    row.top = chain;
+    chain->below = row.top.load(std::memory_order_relaxed);
+    row.top.store(chain, std::memory_order_relaxed);
     return true;
   }
   /// Null: it has none.
   FreeFrame* take(std::size_t index) noexcept {
     Row& row = rows_[index];
+    // As in put(): an empty depot is asked for every frame.
+    if (row.top.load(std::memory_order_relaxed) == nullptr) return nullptr;
     Chain* chain;
     {
       std::lock_guard guard(row.lock);
-      chain = row.top;
+      chain = row.top.load(std::memory_order_relaxed);
       if (chain == nullptr) return nullptr;
-      row.top = chain->below;
+      row.top.store(chain->below, std::memory_order_relaxed);
     }
     bytes_.fetch_sub(chain_bytes(index), std::memory_order_relaxed);
     return chain;
@@ -84,7 +88,7 @@ class Depot {
 
   struct alignas(kCacheLine) Row {
     SpinLock<> lock;
-    Chain* top = nullptr;
+    std::atomic<Chain*> top{nullptr};  // written under the lock
   };
   Row rows_[kFrameClasses];
   std::atomic<std::size_t> bytes_{0};

@@ -35,12 +35,21 @@ class ArenaThreads {
   explicit ArenaThreads(std::size_t wanted) {
     std::lock_guard guard(all().mutex);
     place_ = all().wanted.insert(wanted);
-    allow();
+    try {
+      allow();
+    } catch (...) {
+      all().wanted.erase(place_);
+      throw;
+    }
   }
   ~ArenaThreads() {
     std::lock_guard guard(all().mutex);
     all().wanted.erase(place_);
-    allow();
+    try {
+      allow();
+    } catch (...) {
+      // Without memory oneTBB goes back to as many threads as there are processors.
+    }
   }
   ArenaThreads(const ArenaThreads&) = delete;
   ArenaThreads& operator=(const ArenaThreads&) = delete;
