@@ -228,7 +228,7 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
 }  // namespace detail
 
 /// The block's own handle in cancel_scope: valid until the block ends; from any thread that knows
-/// that it has not.
+/// that it has not. A cancel() may be what ends it.
 class CancelScope {
  public:
   CancelScope(const CancelScope&) = delete;

@@ -184,6 +184,8 @@ class TimeoutScope {
   bool reschedule(std::optional<Deadline> deadline) noexcept {
     return timer_.reschedule(deadline ? detail::to_ns(*deadline) : detail::kNeverNs);
   }
+  /// Whether the deadline has passed. The block is cancelled a moment later: a cancellation point
+  /// in between may still let it go on.
   [[nodiscard]] bool expired() const noexcept { return timer_.expired(); }
   /// The deadline now, if there is one.
   [[nodiscard]] std::optional<Deadline> deadline() const noexcept {

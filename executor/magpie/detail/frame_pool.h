@@ -12,7 +12,8 @@
 // it: it then goes to that thread's shelf. What exceeds the bounds goes back to the allocator, and
 // when a thread ends all that it kept and its part of the depot. Under AddressSanitizer and
 // ThreadSanitizer every frame goes to the allocator, so that a use after the end is seen. Throws
-// std::bad_alloc like the global operator new.
+// std::bad_alloc like the global operator new; a plain one, also where a new handler of the
+// program's throws something of its own.
 
 #include <algorithm>
 #include <cstddef>
