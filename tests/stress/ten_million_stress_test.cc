@@ -43,7 +43,7 @@ constexpr std::size_t kVictims = 64;
 constexpr std::size_t kPermits = 5;
 constexpr std::size_t kThreads[] = {1, 2, 3, 8, 64};
 constexpr std::size_t kCancellations =  // on each number of threads
-    (test::kScale == 1 ? 10'000'000 : 300'000) / std::size(kThreads);
+    (test::kScale == 1 ? 10'000'000 : 100'000) / std::size(kThreads);
 
 enum Kind : std::size_t {
   kSleep,
