@@ -243,6 +243,7 @@ TEST(TimeoutScopeAcrossThreads, TheExecutorMayEndWhileADeadlineIsMoved) {
     for (int n = 0; !stop.load(); ++n) {
       if (TimeoutScope* const s = scope.exchange(nullptr))
         s->reschedule(std::chrono::steady_clock::now() + std::chrono::microseconds(2 * (n % 50)));
+      std::this_thread::yield();
     }
   });
   for (std::size_t round = 0; round < scaled(500); ++round) {
