@@ -5,11 +5,11 @@
 // Cancellation within the task tree: who can cancel a piece of work, and what cancellation must not
 // reach.
 //
-//   with_token(token, task)    the token cancels the task too
-//   uncancellable(task)        cancellation from outside is not seen inside, and is seen again
-//   after shield(task)               the wait can be cancelled, the task goes on, owned by the
-//   executor finally(task, cleanup)     cleanup() runs in any case, masked; then the task's outcome
-//   goes on cancel_scope(body)         a block that can be cancelled by itself: Result<T>
+//   with_token(token, task)  the token cancels the task too
+//   uncancellable(task)      cancellation from outside is not seen inside, and is seen again after
+//   shield(task)             the wait can be cancelled, the task goes on, owned by the executor
+//   finally(task, cleanup)   cleanup() runs in any case, masked; then the task's outcome goes on
+//   cancel_scope(body)       a block that can be cancelled by itself: Result<T>
 //
 // Sources, tokens and callbacks are in <magpie/cancellation_token.h>, which this header includes.
 // Each of these starts when awaited and resumes its awaiter on the executor where it awaited. In a

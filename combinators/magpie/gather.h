@@ -13,8 +13,9 @@
 // returns a task has it awaited). When it returns or throws, every child has ended: it is not a way
 // to start something in the background.
 //
-//   gather(...)                     the first failure cancels the siblings; they are waited for; it
-//   is rethrown gather(keep_going, ...)         siblings run on; then the first failure is thrown
+//   gather(...)                     the first failure cancels the siblings, which are waited for,
+//                                   and is rethrown
+//   gather(keep_going, ...)         siblings run on; then the first failure is thrown
 //   gather(return_exceptions, ...)  nothing is thrown once it is entered: a Result<T> for each
 //
 // A child that ended cancelled on its own counts as a failure; a real error goes before a

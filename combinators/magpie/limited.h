@@ -8,14 +8,12 @@
 //     auto fetch_one = [](const Url& url) { return fetch(url); };
 //     std::vector<Page> pages = co_await map_concurrent(urls, 10, fetch_one);
 //
-//   gather_limited(limit, tasks)       gather with at most `limit` of them running; they start in
-//   the order of the input. Takes what
-//                                      gather takes, a pack or a range, and gather's policies
-//                                      first: gather_limited(return_exceptions, 10,
-//                                      std::move(tasks))
-//   map_concurrent(range, limit, fn)   fn(item) -> Task<R> for each item; the results in the order
-//   of the items. At most `limit` tasks
-//                                      exist at a time, so the range may be as long as it likes
+//   gather_limited(limit, tasks)      gather with at most `limit` of them running; they start in
+//                                     the order of the input. Takes what gather takes, a pack or a
+//                                     range, and gather's policies before the limit
+//   map_concurrent(range, limit, fn)  fn(item) -> Task<R> for each item; the results in the order
+//                                     of the items. At most `limit` tasks exist at a time, so the
+//                                     range may be as long as it likes
 //
 // Failures and cancellation are gather's: the first failure cancels what runs, which is waited for,
 // nothing more is started, and it is rethrown; a child that ended cancelled on its own counts as

@@ -9,12 +9,15 @@
 //
 //   race  the first to complete; if it failed or ended cancelled on its own, that is thrown
 //   any   the first to succeed; if none does, an ExceptionGroup of the failures in the order in
-//   which they came; CancelledError
-//         when all ended cancelled
+//         which they came; CancelledError when all ended cancelled
 //
 // One atomic step decides who wins. Losers are cancelled and waited for; a loser's value is
-// destroyed, or handed to the function given to on_discard: `co_await race(a(),
-// b()).on_discard([](std::size_t index, auto&& value) {...})`. An operation of this library given
+// destroyed, or handed to a function:
+//
+//     auto close = [](std::size_t index, auto&& value) { value.close(); };
+//     auto first = co_await race(connect(a), connect(b)).on_discard(close);
+//
+// An operation of this library given
 // directly (semaphore.acquire(), not a task around it) takes its permit or item only if it wins. A
 // loser's error is dropped, unless the winner ended cancelled: a real error is not hidden by a
 // cancellation.

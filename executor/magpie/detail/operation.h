@@ -11,8 +11,8 @@
 //
 //   kWhat                     for dumps: what it waits for (or waits_for(), if that changes)
 //   bool start();             true: parked. false: the state says how it ended at once
-//   void unqueue() noexcept;  leaves the primitive's queue if still there, under the primitive's
-//   lock bool unqueue() noexcept;  the same; true if it was served there after its cancellation had
+//   void unqueue() noexcept;  leaves the primitive's queue if still there, under its lock
+//   bool unqueue() noexcept;  the same; true if it was served there after its cancellation had
 //                             claimed it: it has completed all the same
 //   void deposit(Slot<T>&);   it completed: hands over the value
 //
