@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <functional>
 #include <new>
 #include <optional>
@@ -202,7 +201,7 @@ class Sim {
     step();
     inspect(cell);
     if (on_main()) return cell.value;
-    const std::deque<Pending>& own = self().buffer;
+    const std::vector<Pending>& own = self().buffer;
     for (auto store = own.rbegin(); store != own.rend(); ++store) {
       if (store->cell == &cell) return note("load", cell, store->value);
     }
@@ -326,7 +325,7 @@ class Sim {
   struct Thread {
     Fiber fiber;
     std::function<void()> body;
-    std::deque<Pending> buffer;
+    std::vector<Pending> buffer;  // the oldest first; mostly one or two
     State state = State::ended;
     const Cell* sleeps_on = nullptr;
     std::optional<std::uint64_t> deadline;
@@ -378,7 +377,11 @@ class Sim {
 
   void commit_oldest(Thread& thread) {
     const Pending store = thread.buffer.front();
-    thread.buffer.pop_front();
+    if (thread.buffer.size() == 1) {
+      thread.buffer.clear();
+    } else {
+      thread.buffer.erase(thread.buffer.begin());
+    }
     note("arrives at", *store.cell, store.value);
     commit(*store.cell, store.value);
   }
@@ -630,11 +633,14 @@ class Sim {
   }
 
   std::uint64_t note(const char* what, const Cell& cell, std::uint64_t value) {
-    if (tracing_) [[unlikely]] {
-      trace_ += "  " + (on_main() ? std::string("main") : "thread " + std::to_string(current_)) +
-                ": " + what + " #" + std::to_string(cell.id) + " " + std::to_string(value) + "\n";
-    }
+    if (tracing_) [[unlikely]]
+      write_down(what, cell, value);
     return value;
+  }
+  [[gnu::noinline, gnu::cold]] void write_down(const char* what, const Cell& cell,
+                                               std::uint64_t value) {
+    trace_ += "  " + (on_main() ? std::string("main") : "thread " + std::to_string(current_)) +
+              ": " + what + " #" + std::to_string(cell.id) + " " + std::to_string(value) + "\n";
   }
 
   Options options_;
