@@ -68,7 +68,7 @@ class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnab
   GroupCore& operator=(const GroupCore&) = delete;
 
   void open(Scope& outer, std::coroutine_handle<> parent) noexcept;
-  Scope& scope() noexcept { return scope_; }
+  GroupScope& scope() noexcept { return scope_; }
   Executor& home() noexcept { return *home_; }
 
   /// One more child; std::logic_error if the block has ended.
@@ -92,7 +92,7 @@ class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnab
   void* block = nullptr;  // the awaiter
 
  private:
-  Scope scope_;
+  GroupScope scope_;
   std::atomic<std::uint32_t> pending_{1};
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> interrupted_{
@@ -258,12 +258,12 @@ class TaskGroup {
   /// std::logic_error after the end.
   template <detail::Awaitable A>
   auto spawn(A&& task) {
-    return add(detail::as_task(std::forward<A>(task)), nullptr, core_);
+    return add(detail::as_task(std::forward<A>(task)), nullptr);
   }
   template <detail::Awaitable A>
   auto spawn(A&& task, SpawnOptions options) {
     auto owned = detail::as_task(std::forward<A>(task));
-    return add(std::move(owned), &options, core_);
+    return add(std::move(owned), &options);
   }
 
   /// Starts a child and returns what it signals once it is ready; it then goes on in the group. A
@@ -298,11 +298,11 @@ class TaskGroup {
 
  private:
   template <class T>
-  JoinHandle<T> add(Task<T>&& task, SpawnOptions* options, detail::TaskOwner& owner) {
+  JoinHandle<T> add(Task<T>&& task, SpawnOptions* options, detail::TaskOwner* owner = nullptr) {
     core_.add_unit();
     try {
       return detail::Spawner::spawn<T>(core_.home(), std::move(task), options, &core_.scope(),
-                                       &owner);
+                                       owner);
     } catch (...) {
       core_.remove_unit();
       throw;
@@ -316,7 +316,8 @@ class TaskGroup {
     JoinHandle<void> child;
     try {
       SpawnOptions options(std::move(name));
-      child = add(detail::as_task(std::invoke(*state->function, *state->signal)), &options, *state);
+      child = add(detail::as_task(std::invoke(*state->function, *state->signal)), &options,
+                  state.get());
     } catch (...) {
       state->signal.reset();
       throw;

@@ -28,7 +28,7 @@ void drop_repeated(std::vector<std::exception_ptr>& errors) {
 
 }  // namespace
 
-GroupCore::GroupCore() noexcept {
+GroupCore::GroupCore() noexcept : scope_(*this) {
   child_ended = [](TaskOwner* owner, TaskRecord& record) noexcept {
     auto* const self = static_cast<GroupCore*>(owner);
     if (record.outcome() == SlotState::error) {

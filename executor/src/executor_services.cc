@@ -40,6 +40,11 @@ ExecutorServices::~ExecutorServices() {
   if (handler_ != nullptr) handler_->release();
 }
 
+void ExecutorServices::serve(Executor& executor) noexcept {
+  executor_ = &executor;
+  for (std::size_t i = 0; i < kShards; ++i) shards_[i].executor = &executor;
+}
+
 RegistryShard& ExecutorServices::shard_here() const noexcept {
   return shards_[thread_index() % kShards];
 }
@@ -47,6 +52,7 @@ RegistryShard& ExecutorServices::shard_here() const noexcept {
 RegistryShard& ExecutorServices::make_own_shard() {
   std::lock_guard guard(own_shards_mutex_);
   RegistryShard& shard = *own_shards_.emplace_back(std::make_unique<RegistryShard>());
+  shard.executor = executor_;
   life_.adopt(shard);
   return shard;
 }
@@ -71,7 +77,7 @@ std::uintptr_t word_of(Runnable& work) noexcept {
 
 }  // namespace
 
-void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
+void ExecutorServices::admit(Executor& executor, TaskRecord& record, Runnable& node) {
   RegistryShard* const own = own_shard(executor);
   RegistryShard& shard = own != nullptr ? *own : shard_here();
   if (!life_.admit(shard, own != nullptr || from_inside(executor), own != nullptr)) [[unlikely]] {
@@ -80,10 +86,10 @@ void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
         "another executor");
   }
   if (own != nullptr) [[likely]] {
-    record.place_ = own->table.list(record);
+    record.place_ = own->list(record);
   } else {
     std::lock_guard guard(shard.lock);
-    record.place_ = shard.table.list(record);
+    record.place_ = shard.list(record);
   }
   if (record.place_ == nullptr) [[unlikely]] {
     life_.end(shard, own != nullptr);
@@ -97,11 +103,11 @@ void ExecutorServices::admit(Executor& executor, TaskRecord& record) {
   if (life_.phase() == Phase::cancelling) [[unlikely]]
     record.cancel(ReasonRef::of_kind(CancelKind::shutdown));
   LocalQueue* const queue = local_queue();
-  if (own != nullptr && queue->deque.owner().push(word_of(record))) [[likely]] {
+  if (own != nullptr && queue->deque.owner().push(word_of(node))) [[likely]] {
     queue->wanted();
     return;
   }
-  executor.schedule(record);
+  executor.schedule(node);
 }
 
 void ExecutorServices::retire(SlotState outcome, RegistryShard* own) noexcept {
@@ -305,7 +311,9 @@ void report_unobserved(const UnobservedHandler* handler, std::string_view name,
 namespace magpie {
 
 Executor::Executor(std::unique_ptr<detail::ExecutorServices> services) noexcept
-    : services_(std::move(services)) {}
+    : services_(std::move(services)) {
+  services_->serve(*this);
+}
 Executor::~Executor() = default;
 
 Clock& Executor::clock() const noexcept {
@@ -353,8 +361,8 @@ BlockingPool& ExecutorAccess::blocking(const Executor& executor) noexcept {
 VirtualTime* ExecutorAccess::virtual_time(const Executor& executor) noexcept {
   return executor.services_->virtual_time();
 }
-void ExecutorAccess::admit(Executor& executor, TaskRecord& record) {
-  executor.services_->admit(executor, record);
+void ExecutorAccess::admit(Executor& executor, TaskRecord& record, Runnable& node) {
+  executor.services_->admit(executor, record, node);
 }
 void ExecutorAccess::retire(Executor& executor, SlotState outcome) noexcept {
   ExecutorServices& services = *executor.services_;

@@ -5,6 +5,7 @@
 #include <magpie/detail/join.h>
 #include <magpie/detail/locals.h>
 #include <magpie/detail/promise.h>
+#include <magpie/detail/task_record.h>
 
 namespace magpie::detail {
 namespace {
@@ -60,9 +61,11 @@ std::coroutine_handle<> start_behind_fence(Fork* first) noexcept {
 std::coroutine_handle<> end_frame_otherwise(std::coroutine_handle<PromiseBase> frame) noexcept {
   const Continuation continuation = frame.promise().continuation;
   const SlotState outcome = frame.promise().slot->state();
+  const Scope* const scope = frame.promise().scope;
   frame.destroy();
   if (continuation.is_coroutine()) return transfer(continuation.coroutine());
   if (continuation.is_rec()) return child_ended(continuation.rec(), outcome);
+  if (continuation.is_task()) return TaskRecord::of(*scope).has_ended(outcome);
   EndSink* const sink = continuation.sink();
   return sink->ended(sink, outcome);
 }

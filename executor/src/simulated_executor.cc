@@ -30,6 +30,7 @@ using magpie::detail::Join;
 using magpie::detail::OperationBase;
 using magpie::detail::PromiseBase;
 using magpie::detail::ReasonRef;
+using magpie::detail::Scope;
 using magpie::detail::SlotBase;
 using magpie::detail::SlotState;
 using magpie::detail::StdEnv;
@@ -328,6 +329,7 @@ void SimulatedExecutor::destroy_doomed(const std::exception_ptr& error) noexcept
     const PromiseHandle coroutine = PromiseHandle::from_address(doomed_);
     doomed_ = coroutine.promise().slot;
     const Continuation continuation = coroutine.promise().continuation;
+    const Scope* const scope = coroutine.promise().scope;
     coroutine.destroy();
     if (continuation.is_coroutine()) {
       doom(continuation.coroutine());
@@ -336,9 +338,8 @@ void SimulatedExecutor::destroy_doomed(const std::exception_ptr& error) noexcept
       Join* const join = rec->join;
       const std::uint32_t units = rec->carry + 1;
       if (units == join->units || join->counter.deliver(units)) doom(join->parent);
-    } else if (TaskRecord* const record = TaskRecord::of_sink(continuation.sink());
-               record != nullptr) {
-      record->end_by_force(error);
+    } else if (continuation.is_task()) {
+      TaskRecord::of(*scope).end_by_force(error);
     } else {
       doom(continuation.sink()->ended(continuation.sink(), SlotState::empty));
     }

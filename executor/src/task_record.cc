@@ -22,11 +22,16 @@ namespace {
 
 // For the age in dumps some milliseconds do: the steady clock's coarse reading costs a fraction of
 // the fine one.
-std::int64_t birth_time(const Executor& executor) {
-  if (&executor.clock() != &system_steady_clock()) return to_ns(executor.clock().now());
+std::int64_t in_ms(Deadline time) noexcept {
+  return to_ns(time) / 1'000'000;
+}
+std::int64_t birth_in_ms(const Executor& executor) {
+  if (&executor.clock() != &system_steady_clock()) [[unlikely]]
+    return in_ms(executor.clock().now());
   timespec now;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+  return static_cast<std::int64_t>(now.tv_sec) * 1000 +
+         static_cast<std::uint32_t>(now.tv_nsec) / 1'000'000;
 }
 
 }  // namespace
@@ -45,16 +50,35 @@ TaskExtras& TaskRecord::extras() {
   return *fresh.release();
 }
 
-void TaskRecord::launch(std::coroutine_handle<> coroutine, Executor& executor, Scope* group,
-                        TaskOwner* owner, SpawnOptions* options) {
+Executor* TaskRecord::executor() const noexcept {
+  return static_cast<const RegistryShard&>(TaskRegistry::table_of(place_)).executor;
+}
+
+TaskId TaskRecord::parent_id() const noexcept {
+  // Under the lock: until it is done the group has not heard of its end, and is there.
+  std::lock_guard guard(lock_);
+  return in_group() && !done() ? of(*root_.parent()).id() : TaskId{};
+}
+
+TaskOwner* TaskRecord::owner() const noexcept {
+  if (!in_group()) return nullptr;
+  const TaskExtras* const extras = extras_.load(std::memory_order_acquire);
+  return extras != nullptr && extras->owner != nullptr
+             ? extras->owner
+             : static_cast<const GroupScope*>(root_.parent())->owner;
+}
+
+void TaskRecord::launch(std::coroutine_handle<> coroutine, Runnable& node, Executor& executor,
+                        GroupScope* group, TaskOwner* owner, SpawnOptions* options) {
   coroutine_ = coroutine.address();
-  executor_ = &executor;
-  owner_ = owner;
   id_ = next_task_id();
-  born_ns_ = birth_time(executor);
-  if (group != nullptr) parent_id_ = of(*group).id();
   root_.enter_root(group, this);
   try {
+    const auto born = static_cast<std::uint64_t>(birth_in_ms(executor));
+    born_low_ = static_cast<std::uint32_t>(born);
+    born_high_ = static_cast<std::uint8_t>(born >> 32);
+    if (owner != nullptr) [[unlikely]]
+      extras().owner = owner;
     const ThreadState* const thread = thread_state();
     // What the spawning strand sees; a group's child that another thread starts sees what the group
     // does.
@@ -68,7 +92,7 @@ void TaskRecord::launch(std::coroutine_handle<> coroutine, Executor& executor, S
         extras().token_link->arm();
       }
     }
-    ExecutorAccess::admit(executor, *this);
+    ExecutorAccess::admit(executor, *this, node);
   } catch (...) {
     give_up();
     throw;
@@ -81,6 +105,7 @@ void TaskRecord::give_up() noexcept {
     extras->token_link.reset();
   std::coroutine_handle<>::from_address(coroutine_).destroy();
   handler_ = nullptr;
+  make_place();
   leave_root();
   drop_handle();
   release();
@@ -95,25 +120,24 @@ void TaskRecord::leave_root() noexcept {
   detach_tokens(root_.take_tokens());
 }
 
-void TaskRecord::start(Runnable* node) noexcept {
-  auto* const self = static_cast<TaskRecord*>(node);
-  const auto coroutine = std::coroutine_handle<>::from_address(self->coroutine_);
-  self->handler_ = nullptr;
-  if (self->root_.cancelled()) [[unlikely]] {
+void TaskRecord::begin() noexcept {
+  const auto coroutine = std::coroutine_handle<>::from_address(coroutine_);
+  handler_ = nullptr;
+  if (root_.cancelled()) [[unlikely]] {
     // Its body never runs; its arguments are destroyed before anybody learns of its end.
-    install_locals(self->root_);
-    ReasonRef reason = self->root_.reason();
+    install_locals(root_);
+    ReasonRef reason = root_.reason();
     coroutine.destroy();
-    self->set_cancelled_outcome(std::move(reason));
-    self->finish_and_wake(SlotState::cancelled);
+    set_cancelled_outcome(std::move(reason));
+    finish_and_wake(SlotState::cancelled);
     return;
   }
-  self->started_.store(true, std::memory_order_relaxed);
-  resume_strand(coroutine, &self->root_);
+  started_.store(true, std::memory_order_relaxed);
+  resume_strand(coroutine, &root_);
 }
 
-std::coroutine_handle<> TaskRecord::has_ended(EndSink* sink, SlotState outcome) noexcept {
-  JoinWaiter* const waiter = static_cast<TaskRecord*>(sink)->finish(outcome);
+std::coroutine_handle<> TaskRecord::has_ended(SlotState outcome) noexcept {
+  JoinWaiter* const waiter = finish(outcome);
   if (waiter == nullptr) return std::noop_coroutine();
   // Who waited for it is what this worker does next, so it need not go through the deque, unless
   // the loop is wanted for something else.
@@ -127,10 +151,6 @@ std::coroutine_handle<> TaskRecord::has_ended(EndSink* sink, SlotState outcome) 
   return std::noop_coroutine();
 }
 
-TaskRecord* TaskRecord::of_sink(EndSink* sink) noexcept {
-  return sink->ended == has_ended ? static_cast<TaskRecord*>(sink) : nullptr;
-}
-
 void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
   mark_observed();  // whoever does this tells it himself
   set_error_outcome(std::move(error));
@@ -142,7 +162,7 @@ void TaskRecord::finish_and_wake(SlotState outcome) noexcept {
 }
 
 JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
-  Executor& executor = *executor_;
+  Executor& executor = *TaskRecord::executor();
   ExecutorServices& services = ExecutorAccess::services(executor);
 
   // 1. Nobody cancels the task any more from its token or from a group; its tokens go quiet. A root
@@ -164,14 +184,14 @@ JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
   const bool abroad = current_executor() != &executor;
   JoinWaiter* waiter = nullptr;
   // and 3. A group may run code of the user's when its child ends: nobody waits for that.
-  publish(outcome, abroad || owner_ != nullptr ? nullptr : &waiter);
+  publish(outcome, abroad || in_group() ? nullptr : &waiter);
 
   // 4. Without a handle nobody can ask for an error any more. seq_cst: pairs with drop_handle().
   if (outcome == SlotState::error && without_handles()) report_if_unobserved();
 
   // 5. The group, then the executor, which lists the task as done until then: a callback that hangs
   // shows in a dump. Nothing of either is touched afterwards.
-  if (owner_ != nullptr) owner_->child_ended(owner_, *this);
+  if (TaskOwner* const told = owner(); told != nullptr) told->child_ended(told, *this);
   // Only now, lest virtual time moves before those who waited are scheduled.
   if (abroad) [[unlikely]]
     note_task_ended_abroad(executor);
@@ -188,7 +208,7 @@ JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
 
 void TaskRecord::report_if_unobserved() noexcept {
   // A group reports its children's errors itself.
-  if (owner_ == nullptr && claim_report(reported_)) report(error());
+  if (!in_group() && claim_report()) report(error());
 }
 
 void TaskRecord::report_callback_error(std::exception_ptr error) noexcept {
@@ -210,18 +230,18 @@ bool TaskRecord::cancel(ReasonRef reason) noexcept {
 
 void TaskRecord::block_until_done() {
   refuse_on_worker("wait()");
-  Executor* executor;
+  Executor* home;
   {
     std::lock_guard guard(lock_);
     if (done()) return;
-    executor = executor_;  // alive: it waits for this task, whose end needs the lock
-    ExecutorAccess::enter(*executor);
+    home = executor();  // alive: it waits for this task, whose end needs the lock
+    ExecutorAccess::enter(*home);
   }
   struct Leave {
     Executor* executor;
     ~Leave() { ExecutorAccess::leave(*executor); }
-  } leave{executor};
-  ExecutorAccess::block_on(*executor, *this);
+  } leave{home};
+  ExecutorAccess::block_on(*home, *this);
 }
 
 std::string TaskRecord::name() const {
@@ -245,7 +265,7 @@ void TaskRecord::describe(std::string& out, Deadline now) const {
   out +=
       '#';  // piece by piece: g++ 12 takes a sum of strings that begins so for an overlapping copy
   out += std::to_string(static_cast<std::uint64_t>(id_)) + " " + name();
-  if (parent_id_ != TaskId{}) out += " (in a group)";
+  if (in_group()) out += " (in a group)";
   const char* state = done()                                     ? "done"
                       : started_.load(std::memory_order_relaxed) ? "running"
                                                                  : "not started";
@@ -265,7 +285,9 @@ void TaskRecord::describe(std::string& out, Deadline now) const {
     if (root_.cancelled_itself()) waits += " [cancelled]";
   }
   char age[32];
-  std::snprintf(age, sizeof age, "%.3f s", static_cast<double>(to_ns(now) - born_ns_) * 1e-9);
+  const std::uint64_t born = born_low_ | static_cast<std::uint64_t>(born_high_) << 32;
+  const std::uint64_t ms = (static_cast<std::uint64_t>(in_ms(now)) - born) & 0xff'ffff'ffff;
+  std::snprintf(age, sizeof age, "%.3f s", static_cast<double>(ms) * 1e-3);
   out += std::string(": ") + state + waits + ", age " + age + "\n";
 }
 

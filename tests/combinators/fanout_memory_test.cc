@@ -195,7 +195,7 @@ TEST(WaitingMemory, AChildWithoutAFrame) {
   EXPECT_LE(bytes_of_a_child([](Event& event) { return event.wait(); }), 104U);
 }
 TEST(WaitingMemory, ASpawnedTask) {
-  EXPECT_LE(bytes_of_a_spawned_task(), kFrame + 296);
+  EXPECT_LE(bytes_of_a_spawned_task(), kFrame + 216);
 }
 
 #endif

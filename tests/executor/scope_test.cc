@@ -6,13 +6,16 @@
 
 #include <magpie/detail/scope.h>
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include <magpie/detail/cancel_state.h>
+#include <magpie/detail/random.h>
 
 #include <support/scale.h>
 
@@ -79,6 +82,32 @@ TEST(Scope, CancellationReachesWhatIsBelowAndNothingElse) {
   EXPECT_FALSE(root.scope.cancelled());
   EXPECT_EQ(root.cancels.load(), 0U);
   (void)b.exit();
+}
+
+// The queue of one word against a plain one: whoever leaves, the others keep their order.
+TEST(SmallWaitQueue, KeepsItsOrderWhoeverLeaves) {
+  constexpr std::size_t kWaiters = 5;
+  std::array<BasicWaiter<StdEnv>, kWaiters> waiters;
+  for (std::size_t seed = 0; seed < 200; ++seed) {
+    Random random(seed);
+    BasicSmallWaitQueue<StdEnv> queue;
+    std::vector<BasicWaiter<StdEnv>*> expected;
+    for (int step = 0; step < 40; ++step) {
+      BasicWaiter<StdEnv>& w = waiters[static_cast<std::size_t>(random.below(kWaiters))];
+      if (w.queued) {
+        queue.forget(w);
+        std::erase(expected, &w);
+      } else {
+        queue.forget(w);  // it is in no queue: nothing happens
+        queue.push_back(w);
+        expected.push_back(&w);
+      }
+      std::vector<BasicWaiter<StdEnv>*> there;
+      for (auto* at = queue.front(); at != nullptr; at = at->queue_next) there.push_back(at);
+      ASSERT_EQ(there, expected) << "seed " << seed << ", step " << step;
+    }
+    while (queue.front() != nullptr) queue.remove(*queue.front());
+  }
 }
 
 TEST(Scope, SecondCancelIsFalseAndTheFirstReasonStays) {

@@ -76,12 +76,11 @@ struct ModelCore : BasicOutcomeCore<Env, JoinWait<Env>> {
 
   // TaskRecord's.
   void report_if_unobserved() noexcept {
-    if (this->claim_report(*reported)) ++*reports;
+    if (this->claim_report()) ++*reports;
   }
   void nobody_can_ask() noexcept override { report_if_unobserved(); }
 
-  typename Env::template Atomic<bool>* reported = nullptr;  // outlives the record here
-  int* reports = nullptr;
+  int* reports = nullptr;  // outlives the record here
 };
 
 // Where the end of a task goes wrong in a mutant of the model's own.
@@ -129,7 +128,6 @@ class World {
   explicit World(Sim& sim) : sim_(sim) {
     root_.enter_root(nullptr, &task_);
     State& made = record_.make(record_);
-    made.reported = &reported_;
     made.reports = &reports_;
   }
 
@@ -249,7 +247,6 @@ class World {
   BasicTaskCore<Env> task_;
   BasicScope<Env> root_;
   Frame<State> record_;
-  typename Env::template Atomic<bool> reported_{false};
   int reports_ = 0;
 };
 

@@ -12,13 +12,11 @@
 
 namespace magpie::detail {
 
-/// The end of a coroutine that is neither plainly awaited nor a child of a join: a task's record,
-/// mostly.
+/// The end of a coroutine that is neither plainly awaited nor a child of a join, nor a task's own.
 struct EndSink {
   /// The coroutine's frame is gone, its outcome is in its slot. Returns what this thread runs next.
   std::coroutine_handle<> (*ended)(EndSink*, SlotState) noexcept;
-  /// Where a combinator's parent waits for it; null: this is a task's own end.
-  Executor* waits_at = nullptr;
+  Executor* waits_at;  // where a combinator's parent waits for it
 };
 
 /// Low bits of the word: what it points to, and whether the coroutine has failed. A value that goes
@@ -42,6 +40,8 @@ class Continuation {
   static Continuation to(EndSink* sink) noexcept {
     return Continuation(reinterpret_cast<std::uintptr_t>(sink) | kSink);
   }
+  /// A task's own end: its record is found from the scope, so nothing need be kept of it here.
+  static Continuation to_task() noexcept { return Continuation(kSink); }
 
   /// The coroutine ends with an error or a cancellation.
   void mark_failed() noexcept { word_ |= kFailed; }
@@ -49,6 +49,7 @@ class Continuation {
   std::uintptr_t tag() const noexcept { return word_ & kTag; }  // the kind, and kFailed
   bool is_coroutine() const noexcept { return (word_ & kKind) == kCoroutine; }
   bool is_rec() const noexcept { return (word_ & kRec) != 0; }
+  bool is_task() const noexcept { return (word_ & ~kFailed) == kSink; }
 
   std::coroutine_handle<> coroutine() const noexcept {
     return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(word_ & ~kTag));

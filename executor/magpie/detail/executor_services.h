@@ -31,10 +31,11 @@
 
 namespace magpie::detail {
 
-struct alignas(kCacheLine) RegistryShard : BasicLifeShard<StdEnv> {
+// The table lists live tasks, and leads from each to its executor.
+struct alignas(kCacheLine) RegistryShard : BasicLifeShard<StdEnv>, TaskRegistry::Table {
   SpinLock<StdEnv> lock;        // of those who list tasks here; not taken where it is one's own
   SpinLock<StdEnv> trace_lock;  // of this shard of a recorder's log
-  TaskRegistry::Table table;    // live tasks
+  Executor* executor = nullptr;
   std::atomic<std::uint64_t> completed{
       0};  // of the spawned tasks that ended, those with a value or an error
   std::atomic<std::uint64_t> cancelled{0};
@@ -53,12 +54,14 @@ class MAGPIE_EXPORT ExecutorServices {
  public:
   ExecutorServices(const ExecutorOptions& options, Clock& clock);
   ~ExecutorServices();
+  /// Before anything is spawned.
+  void serve(Executor& executor) noexcept;
 
   // --- tasks -------------------------------------------------------------------------------------
-  void admit(Executor& executor, TaskRecord& record);
+  void admit(Executor& executor, TaskRecord& record, Runnable& node);
   /// It ends: nobody finds it here any more.
   void unlist(TaskRegistry::Place* place, RegistryShard* own) noexcept {
-    registry_.unlist(place, own != nullptr ? &own->table : nullptr);
+    registry_.unlist(place, own);
   }
   /// It has ended. `own`: the shard of the calling thread, if it is a worker of this executor.
   void retire(SlotState outcome, RegistryShard* own) noexcept;
@@ -83,7 +86,7 @@ class MAGPIE_EXPORT ExecutorServices {
   /// Calls fn(TaskRecord&) for every live task; it stays meanwhile, but may have ended.
   template <class F>
   void for_each_task(F&& fn) const {
-    life_.for_each_shard([&](const RegistryShard& shard) { registry_.for_each(shard.table, fn); });
+    life_.for_each_shard([&](const RegistryShard& shard) { registry_.for_each(shard, fn); });
   }
   /// Waits until nothing is live; false if `stop_waiting` rose before. A dump goes to stderr after
   /// ten seconds if asked.
@@ -117,6 +120,7 @@ class MAGPIE_EXPORT ExecutorServices {
   RegistryShard& shard_here() const noexcept;
 
   VirtualTime* const virtual_time_;
+  Executor* executor_ = nullptr;
   CountedHandler* handler_ = nullptr;
   std::unique_ptr<RegistryShard[]> shards_;
   std::vector<std::unique_ptr<RegistryShard>> own_shards_;  // under own_shards_mutex_

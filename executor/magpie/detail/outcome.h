@@ -8,6 +8,7 @@
 //
 //   OutcomeCore          who waits, who is called; publishing
 //   BasicTaking          who may look at the value, and who has moved it out
+//   OutcomePlace<T, U>   where the value lies
 //   OutcomeState<T, C>   the typed place, on top of C, which derives from OutcomeCore: how it is
 //                        copied, shown and moved out
 //   OutcomeHandle<S>     a counted reference that counts as a handle
@@ -20,7 +21,9 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -64,6 +67,7 @@ class MAGPIE_EXPORT BasicOutcomeCore {
  public:
   using Environment = Env;
   using Callback = BasicDoneCallback<BasicOutcomeCore>;
+  using Unstarted = Nothing;  // see OutcomePlace
 
   BasicOutcomeCore(const BasicOutcomeCore&) = delete;
   BasicOutcomeCore& operator=(const BasicOutcomeCore&) = delete;
@@ -157,14 +161,12 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   bool without_handles() const noexcept {
     return handles_.load(std::memory_order_seq_cst) == 0;
   }  // pairs with drop_handle()
-  bool observed() const noexcept { return observed_.load(std::memory_order_relaxed); }
   /// O7. Once done, by whoever finds that nobody can ask any more: whether this is an error that
-  /// nobody has seen, and the caller the first to find it. observed() is ordered by `handles_`:
-  /// whoever saw the error did so before he dropped his handle.
-  bool claim_report(typename Env::template Atomic<bool>& reported) noexcept {
+  /// nobody has seen, and the caller the first to find it: he counts as having seen it. Those who
+  /// saw it otherwise did so before they dropped their handles, which `handles_` orders.
+  bool claim_report() noexcept {
     // acq_rel: one of two; nothing else hangs on it.
-    return outcome_ == SlotState::error && !observed() &&
-           !reported.exchange(true, std::memory_order_acq_rel);
+    return outcome_ == SlotState::error && !observed_.exchange(true, std::memory_order_acq_rel);
   }
   /// The last handle is gone, and it was done before.
   virtual void nobody_can_ask() noexcept {}
@@ -196,7 +198,7 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   typename Env::template Atomic<std::uint32_t> refs_{1};
   typename Env::template Atomic<std::uint32_t> handles_{0};
   typename Env::template Atomic<std::uint32_t> done_{kOpen};  // rises under lock_
-  BasicWaitQueue<Env> waiters_;                               // under lock_
+  BasicSmallWaitQueue<Env> waiters_;                          // under lock_
   Callback* callbacks_ = nullptr;                             // under lock_; the latest first
 };
 
@@ -358,10 +360,33 @@ extern template class MAGPIE_EXPORT BasicOutcomeCore<StdEnv, JoinWaiter>;  // ou
 using OutcomeCore = BasicOutcomeCore<StdEnv, JoinWaiter>;
 using DoneCallback = OutcomeCore::Callback;
 
+/// Whether somebody has moved the value out.
+template <class Env>
+class BasicTaken {
+ public:
+  /// True for one.
+  bool take() noexcept {
+    // Relaxed: who moves such a value out only copies it.
+    return !taken_.exchange(true, std::memory_order_relaxed);
+  }
+  /// The same by whoever has the only handle: nobody can look at it.
+  bool take_alone() noexcept {
+    if (taken_.load(std::memory_order_relaxed)) return false;
+    taken_.store(true, std::memory_order_relaxed);
+    return true;
+  }
+  bool taken() const noexcept { return taken_.load(std::memory_order_acquire); }
+
+ protected:
+  typename Env::template Atomic<bool> taken_{false};
+};
+
 /// Who looks at the value just now, and whether somebody has moved it out. Of a reader and a mover
 /// that come together, the reader sees that it is taken, or the mover sees the reader and waits.
 template <class Env>
-class BasicTaking {
+class BasicTaking : public BasicTaken<Env> {
+  using BasicTaken<Env>::taken_;
+
  public:
   /// False: it is taken. In both cases end_reading() comes afterwards.
   bool begin_reading() noexcept {
@@ -377,7 +402,7 @@ class BasicTaking {
   /// The caller may move it out, after those who look at it just now. False: somebody has.
   bool take() noexcept {
     if constexpr (Env::mutant(Mutant::outcome_plain_take)) {
-      if (taken()) return false;
+      if (this->taken()) return false;
       taken_.store(true, std::memory_order_seq_cst);
     } else {
       if (taken_.exchange(true, kWeak ? std::memory_order_acq_rel : std::memory_order_seq_cst))
@@ -390,45 +415,77 @@ class BasicTaking {
     }
     return true;
   }
-  /// The same by whoever has the only handle: nobody can look at it.
-  bool take_alone() noexcept {
-    if (taken_.load(std::memory_order_relaxed)) return false;
-    taken_.store(true, std::memory_order_relaxed);
-    return true;
-  }
-  bool taken() const noexcept { return taken_.load(std::memory_order_acquire); }
 
  private:
   static constexpr bool kWeak = Env::mutant(Mutant::outcome_weak_taking);
 
   typename Env::template Atomic<std::uint32_t> readers_{0};
-  typename Env::template Atomic<bool> taken_{false};
 };
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_taken();
 
+/// Where the outcome lies. Until there can be one, what starts a task may lie there: Nothing, or
+/// an `Unstarted`.
+template <class T, class Unstarted>
+class OutcomePlace {
+ public:
+  OutcomePlace() noexcept {
+    if constexpr (std::is_same_v<Unstarted, Nothing>) {
+      make_result();
+    } else {
+      ::new (static_cast<void*>(std::addressof(unstarted_))) Unstarted;
+    }
+  }
+  OutcomePlace(const OutcomePlace&) = delete;
+  OutcomePlace& operator=(const OutcomePlace&) = delete;
+  ~OutcomePlace() { std::destroy_at(std::addressof(result_)); }
+
+ protected:
+  Unstarted& unstarted() noexcept { return unstarted_; }
+  /// From there back: the union is all that there is.
+  static OutcomePlace& place_of(Unstarted& unstarted) noexcept {
+    return *reinterpret_cast<OutcomePlace*>(&unstarted);
+  }
+  /// Once; in place of what was there.
+  void make_result() noexcept {
+    ::new (static_cast<void*>(std::addressof(result_))) Result<T>(ResultAccess::empty<T>());
+  }
+
+  union {
+    Result<T> result_;
+    Unstarted unstarted_;
+  };
+};
+
+// Who moves such a value out only copies it: readers need not be counted.
+template <class T>
+inline constexpr bool kMovedByCopying = std::is_void_v<T> || std::is_reference_v<T> ||
+                                        (std::is_trivially_copyable_v<T> &&
+                                         std::is_copy_constructible_v<T>);
+
+template <class T, class Env>
+using TakingOf = std::conditional_t<kMovedByCopying<T>, BasicTaken<Env>, BasicTaking<Env>>;
+
+// Bases in this order: what is noted of the taking then lies behind the last bytes of the core.
 template <class T, class Core>
-class OutcomeState : public Core {
-  using Taking = BasicTaking<typename Core::Environment>;
-  // Who moves such a value out only copies it: readers need not be counted.
-  static constexpr bool kMovedByCopying =
-      std::is_void_v<T> || std::is_reference_v<T> ||
-      (std::is_trivially_copyable_v<T> && std::is_copy_constructible_v<T>);
+class OutcomeState : public Core,
+                     private TakingOf<T, typename Core::Environment>,
+                     protected OutcomePlace<T, typename Core::Unstarted> {
+  using Taking = TakingOf<T, typename Core::Environment>;
 
  public:
   using value_type = T;
 
-  Result<T> result = ResultAccess::empty<T>();
-  Slot<T>& slot() noexcept { return ResultAccess::slot(result); }
-  const Slot<T>& slot() const noexcept { return ResultAccess::slot(result); }
+  Slot<T>& slot() noexcept { return ResultAccess::slot(this->result_); }
+  const Slot<T>& slot() const noexcept { return ResultAccess::slot(this->result_); }
 
   /// Copies the outcome. InvalidStateError if the value has been moved out.
   void copy_to(Slot<T>& target) {
     this->mark_observed();
-    if constexpr (kMovedByCopying) {
+    if constexpr (kMovedByCopying<T>) {
       target = shown_slot();
     } else if constexpr (std::is_copy_constructible_v<Slot<T>>) {
-      const bool readable = taking_.begin_reading();
+      const bool readable = this->begin_reading();
       if (readable) {
         try {
           target = slot();
@@ -436,7 +493,7 @@ class OutcomeState : public Core {
           target.capture_current_exception();
         }
       }
-      taking_.end_reading();
+      this->end_reading();
       if (!readable) throw_taken();
     }
   }
@@ -444,32 +501,31 @@ class OutcomeState : public Core {
   /// Calls f(const Result<T>&) while nobody moves the value out. InvalidStateError if somebody has.
   template <class F>
   void show_to(F&& f) {
-    if constexpr (kMovedByCopying) {
+    if constexpr (kMovedByCopying<T>) {
       std::forward<F>(f)(shown());
     } else {
       struct Reader {
         Taking& taking;
         ~Reader() { taking.end_reading(); }
       };
-      const bool readable = taking_.begin_reading();
-      Reader reader{taking_};
+      const bool readable = this->begin_reading();
+      Reader reader{*this};
       if (!readable) throw_taken();
-      std::forward<F>(f)(std::as_const(result));
+      std::forward<F>(f)(std::as_const(this->result_));
     }
   }
 
   /// Moves the outcome out, after those who are looking at it just now. By the owner of a handle.
   void move_to(Slot<T>& target) {
     this->mark_observed();
-    if (slot().state() == SlotState::value &&
-        !(this->alone() ? taking_.take_alone() : taking_.take()))
+    if (slot().state() == SlotState::value && !(this->alone() ? this->take_alone() : this->take()))
       throw_taken();
     target = std::move(slot());  // failures are copied
   }
 
   const Result<T>& shown() const {
-    if (taking_.taken()) throw_taken();
-    return result;
+    if (this->taken()) throw_taken();
+    return this->result_;
   }
 
   std::exception_ptr error() const noexcept override {
@@ -483,11 +539,9 @@ class OutcomeState : public Core {
 
  private:
   const Slot<T>& shown_slot() const {
-    if (taking_.taken()) throw_taken();
+    if (this->taken()) throw_taken();
     return slot();
   }
-
-  Taking taking_;
 };
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_empty_handle();

@@ -122,6 +122,9 @@ class BasicRegistry {
     typename Env::template Atomic<Place*> returned_{nullptr};
   };
 
+  /// The table of a place in which a record lies.
+  static Table& table_of(const Place* place) noexcept { return Table::of(place); }
+
   /// L2. Takes a record out, before its last reference may fall: nobody finds it any more.
   /// `own`: the table that the calling thread adds to; null if it has none.
   void unlist(Place* place, Table* own) noexcept {

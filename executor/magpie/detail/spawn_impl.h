@@ -48,17 +48,16 @@ class SpawnOptions {
 namespace detail {
 
 struct Spawner {
-  /// A task below `group` (null: a root), told to `owner` at its end (null: nobody). `options` may
-  /// be null, and may be moved from.
+  /// A task below `group` (null: a root), told to `owner` at its end (null: to the group's own).
+  /// `options` may be null, and may be moved from.
   template <class T>
   static JoinHandle<T> spawn(Executor& executor, Task<T>&& task, SpawnOptions* options,
-                             Scope* group, TaskOwner* owner) {
+                             GroupScope* group, TaskOwner* owner) {
     TaskFrame<T> frame = std::move(task).take_frame();
     frame.require();
     auto* const state = new TaskState<T>;
-    state->launch(
-        frame.bind(state->root(), Continuation::to(static_cast<EndSink*>(state)), state->slot()),
-        executor, group, owner, options);
+    state->launch(frame.bind(state->root(), Continuation::to_task(), state->slot()), state->node(),
+                  executor, group, owner, options);
     return JoinHandle<T>(StateHandle<T>::adopt(state));
   }
 

@@ -24,7 +24,6 @@
 #include <magpie/clock.h>
 #include <magpie/config.h>
 #include <magpie/detail/backoff.h>
-#include <magpie/detail/end_sink.h>
 #include <magpie/detail/frame_pool.h>
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/locals.h>
@@ -53,6 +52,11 @@ using TaskRegistry = BasicRegistry<StdEnv, TaskRecord>;
 struct TaskOwner {
   void (*child_ended)(TaskOwner*, TaskRecord&) noexcept = nullptr;
 };
+/// The scope of a group, with whom the ends of its children are told.
+struct GroupScope : Scope {
+  explicit GroupScope(TaskOwner& its_owner) noexcept : owner(&its_owner) {}
+  TaskOwner* const owner;
+};
 
 using UnobservedHandler = std::function<void(std::string_view, std::exception_ptr)>;
 /// It outlives its executor while a task has ended there whose error nobody has seen.
@@ -80,14 +84,13 @@ struct TaskExtras {
   // These two are there before the task can start.
   std::unique_ptr<LocalsSnapshot> locals;
   std::unique_ptr<TokenLink> token_link;
+  TaskOwner* owner = nullptr;       // told instead of the group's own
   std::optional<std::string> name;  // under the record's lock_; none: "task-<id>"
 };
 
-class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
-                                 public Runnable,
-                                 public EndSink,
-                                 public TaskCore {
+class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
  public:
+  using Unstarted = Runnable;  // what an executor gets
   static constexpr const char* kWhat = "a task";
 
   static TaskRecord& of(const Scope& scope) noexcept {
@@ -109,8 +112,8 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
   // --- identity ----------------------------------------------------------------------------------
 
   TaskId id() const noexcept { return id_; }
-  /// The task whose group this one was started in; 0 for a root.
-  TaskId parent_id() const noexcept { return parent_id_; }
+  /// The task whose group this one was started in; 0 for a root, and once it is done.
+  TaskId parent_id() const noexcept;
   std::string name() const;
   void set_name(std::string name);
   const LocalsFrame* locals() const noexcept {
@@ -118,17 +121,18 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
     const TaskExtras* const extras = extras_.load(std::memory_order_acquire);
     return extras != nullptr && extras->locals ? extras->locals->head() : nullptr;
   }
-  Executor* executor() const noexcept { return executor_; }
+  /// Until it is done.
+  Executor* executor() const noexcept;
   Scope& root() noexcept { return root_; }
   const Scope& root() const noexcept { return root_; }
 
   // --- starting ----------------------------------------------------------------------------------
 
-  /// Takes over the unstarted coroutine and its first handle, and has the executor run it: below
-  /// `group` (null: a root), told to `owner` at its end (null: nobody). If that throws, the
-  /// coroutine and the record are gone.
-  void launch(std::coroutine_handle<> coroutine, Executor& executor, Scope* group, TaskOwner* owner,
-              SpawnOptions* options);
+  /// Takes over the unstarted coroutine and its first handle, and has the executor run `node`,
+  /// which calls begin(): below `group` (null: a root), told to `owner` at its end (null: to the
+  /// group's own). If that throws, the coroutine and the record are gone.
+  void launch(std::coroutine_handle<> coroutine, Runnable& node, Executor& executor,
+              GroupScope* group, TaskOwner* owner, SpawnOptions* options);
   /// Whether its bindings, or that it has none, were settled when it was spawned.
   bool own_locals() const noexcept { return own_locals_; }
 
@@ -136,20 +140,18 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
   void group_wait_begins() noexcept { group_waits_.fetch_add(1, std::memory_order_relaxed); }
   void group_wait_ends() noexcept { group_waits_.fetch_sub(1, std::memory_order_relaxed); }
 
-  // --- for the simulator -------------------------------------------------------------------------
+  // --- the end -----------------------------------------------------------------------------------
 
-  /// The record that a coroutine reports its end to; null if that is something else.
-  static TaskRecord* of_sink(EndSink* sink) noexcept;
-  /// The task's frame was destroyed where it waited: this is its outcome.
+  /// The task's coroutine is gone, its outcome lies in its place. Returns what this thread runs
+  /// next.
+  std::coroutine_handle<> has_ended(SlotState outcome) noexcept;
+  /// For the simulator. The task's frame was destroyed where it waited: this is its outcome.
   void end_by_force(std::exception_ptr error) noexcept;
 
   void describe(std::string& out, Deadline now) const;
 
  protected:
-  TaskRecord() noexcept : OutcomeCore(WithHandle{}) {
-    run = start;
-    ended = has_ended;
-  }
+  TaskRecord() noexcept : OutcomeCore(WithHandle{}) {}
   ~TaskRecord() override {
     if (handler_ != nullptr) [[unlikely]]
       handler_->release();
@@ -158,13 +160,15 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
       delete extras;
   }
 
+  /// On the executor, once there is a place for the outcome.
+  void begin() noexcept;
+  /// It never begins: the same without.
+  virtual void make_place() noexcept = 0;
   virtual void set_cancelled_outcome(ReasonRef reason) noexcept = 0;
   virtual void set_error_outcome(std::exception_ptr error) noexcept = 0;
   friend class ExecutorServices;
 
  private:
-  static void start(Runnable* self) noexcept;
-  static std::coroutine_handle<> has_ended(EndSink* self, SlotState outcome) noexcept;
   /// The one who waits for it, if there is only one: the caller hands it over.
   [[nodiscard]] JoinWaiter* finish(SlotState outcome) noexcept;
   void finish_and_wake(SlotState outcome) noexcept;
@@ -174,22 +178,25 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore,
   void report_if_unobserved() noexcept;
   void report(std::exception_ptr error) noexcept;
   TaskExtras& extras();
+  /// Whether it is a group's child; its scope's parent is then the group's scope, which is there
+  /// until owner() was told.
+  bool in_group() const noexcept { return root_.parent() != nullptr; }
+  TaskOwner* owner() const noexcept;
 
-  // By their sizes: beside `cancels` of TaskCore, then the rest.
+  // By their sizes: beside `cancels` of TaskCore, then the rest; in the last byte of the last word
+  // lies whether the value was taken, and behind it the value.
   std::atomic<std::uint32_t> group_waits_{0};
   Scope root_;
   TaskId id_{};
-  TaskId parent_id_{};
-  Executor* executor_ = nullptr;
-  TaskOwner* owner_ = nullptr;
   std::atomic<TaskExtras*> extras_{nullptr};
   union {
     void* coroutine_ = nullptr;  // until it starts
     CountedHandler* handler_;    // from then on; the executor's, once it has ended
   };
-  std::int64_t born_ns_ = 0;
-  TaskRegistry::Place* place_ = nullptr;
-  std::atomic<bool> reported_{false};
+  TaskRegistry::Place* place_ = nullptr;  // in the executor's list, and so where that is found
+  // Milliseconds by the executor's clock, modulo 34 years.
+  std::uint32_t born_low_ = 0;
+  std::uint8_t born_high_ = 0;
   std::atomic<bool> started_{false};
   bool own_locals_ = false;
 };
@@ -207,9 +214,16 @@ class TaskState final : public OutcomeState<T, TaskRecord> {
     ::operator delete(record, align);
   }
 
-  TaskState() noexcept = default;
+  TaskState() noexcept { this->unstarted().run = start; }
+  Runnable& node() noexcept { return this->unstarted(); }
 
  private:
+  static void start(Runnable* node) noexcept {
+    auto& self = static_cast<TaskState&>(TaskState::place_of(*node));
+    self.make_result();
+    self.begin();
+  }
+  void make_place() noexcept override { this->make_result(); }
   void set_cancelled_outcome(ReasonRef reason) noexcept override {
     this->slot().set_cancelled(std::move(reason));
   }

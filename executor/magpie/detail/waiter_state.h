@@ -139,4 +139,46 @@ class BasicWaitQueue {
   Waiter* tail_ = nullptr;
 };
 
+/// The same in one word, for what there are many of: the first waiter's link backwards leads to the
+/// last one, so whoever is added or removed touches another waiter more.
+template <class Env>
+class BasicSmallWaitQueue {
+ public:
+  using Waiter = BasicWaiter<Env>;
+
+  Waiter* front() const noexcept { return head_; }
+
+  void push_back(Waiter& w) noexcept {
+    w.queue_next = nullptr;
+    if (head_ == nullptr) {
+      head_ = &w;
+    } else {
+      w.queue_prev = head_->queue_prev;
+      w.queue_prev->queue_next = &w;
+    }
+    head_->queue_prev = &w;
+    w.queued = true;
+  }
+
+  void remove(Waiter& w) noexcept {
+    Waiter* const after = w.queue_next;
+    if (&w == head_) {
+      head_ = after;
+      if (after != nullptr) after->queue_prev = w.queue_prev;
+    } else {
+      w.queue_prev->queue_next = after;
+      (after != nullptr ? after : head_)->queue_prev = w.queue_prev;
+    }
+    w.queued = false;
+  }
+
+  /// As above.
+  void forget(Waiter& w) noexcept {
+    if (w.queued) remove(w);
+  }
+
+ private:
+  Waiter* head_ = nullptr;
+};
+
 }  // namespace magpie::detail
