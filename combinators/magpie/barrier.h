@@ -24,8 +24,8 @@
 #include <cstddef>
 
 #include <magpie/config.h>
+#include <magpie/detail/barrier_core.h>
 #include <magpie/detail/operation.h>
-#include <magpie/detail/spin_lock.h>
 #include <magpie/task.h>
 
 namespace magpie {
@@ -34,7 +34,15 @@ class Barrier;
 
 namespace detail {
 
-class WakeList;
+class BarrierWait;
+
+/// What a Barrier is made of, for BarrierCore.
+struct BarrierTraits : OperationTraits {
+  using Party = BarrierWait;
+  static Party& party(Waiter& w) noexcept;
+  static Contestant<StdEnv> contestant(Party& party) noexcept;
+  static SpinLock<StdEnv>& pact_lock() noexcept { return detail::pact_lock(); }
+};
 
 class [[nodiscard("co_await it")]] BarrierWait : public Operation<BarrierWait, bool> {
  public:
@@ -46,16 +54,14 @@ class [[nodiscard("co_await it")]] BarrierWait : public Operation<BarrierWait, b
   MAGPIE_EXPORT bool start() noexcept;
   MAGPIE_EXPORT bool unqueue() noexcept;
   void deposit(Slot<bool> & slot) noexcept {
-    slot.emplace(last_);
+    slot.emplace(part.last);
   }
 
+  /// For BarrierCore.
+  BarrierPart part;
+
  private:
-  friend class magpie::Barrier;
   Barrier* barrier_;
-  bool last_ = false;
-  // Under the barrier's lock.
-  bool chosen_ = false;  // a phase is about to be completed with it
-  bool passed_ = false;  // a phase was, although a cancellation claimed it in that moment
 };
 
 }  // namespace detail
@@ -72,15 +78,7 @@ class MAGPIE_EXPORT Barrier {
 
  private:
   friend class detail::BarrierWait;
-  enum class Phase { open, complete, too_late };
-  Phase arrive(detail::BarrierWait& last, detail::WakeList& woken) noexcept;
-  Phase choose(detail::BarrierWait& last, bool races) noexcept;
-  void complete(detail::BarrierWait& last, detail::WakeList& woken) noexcept;
-
-  detail::SpinLock<detail::StdEnv> lock_;
-  const std::size_t parties_;
-  std::size_t waiting_ = 0;  // how many are in the queue
-  detail::BasicWaitQueue<detail::StdEnv> waiters_;
+  detail::BarrierCore<detail::BarrierTraits> core_;
 };
 
 }  // namespace magpie

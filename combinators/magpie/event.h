@@ -11,8 +11,8 @@
 #include <cstddef>
 
 #include <magpie/config.h>
+#include <magpie/detail/event_core.h>
 #include <magpie/detail/operation.h>
-#include <magpie/detail/spin_lock.h>
 #include <magpie/task.h>
 
 namespace magpie {
@@ -55,9 +55,7 @@ class MAGPIE_EXPORT Event {
 
  private:
   friend class detail::EventWait;
-  mutable detail::SpinLock<detail::StdEnv> lock_;
-  bool set_ = false;
-  detail::BasicWaitQueue<detail::StdEnv> waiters_;
+  detail::EventCore<detail::OperationTraits> core_;
 };
 
 }  // namespace magpie

@@ -18,8 +18,8 @@
 #include <cstddef>
 
 #include <magpie/config.h>
+#include <magpie/detail/latch_core.h>
 #include <magpie/detail/operation.h>
-#include <magpie/detail/spin_lock.h>
 #include <magpie/task.h>
 
 namespace magpie {
@@ -27,8 +27,6 @@ namespace magpie {
 class Latch;
 
 namespace detail {
-
-class WakeList;
 
 class [[nodiscard("co_await it")]] LatchWait : public Operation<LatchWait, void> {
  public:
@@ -70,11 +68,7 @@ class MAGPIE_EXPORT Latch {
 
  private:
   friend class detail::LatchWait;
-  bool arrive(std::size_t n, detail::WakeList& woken) noexcept;
-
-  mutable detail::SpinLock<detail::StdEnv> lock_;
-  std::size_t count_;
-  detail::BasicWaitQueue<detail::StdEnv> waiters_;
+  detail::LatchCore<detail::OperationTraits> core_;
 };
 
 }  // namespace magpie

@@ -8,8 +8,14 @@
 #include <magpie/detail/scope.h>
 #include <magpie/detail/waiter_state.h>
 
+#include <array>
 #include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <utility>
 
+#include "expect.h"
 #include "sim.h"
 #include "strand.h"
 
@@ -25,7 +31,7 @@ struct Wait : StrandWaiter<Env> {
        detail::BasicArbiter<Env>* its_race)
       : StrandWaiter<Env>(its_strand), scope(its_scope), race(its_race) {}
 
-  bool won() { return race == nullptr || race->win(0); }
+  bool won() { return race == nullptr || race->win(index); }
   bool refused() {
     if (!scope.cancelled()) return false;
     this->state.set(detail::WaitPhase::cancelled_at_once);
@@ -33,7 +39,8 @@ struct Wait : StrandWaiter<Env> {
   }
 
   detail::BasicScope<Env>& scope;
-  detail::BasicArbiter<Env>* race;  // its rival is contestant 1
+  detail::BasicArbiter<Env>* race;
+  std::uint32_t index = 0;  // its rival is contestant 1
 };
 
 template <class Env>
@@ -71,6 +78,7 @@ template <class Environment>
 struct WaitTraits {
   using Env = Environment;
   using Waiter = detail::BasicWaiter<Env>;
+  using Operation = Wait<Env>;
   using WakeList = ModelWakeList<Env>;
 
   static bool park(Wait<Env>& wait) {
@@ -113,9 +121,87 @@ bool finish_wait(Wait<Env>& wait, Leave leave) {
   }
 }
 
+// An operation, and where it waits and competes. The scope is left when all is over, so that others
+// may cancel it at any time.
+template <class Env, class Op>
+struct Actor {
+  detail::BasicScope<Env> scope;
+  detail::BasicArbiter<Env> race;
+  Strand<Env> strand;
+  Frame<Op> op;
+
+  void cancel() { cancel_now(scope); }
+  // Its rival wins their race, if it can.
+  void lose() {
+    if (race.win(1)) cancel_now(scope);
+  }
+};
+
+// Where the operations of a model play.
+template <class Env, class Op, std::size_t kActors = 3>
+class Stage {
+ public:
+  Stage() { root_.enter_root(nullptr, &task_); }
+
+  // The operation is made with its strand and its scope, and what else it wants.
+  template <class... Args>
+  Actor<Env, Op>& enter(std::size_t i, Args&&... args) {
+    Actor<Env, Op>& actor = actors_[i];
+    actor.scope.enter(&root_, &task_);
+    actor.op.make(actor.strand, actor.scope, std::forward<Args>(args)...);
+    played_[i] = true;
+    return actor;
+  }
+  bool has(std::size_t i) const { return played_[i]; }
+  Actor<Env, Op>& operator[](std::size_t i) { return actors_[i]; }
+  const Actor<Env, Op>& operator[](std::size_t i) const { return actors_[i]; }
+
+  // When all have ended.
+  void check_end() {
+    for (std::size_t i = 0; i < kActors; ++i) {
+      if (!played_[i]) continue;
+      actors_[i].scope.exit();
+      Sim::current().check(actors_[i].op.gone_and_untouched(),
+                           "an operation was touched after its end");
+    }
+    Sim::current().check(task_.cancels.load(std::memory_order_relaxed) == 0,
+                         "a cancellation is counted for ever");
+  }
+
+ private:
+  detail::BasicTaskCore<Env> task_;
+  detail::BasicScope<Env> root_;
+  std::array<Actor<Env, Op>, kActors> actors_;
+  std::array<bool, kActors> played_{};
+};
+
 // Every step holds a lock: exhaustive without store buffers, and random schedules with them.
 inline Options locked(unsigned preemptions) {
   return {.preemptions = preemptions, .store_buffers = false};
+}
+
+// Of `operations` each pair that there is, in every schedule within the bound.
+template <class Operations, class Run>
+void expect_clean_pairs(const Operations& operations, Run run) {
+  std::uint64_t executions = 0;
+  for (auto a = std::begin(operations); a != std::end(operations); ++a) {
+    for (auto b = a; b != std::end(operations); ++b) {
+      const Report report = run(*a, *b);
+      EXPECT_TRUE(report.passed() && report.exhausted) << report;
+      executions += report.executions;
+    }
+  }
+  std::printf("%llu executions\n", static_cast<unsigned long long>(executions));
+}
+
+// Random schedules with store buffers, evenly and with few preemptions (PCT).
+template <class Run>
+void expect_clean_in_random_schedules(Run run, std::uint64_t executions = 3'000) {
+  for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
+    const Report report = run(
+        Options{.strategy = strategy, .executions = executions, .pct_depth = 4, .pct_length = 200});
+    EXPECT_TRUE(report.passed()) << report;
+  }
 }
 
 }  // namespace magpie::model

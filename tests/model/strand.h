@@ -110,6 +110,7 @@ class Strand {
   void resumed() {
     while (scheduled_.load(std::memory_order_acquire) == 0) Env::yield_thread();
   }
+  bool scheduled() const { return scheduled_.load(std::memory_order_relaxed) != 0; }
   // By the strand, which is about to wait once more: before anybody can schedule it.
   void suspends_again() { scheduled_.store(0, std::memory_order_relaxed); }
 

@@ -138,6 +138,16 @@ enum class Mutant : std::uint8_t {
   batch_empty_stays_open,           // a call that nobody is left in takes new members
   batch_started_stays_open,         // ... or one that has started
   batch_dropped_unsaid,             // that a call's task is gone is not said to who has made it
+  event_wakes_one,                  // of those who wait, set() wakes the first
+  event_early_look,                 // who waits looks at the flag before he takes the lock
+  event_leave_unlocked,             // who was cancelled leaves the queue without the lock
+  latch_wakes_one,                  // of those who wait, the last arrival wakes the first
+  latch_parks_late,                 // between the look at the count and the queue the lock is free
+  latch_leave_unlocked,             // who was cancelled leaves the queue without the lock
+  barrier_no_pact,                  // several verdicts are held without the lock for that
+  barrier_keeps_verdicts,           // ... and kept, although there are not enough parties
+  barrier_forgets_passed,           // who was cancelled does not hear that a phase was completed
+  barrier_leave_unlocked,           // ... and leaves the queue without the lock
   channel_leave_unlocked,           // who was cancelled leaves the queue without the lock
   channel_no_refill,                // a free place is not filled with a waiting sender's item
   channel_forgotten_item,           // what was handed over in the moment of a cancellation is lost

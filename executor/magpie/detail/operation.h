@@ -37,6 +37,8 @@
 
 namespace magpie::detail {
 
+class WakeList;
+
 /// Misuse of an awaitable whose children or callable are gone.
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_awaited_twice();
 
@@ -176,6 +178,7 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
   }
 
  private:
+  friend struct OperationTraits;
   static PromiseBase& promise_of(void* frame) noexcept {
     return std::coroutine_handle<PromiseBase>::from_address(frame).promise();
   }
@@ -192,6 +195,18 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
     run = run_when_ended;
     home = current_executor();
   }
+};
+
+/// What the cores of all primitives (EventCore, ChannelCore, ...) ask of the library's operations.
+/// The models have it for theirs (tests/model/operation.h).
+struct OperationTraits {
+  using Env = StdEnv;
+  using Waiter = detail::Waiter;
+  using Operation = OperationBase;
+  using WakeList = detail::WakeList;
+
+  static bool park(OperationBase& op) noexcept { return op.park(); }
+  static bool complete_at_once(OperationBase& op) noexcept { return op.complete_at_once(); }
 };
 
 template <class Derived, class T, class Base = OperationBase>
