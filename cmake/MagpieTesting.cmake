@@ -30,7 +30,7 @@ function(magpie_test_properties name)
   endif()
   # The cost is the order: those that may take longest first, so that none of them runs alone at the end.
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT} COST ${arg_TIMEOUT}
-                       ENVIRONMENT "${MAGPIE_TEST_ENVIRONMENT}")
+                       ENVIRONMENT "${MAGPIE_TEST_ENVIRONMENT};MAGPIE_TEST_TIMEOUT=${arg_TIMEOUT}")
 endfunction()
 
 # A test file may set its own ctest properties, each on a line of its own near the top:

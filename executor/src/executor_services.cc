@@ -310,11 +310,27 @@ void report_unobserved(const UnobservedHandler* handler, std::string_view name,
 
 namespace magpie {
 
+namespace {
+
+// All executors, the newest first.
+constinit std::mutex live_executors_mutex;
+constinit Executor* newest_executor = nullptr;
+
+}  // namespace
+
 Executor::Executor(std::unique_ptr<detail::ExecutorServices> services) noexcept
     : services_(std::move(services)) {
   services_->serve(*this);
+  std::lock_guard guard(live_executors_mutex);
+  older_ = newest_executor;
+  if (older_ != nullptr) older_->newer_ = this;
+  newest_executor = this;
 }
-Executor::~Executor() = default;
+Executor::~Executor() {
+  std::lock_guard guard(live_executors_mutex);
+  (newer_ != nullptr ? newer_->older_ : newest_executor) = older_;
+  if (older_ != nullptr) older_->newer_ = newer_;
+}
 
 Clock& Executor::clock() const noexcept {
   return services_->clock;
@@ -392,6 +408,14 @@ void ExecutorAccess::retire_post(Executor& executor) noexcept {
 void ExecutorAccess::unobserved(Executor& executor, std::string_view name,
                                 std::exception_ptr error) noexcept {
   executor.services_->unobserved(name, std::move(error));
+}
+void ExecutorAccess::show_all(std::ostream& out) {
+  std::lock_guard guard(live_executors_mutex);
+  for (const Executor* executor = newest_executor; executor != nullptr;
+       executor = executor->older_) {
+    executor->dump_tasks(out);
+    out << to_prometheus(executor->stats()) << std::flush;
+  }
 }
 void ExecutorAccess::enter(Executor& executor) noexcept {
   executor.services_->enter();

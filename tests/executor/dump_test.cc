@@ -8,9 +8,12 @@
 #include <cstddef>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <support/watchdog.h>
+#include <unistd.h>
 
 #include <magpie/event.h>
 #include <magpie/sleep.h>
@@ -18,6 +21,7 @@
 #include <magpie/task_group.h>
 #include <magpie/testing/simulated_executor.h>
 #include <magpie/this_task.h>
+#include <magpie/work_stealing_executor.h>
 
 namespace magpie {
 namespace {
@@ -157,6 +161,25 @@ TEST(Dump, OfDeepNestingStaysInBounds) {
   EXPECT_EQ(lines_of(dump).size(), kDepth + 2U);
   EXPECT_LT(dump.size(), kDepth * 200U);
 }
+
+#if GTEST_HAS_DEATH_TEST
+TEST(WatchdogDeathTest, ATestThatHangsIsShownBeforeItEnds) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        WorkStealingExecutor executor({.threads = 1});
+        Event never;
+        auto waits = [](Event& event) -> Task<> { co_await event.wait(); };
+        auto handle = executor.spawn(waits(never), "left behind");
+        while (dump_of(executor).find("waiting for") == std::string::npos)
+          std::this_thread::yield();
+        test::set_watchdog(1ms);
+        for (;;) pause();
+      },
+      "this hangs: WatchdogDeathTest.ATestThatHangsIsShownBeforeItEnds"
+      ".*1 live task.*left behind: waiting for an event.*magpie_");
+}
+#endif
 
 }  // namespace
 }  // namespace magpie

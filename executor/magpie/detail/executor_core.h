@@ -90,6 +90,8 @@ class MAGPIE_EXPORT Executor {
  private:
   friend struct detail::ExecutorAccess;
   std::unique_ptr<detail::ExecutorServices> services_;
+  Executor* older_;  // of the list for show_all()
+  Executor* newer_ = nullptr;
 };
 
 namespace detail {
@@ -115,6 +117,10 @@ struct MAGPIE_EXPORT ExecutorAccess {
   static void await_task(Executor& executor, TaskRecord& record) { executor.await_task(record); }
   static void block_on(Executor& executor, TaskRecord& record) { executor.block_on(record); }
   static bool on_own_thread(const Executor& executor) noexcept { return executor.on_own_thread(); }
+  /// For a watchdog, or to be called from a debugger: the tasks, workers and queues of every
+  /// executor there is. One that is just being made or destroyed may be looked at in the middle of
+  /// that.
+  static void show_all(std::ostream& out);
   /// Between these two the executor is not destroyed: for threads that are not its own.
   static void enter(Executor& executor) noexcept;
   static void leave(Executor& executor) noexcept;
