@@ -18,14 +18,15 @@
 // holds waits for itself.
 //
 // Threads: all members from any thread; the mutex must outlive its waiters and locks. No
-// allocation. Uncontended, two locked instructions a lock and its release.
+// allocation. Uncontended, one locked instruction to lock and one to release.
 
+#include <cstdint>
 #include <optional>
 #include <utility>
 
 #include <magpie/config.h>
 #include <magpie/detail/operation.h>
-#include <magpie/detail/spin_lock.h>
+#include <magpie/detail/permit_core.h>
 #include <magpie/task.h>
 
 namespace magpie {
@@ -36,6 +37,23 @@ namespace detail {
 class LockOperation;
 class ConditionWaiter;
 class WakeList;
+
+/// What a Mutex is made of, for PermitCore: one permit.
+struct MutexTraits {
+  using Env = StdEnv;
+  using Waiter = detail::Waiter;
+  using Acquire = LockOperation;
+  using WakeList = detail::WakeList;
+  using Word = std::uint32_t;
+
+  template <class Wait>
+  static constexpr Word count(const Wait&) noexcept {
+    return 1;
+  }
+  static bool asks(const Acquire& op) noexcept;
+  static bool park(Acquire& op) noexcept;
+  static bool complete_at_once(Acquire& op) noexcept;
+};
 }  // namespace detail
 
 class MAGPIE_EXPORT Mutex {
@@ -86,11 +104,13 @@ class MAGPIE_EXPORT Mutex {
  private:
   friend class detail::LockOperation;
   friend class detail::ConditionWaiter;
-  void release() noexcept;
+  void release() noexcept {
+    if (!core_.give_back_if_open(1)) [[unlikely]]
+      release_closed();
+  }
+  void release_closed() noexcept;
 
-  detail::SpinLock<detail::StdEnv> lock_;
-  bool held_ = false;  // while somebody waits, always: it is handed over, never set free
-  detail::BasicWaitQueue<detail::StdEnv> waiters_;
+  detail::PermitCore<detail::MutexTraits> core_{1};
 };
 
 namespace detail {
@@ -108,7 +128,27 @@ class [[nodiscard("co_await it")]] LockOperation : public Operation<LockOperatio
     slot.emplace(*mutex_);
   }
 
+  // As the operation's own, but for a free mutex without the steps of a wait.
+  template <class P>
+  bool await_suspend(std::coroutine_handle<P> awaiting) {
+    if (takes_at_once(*awaiting.promise().scope)) [[likely]]
+      return false;
+    return Operation<LockOperation, Mutex::Lock>::await_suspend(awaiting);
+  }
+  Mutex::Lock await_resume() {
+    if (completed_at_once()) [[likely]]
+      return Mutex::Lock(*mutex_);
+    return Operation<LockOperation, Mutex::Lock>::await_resume();
+  }
+
  private:
+  friend struct MutexTraits;
+  bool takes_at_once(const Scope& its_scope) noexcept {
+    if (its_scope.maybe_cancelled() || !mutex_->core_.take_if_open(1)) [[unlikely]]
+      return false;
+    has_completed_at_once();
+    return true;
+  }
   Mutex* mutex_;
 };
 

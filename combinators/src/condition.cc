@@ -104,18 +104,13 @@ void ConditionWaiter::relock(WakeList& woken) noexcept {
 // True: it has the mutex. False: it is in the mutex's queue, where no cancellation reaches it.
 bool ConditionWaiter::take_mutex_back() noexcept {
   if (race == RacePart::asks) leave_race();  // which has nothing to do with the mutex
-  std::lock_guard guard(mutex_->lock_);
-  if (!mutex_->held_) {
-    mutex_->held_ = true;
-    stage_ = Stage::holding;
-    return true;
-  }
-  stage_ = Stage::mutex;
-  state.set(WaitPhase::waiting);
-  mask_.enter(scope(), scope()->task(), ScopeKind::masked);
-  mask_.park(*this);  // behind a mask it is not refused
-  mutex_->waiters_.push_back(*this);
-  return false;
+  stage_ = Stage::holding;
+  return mutex_->core_.take_or_queue(*this, [this]() noexcept {
+    stage_ = Stage::mutex;
+    state.set(WaitPhase::waiting);
+    mask_.enter(scope(), scope()->task(), ScopeKind::masked);
+    mask_.park(*this);  // behind a mask it is not refused
+  });
 }
 
 // False: the simulator destroys the strand, and the mutex was not handed over.
@@ -124,8 +119,7 @@ bool ConditionWaiter::leave_mutex_queue() noexcept {
   if (handed_over) {
     mask_.unpark(*this);
   } else {
-    std::lock_guard guard(mutex_->lock_);
-    mutex_->waiters_.forget(*this);
+    mutex_->core_.leave(*this);
   }
   leave_scope(mask_);
   return handed_over;

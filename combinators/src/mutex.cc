@@ -1,49 +1,42 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-#include <mutex>
-
 #include <magpie/detail/wake_list.h>
 #include <magpie/mutex.h>
 
 namespace magpie {
+namespace detail {
+
+inline bool MutexTraits::asks(const LockOperation& op) noexcept {
+  return op.arbiter() != nullptr;
+}
+inline bool MutexTraits::park(LockOperation& op) noexcept {
+  return op.park();
+}
+inline bool MutexTraits::complete_at_once(LockOperation& op) noexcept {
+  return op.complete_at_once();
+}
+
+}  // namespace detail
 
 std::optional<Mutex::Lock> Mutex::try_lock() noexcept {
-  std::lock_guard guard(lock_);
-  if (held_) return std::nullopt;
-  held_ = true;
+  if (!core_.try_take(1)) return std::nullopt;
   return std::optional<Lock>(std::in_place, *this);
 }
 
-// Handed to the oldest waiter that still wants it: between two holders the mutex is never free.
-void Mutex::release() noexcept {
-  detail::WakeList woken;
-  {
-    std::lock_guard guard(lock_);
-    bool handed_over = false;
-    while (!handed_over && !waiters_.empty()) handed_over = woken.claim_front(waiters_);
-    held_ = handed_over;
-  }
-  woken.wake_all();
+// Handed to the oldest waiter that still wants it: while somebody waits the mutex is never free.
+void Mutex::release_closed() noexcept {
+  core_.give_back_to_closed(1);
 }
 
 namespace detail {
 
 bool LockOperation::start() noexcept {
-  if (refused()) return false;
-  std::lock_guard guard(mutex_->lock_);
-  if (!mutex_->held_) {
-    mutex_->held_ = complete_at_once();
-    return false;
-  }
-  if (!park()) return false;
-  mutex_->waiters_.push_back(*this);
-  return true;
+  return !refused() && mutex_->core_.start(*this);
 }
 
 void LockOperation::unqueue() noexcept {
-  std::lock_guard guard(mutex_->lock_);
-  mutex_->waiters_.forget(*this);
+  mutex_->core_.leave(*this);
 }
 
 }  // namespace detail

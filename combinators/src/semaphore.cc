@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <cstdint>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -32,11 +31,14 @@ std::size_t checked(std::size_t permits) {
 
 namespace detail {
 
-inline AcquireOperation& SemaphoreTraits::acquire(Waiter& w) noexcept {
-  return static_cast<AcquireOperation&>(static_cast<OperationBase&>(w));
-}
 inline std::size_t SemaphoreTraits::count(const AcquireOperation& op) noexcept {
   return op.count_;
+}
+inline std::size_t SemaphoreTraits::count(const Waiter& w) noexcept {
+  return static_cast<const AcquireOperation&>(static_cast<const OperationBase&>(w)).count_;
+}
+inline bool SemaphoreTraits::asks(const AcquireOperation& op) noexcept {
+  return op.arbiter() != nullptr;
 }
 inline bool SemaphoreTraits::park(AcquireOperation& op) noexcept {
   return op.park();
@@ -57,7 +59,7 @@ void Semaphore::check(std::size_t n) const {
 
 std::optional<Permit> Semaphore::try_acquire(std::size_t n) {
   check(n);
-  if (!core_.try_acquire(n)) return std::nullopt;
+  if (!core_.try_take(n)) return std::nullopt;
   return Permit(*this, n);
 }
 
@@ -77,10 +79,8 @@ void Semaphore::add_permits(std::size_t n) {
       std::to_string(core_.most()) + " permits: a permit is given back by its own release()");
 }
 
-void Permit::release() noexcept {
-  Semaphore* const semaphore = std::exchange(semaphore_, nullptr);
-  const std::size_t count = std::exchange(count_, 0);
-  if (semaphore != nullptr && count != 0) semaphore->core_.give_back(count);
+void Semaphore::give_back_to_closed(std::size_t n) noexcept {
+  core_.give_back_to_closed(n);
 }
 
 namespace detail {

@@ -6,8 +6,11 @@
 #include <magpie/semaphore.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -23,6 +26,7 @@
 #include <magpie/timeout.h>
 
 #include <support/machine.h>
+#include <support/scale.h>
 
 namespace magpie {
 namespace {
@@ -329,6 +333,50 @@ TEST(SemaphoreAcrossThreads, NoPermitIsLostOrTakenTwice) {
   EXPECT_GT(got, 0);
   EXPECT_EQ(held.load(), 0);
   EXPECT_EQ(semaphore.available(), kPermits);
+}
+
+// Whoever gets the last permit may destroy the semaphore, while the one before is still on his way
+// out of release(), or out of add_permits().
+TEST(SemaphoreAcrossThreads, TheLastHolderMayDestroyIt) {
+  WorkStealingExecutor workers({.threads = 2});
+  for (std::size_t round = 0; round < scaled(2000); ++round) {
+    auto semaphore = std::make_unique<Semaphore>(1);
+    std::optional<Permit> held = semaphore->try_acquire();
+    const std::size_t n = round % 2 + 1;  // the one from here, and maybe a new one
+    auto body = [&]() -> Task<> {
+      Permit mine = co_await semaphore->acquire(n);
+      mine.release();
+      semaphore.reset();
+    };
+    JoinHandle<void> handle = workers.spawn(body());
+    held->release();
+    if (n == 2) semaphore->add_permits(1);
+    EXPECT_TRUE(handle.wait().has_value());
+  }
+}
+
+// Two threads add twice as many as there is room for, and hold permits meanwhile.
+TEST(SemaphoreAcrossThreads, NoMoreAreAddedThanThereIsRoomFor) {
+  constexpr std::size_t kEach = 2000;
+  constexpr std::size_t kMost = PTRDIFF_MAX;
+  Semaphore semaphore(kMost - kEach);
+  std::atomic<std::size_t> added{0};
+  const auto adds = [&] {
+    for (std::size_t i = 0; i < kEach; ++i) {
+      std::optional<Permit> held = semaphore.try_acquire();
+      EXPECT_TRUE(held.has_value());
+      try {
+        semaphore.add_permits(1);
+        added.fetch_add(1);
+      } catch (const std::invalid_argument&) {
+      }
+    }
+  };
+  std::thread other(adds);
+  adds();
+  other.join();
+  EXPECT_EQ(added.load(), kEach);
+  EXPECT_EQ(semaphore.available(), kMost);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 
@@ -15,9 +16,10 @@
 #include "sim.h"
 #include "strand.h"
 
-// The semaphore itself, with operations of the models' own: every pair of its operations against
-// each other, against cancellations and against rivals in a race. No permit is lost or made, nobody
-// waits for what is free, nobody overtakes, and nobody touches an operation that has ended.
+// The semaphore and the mutex themselves, with operations of the models' own: every pair of their
+// operations against each other, against cancellations and against rivals in a race. No permit is
+// lost or made, nobody waits for what is free, nobody overtakes, and nobody touches an operation
+// that has ended, or a semaphore that the last one who used it has destroyed.
 
 namespace magpie::model {
 namespace {
@@ -26,6 +28,7 @@ using detail::BasicArbiter;
 using detail::BasicScope;
 using detail::BasicTaskCore;
 using detail::BasicWaiter;
+using detail::PermitCore;
 using detail::SemaphoreCore;
 
 template <class Env>
@@ -40,13 +43,33 @@ template <class Environment>
 struct ModelTraits : WaitTraits<Environment> {
   using Env = Environment;
   using Acquire = AcquireOp<Env>;
-  static Acquire& acquire(BasicWaiter<Env>& w) { return static_cast<Acquire&>(w); }
-  static std::size_t count(const Acquire& op) { return op.count; }
+  using Word = std::uint8_t;
+  static Word count(const Acquire& op) { return static_cast<Word>(op.count); }
+  static Word count(const BasicWaiter<Env>& w) { return count(static_cast<const Acquire&>(w)); }
+  static bool asks(const Acquire& op) { return op.race != nullptr; }
 };
+
+// How the mutex has them: of a core with one permit, to which none are added.
+template <class Env>
+struct MutexCore : PermitCore<ModelTraits<Env>> {
+  explicit MutexCore(std::uint8_t permits, std::uint8_t) : PermitCore<ModelTraits<Env>>(permits) {}
+  bool add(std::uint8_t) {
+    Sim::current().fail("a mutex has one permit");
+    return false;
+  }
+};
+
+constexpr std::uint8_t word(std::size_t n) {
+  return static_cast<std::uint8_t>(n);
+}
+
+template <class Env>
+using OfSemaphore = SemaphoreCore<ModelTraits<Env>>;
 
 enum class Does : std::uint8_t {
   nothing,
   acquires,
+  relocks,  // as a condition's waiter takes its mutex back
   tries,
   gives_back,
   adds,
@@ -72,11 +95,12 @@ struct Play {
   bool supplied = false;  // when two have done what they do, there is enough for everybody
 };
 
-template <Mutant kMutant>
+template <Mutant kMutant, template <class> class CoreOf = OfSemaphore>
 Report perform(Options options, Play play) {
   return explore(options, [=](Sim& sim) {
     using Env = SimEnv<kMutant>;
-    using Core = SemaphoreCore<ModelTraits<Env>>;
+    using Core = CoreOf<Env>;
+    constexpr bool kIsMutex = std::same_as<Core, MutexCore<Env>>;
     struct Actor {
       BasicScope<Env> scope;  // that the operation waits in: it is left when all is over
       BasicArbiter<Env> race;
@@ -86,19 +110,26 @@ Report perform(Options options, Play play) {
     BasicTaskCore<Env> task;
     BasicScope<Env> root;
     root.enter_root(nullptr, &task);
-    Core core(play.free + play.held, 100);
-    sim.check(play.held == 0 || core.try_acquire(play.held), "a semaphore begins without permits");
+    Core core(word(play.free + play.held), 100);
+    sim.check(play.held == 0 || core.try_take(word(play.held)), "it begins without permits");
     std::size_t permits = play.free + play.held;
     std::size_t still_held = play.held;
     typename Env::template Atomic<int> done{0};
     const auto is_done = [&] {
       if (!play.supplied || done.fetch_add(1, std::memory_order_acq_rel) != 1) return;
-      permits += 8;
-      sim.check(core.add(8), "there is room for more");
+      if constexpr (kIsMutex) {
+        if (still_held == 0) return;  // a mutex's only permit is given back already
+        still_held = 0;
+        core.give_back(1);
+      } else {
+        permits += 8;
+        sim.check(core.add(8), "there is room for more");
+      }
     };
     unsigned in_front = 0;  // who waited before anybody tried, and has not had his permits yet
 
     std::array<Actor, 4> actors;
+    std::array<bool, 4> left{};  // to go on when all is over
     // Whoever has got permits gives them back: so everybody is served in the end.
     const auto end = [&](std::size_t i) {
       const Role role = play.roles[i];
@@ -114,19 +145,26 @@ Report perform(Options options, Play play) {
       if (role.keeps) {
         still_held += role.count;
       } else {
-        core.give_back(role.count);
+        core.give_back(word(role.count));
       }
     };
     for (std::size_t i = 0; i < actors.size(); ++i) {
       const Role role = play.roles[i];
       Actor& actor = actors[i];
-      const auto begin = [&] {
-        if (actor.op->refused() || !core.start(*actor.op)) actor.strand.schedule();
+      const auto begin = [&, role] {
+        if (role.does == Does::relocks) {
+          if (!core.take_or_queue(*actor.op, [&] { ModelTraits<Env>::park(*actor.op); })) return;
+          actor.op->state.set(detail::WaitPhase::done_at_once);
+        } else if (!actor.op->refused() && core.start(*actor.op)) {
+          return;
+        }
+        actor.strand.schedule();
       };
       switch (role.does) {
         case Does::nothing:
           continue;
         case Does::acquires:
+        case Does::relocks:
           actor.scope.enter(&root, &task);
           actor.op.make(actor.strand, actor.scope,
                         role.races || role.either_way ? &actor.race : nullptr, role.count);
@@ -136,11 +174,12 @@ Report perform(Options options, Play play) {
           } else if (role.apart) {
             sim.spawn(begin);
           }
-          sim.spawn([=, &actor, &end, &is_done] {
+          sim.spawn([=, &actor, &left, &end, &is_done] {
             if (!role.waits && !role.apart) {
               begin();
               is_done();
-              if (play.supplied) return;  // it has what it wants when all is over: below
+              left[i] = play.supplied;
+              if (play.supplied) return;
             }
             actor.strand.resumed();
             end(i);
@@ -148,10 +187,10 @@ Report perform(Options options, Play play) {
           break;
         case Does::tries:
           sim.spawn([&, role] {
-            if (core.try_acquire(role.count)) {
+            if (core.try_take(word(role.count))) {
               // There are no more permits than the first one who waits wants: see the plays.
               sim.check(in_front == 0, "an attempt has overtaken somebody");
-              core.give_back(role.count);
+              core.give_back(word(role.count));
             }
             is_done();
           });
@@ -159,14 +198,14 @@ Report perform(Options options, Play play) {
         case Does::gives_back:
           still_held -= role.count;
           sim.spawn([&, role] {
-            core.give_back(role.count);
+            core.give_back(word(role.count));
             is_done();
           });
           break;
         case Does::adds:
           permits += role.count;
           sim.spawn([&, role] {
-            sim.check(core.add(role.count), "there is room for more");
+            sim.check(core.add(word(role.count)), "there is room for more");
             is_done();
           });
           break;
@@ -185,10 +224,17 @@ Report perform(Options options, Play play) {
       }
     }
     sim.run();
+    // Those that have not gone on yet got what they want, or get it from one another.
+    for (std::size_t round = 0; round < left.size(); ++round) {
+      for (std::size_t i = 0; i < left.size(); ++i) {
+        if (!left[i] || actors[i].op->state.phase() == detail::WaitPhase::waiting) continue;
+        left[i] = false;
+        end(i);
+      }
+    }
     for (std::size_t i = 0; i < actors.size(); ++i) {
       const Role role = play.roles[i];
-      if (role.does != Does::acquires) continue;
-      if (play.supplied && !role.waits) end(i);
+      if (role.does != Does::acquires && role.does != Does::relocks) continue;
       actors[i].scope.exit();
       sim.check(actors[i].op.gone_and_untouched(), "an operation was touched after its end");
     }
@@ -213,6 +259,7 @@ constexpr Role kEitherWay{.does = Does::acquires, .waits = true, .either_way = t
 constexpr Role kAcquiresTwo{.does = Does::acquires, .count = 2};
 constexpr Role kCancels{.does = Does::cancels};
 constexpr Role kWins{.does = Does::wins};
+constexpr Role kRelocks{.does = Does::relocks};
 constexpr Role kTries{.does = Does::tries};
 constexpr Role kGivesBack{.does = Does::gives_back};
 constexpr Role kGivesTwoBack{.does = Does::gives_back, .count = 2};
@@ -233,6 +280,30 @@ TEST(SemaphoreModel, EveryPairOfOperations) {
     }
   }
   std::printf("%llu executions\n", static_cast<unsigned long long>(executions));
+}
+
+// The same of a mutex, which somebody else gives back if none of the two does.
+TEST(MutexModel, EveryPairOfOperations) {
+  constexpr Role kOperations[] = {kAcquires, kRelocks, kTries, kGivesBack, kCancels, kWins};
+  std::uint64_t executions = 0;
+  for (const Role& a : kOperations) {
+    for (const Role& b : kOperations) {
+      if (&b < &a || (a.does == Does::gives_back && b.does == Does::gives_back)) continue;
+      const Report report = perform<Mutant::none, MutexCore>(
+          locked(2), {.held = 1, .roles = {kEitherWay, a, b}, .supplied = true});
+      EXPECT_TRUE(report.passed() && report.exhausted) << report;
+      executions += report.executions;
+    }
+  }
+  std::printf("%llu executions\n", static_cast<unsigned long long>(executions));
+}
+
+TEST(MutexModel, OneIsFreeAndTwoWantIt) {
+  for (const Role& other : {kAcquires, kRelocks, kCancelledSoon, kRacingSoon, kTries}) {
+    const unsigned preemptions = other.does == Does::tries ? 2 : 1;
+    expect_clean(perform<Mutant::none, MutexCore>(locked(preemptions),
+                                                  {.free = 1, .roles = {kApart, other}}));
+  }
 }
 
 TEST(SemaphoreModel, APermitIsFreeAndTwoWantIt) {
@@ -271,27 +342,133 @@ TEST(SemaphoreModel, ManyMoreInRandomSchedulesWithStoreBuffers) {
 }
 
 TEST(SemaphoreModelMutant, AnAttemptDoesNotOvertake) {
-  hunt(perform<Mutant::semaphore_barging>(locked(1), kOvertaken));
+  hunt(perform<Mutant::permit_barging>(locked(1), kOvertaken));
+}
+
+constexpr Play kTwoWant{.free = 1, .roles = {kApart, kTries}};
+constexpr Play kComesBack{.held = 1, .roles = {kAcquires, kGivesBack}};
+constexpr Play kWaits{.held = 1, .roles = {kWaiter, kGivesBack}};
+
+TEST(SemaphoreModelMutant, ALoadAndAStoreTakeNoPermit) {
+  hunt(perform<Mutant::permit_plain_take>(locked(2), kTwoWant));
+}
+
+TEST(SemaphoreModelMutant, WhoGivesBackLooksForThoseWhoWait) {
+  hunt(perform<Mutant::permit_back_to_the_closed>(locked(1), kWaits));
+}
+
+TEST(SemaphoreModelMutant, WhoWillWaitClosesItBeforeHeLooks) {
+  hunt(perform<Mutant::permit_late_close>(locked(2), kComesBack));
+}
+
+// One has the permit, two want it, the last one who has it destroys the semaphore.
+template <Mutant kMutant>
+Report destroyed_by_the_last(Options options, bool one_gives_up) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    struct User {
+      BasicScope<Env> scope;
+      Strand<Env> strand;
+      Frame<AcquireOp<Env>> op;
+    };
+    BasicTaskCore<Env> task;
+    BasicScope<Env> root;
+    root.enter_root(nullptr, &task);
+    Frame<MutexCore<Env>> core;
+    core.make(word(1), word(1));
+    sim.check(core->try_take(1), "it begins without a permit");
+    std::array<User, 2> users;
+    int left = 3;
+    bool destroyed = false;
+    const auto leaves = [&](bool has_it) {
+      const bool last = --left == 0 && has_it;  // else somebody may not have given back yet
+      if (has_it) core->give_back(1);
+      if (last) core.destroy();
+      destroyed = destroyed || last;
+    };
+    sim.spawn([&] { leaves(true); });
+    for (User& user : users) {
+      user.scope.enter(&root, &task);
+      user.op.make(user.strand, user.scope, nullptr, std::size_t{1});
+      const bool gives_up = one_gives_up && &user == &users[0];
+      sim.spawn([&, gives_up] {
+        if (!core->start(*user.op)) user.strand.schedule();
+        if (gives_up) cancel_now(user.scope);
+        user.strand.resumed();
+        const bool has_it = finish_wait(*user.op, [&] { core->leave(*user.op); });
+        sim.check(has_it || gives_up, "an operation ended for no reason");
+        leaves(has_it);
+      });
+    }
+    sim.run();
+    if (!destroyed) core.destroy();
+    sim.check(core.gone_and_untouched(), "it was touched after its end");
+    for (User& user : users) user.scope.exit();
+  });
+}
+
+TEST(SemaphoreModel, TheLastOneWhoUsedItMayDestroyIt) {
+  expect_clean(destroyed_by_the_last<Mutant::none>(locked(1), false));
+  expect_clean(destroyed_by_the_last<Mutant::none>(locked(2), true));
+}
+
+TEST(SemaphoreModelMutant, PermitsComeBackWhenTheLockIsReleased) {
+  hunt(destroyed_by_the_last<Mutant::permit_early_return>(locked(2), true));
+}
+
+TEST(SemaphoreModelMutant, WhoLeavesNobodyBehindOpensIt) {
+  hunt(perform<Mutant::permit_stays_closed>(locked(1), kWaits));
+}
+
+// Two add at once where there is room for one, while what is held comes back.
+template <Mutant kMutant>
+Report adds(Options options) {
+  return explore(options, [=](Sim& sim) {
+    SemaphoreCore<ModelTraits<SimEnv<kMutant>>> core(2, 3);
+    sim.check(core.try_take(2), "it begins without permits");
+    int added = 0;
+    for (int i = 0; i < 2; ++i) {
+      sim.spawn([&] {
+        if (core.add(1)) ++added;
+      });
+    }
+    sim.spawn([&] { core.give_back(2); });
+    sim.run();
+    sim.check(added == 1 && core.available() == 3, "there are too many permits");
+    sim.check(!core.add(1) && !core.add(127) && core.add(0), "there was room for none");
+  });
+}
+
+TEST(SemaphoreModel, TooManyPermitsAreRefused) {
+  expect_clean(adds<Mutant::none>(locked(3)));
+}
+
+TEST(SemaphoreModelMutant, ALoadAndAStoreCountNoPermits) {
+  hunt(adds<Mutant::semaphore_plain_add>(locked(2)));
+}
+
+TEST(SemaphoreModelMutant, ThoseThatAreHeldCountToo) {
+  hunt(adds<Mutant::semaphore_adds_to_the_free>(locked(2)));
 }
 
 TEST(SemaphoreModelMutant, APermitIsNotSpentOnACancelledWaiter) {
-  hunt(perform<Mutant::semaphore_permit_for_the_cancelled>(locked(2), kOneOfTwo));
+  hunt(perform<Mutant::permit_for_the_cancelled>(locked(2), kOneOfTwo));
 }
 
 TEST(SemaphoreModelMutant, APermitIsNotSpentOnWhoHasLostItsRace) {
-  hunt(perform<Mutant::semaphore_permit_for_the_cancelled>(locked(2), kRacingForOne));
+  hunt(perform<Mutant::permit_for_the_cancelled>(locked(2), kRacingForOne));
 }
 
 TEST(SemaphoreModelMutant, WhoeverCanBeServedIs) {
-  hunt(perform<Mutant::semaphore_serves_one>(locked(1), kTwoBack));
+  hunt(perform<Mutant::permit_serves_one>(locked(1), kTwoBack));
 }
 
 TEST(SemaphoreModelMutant, WhoIsCancelledLeavesUnderTheLock) {
-  hunt(perform<Mutant::semaphore_leave_unlocked>(locked(3), kOneOfTwo));
+  hunt(perform<Mutant::permit_leave_unlocked>(locked(3), kOneOfTwo));
 }
 
 TEST(SemaphoreModelMutant, WhoLeavesMakesWay) {
-  hunt(perform<Mutant::semaphore_leave_unserved>(locked(1), kLargeRequest));
+  hunt(perform<Mutant::permit_leave_unserved>(locked(1), kLargeRequest));
 }
 
 TEST(SemaphoreModelMutant, AWaitIsDecidedInOneStep) {

@@ -8,6 +8,7 @@
 #include <magpie/detail/event_count.h>
 #include <magpie/detail/injection_queue.h>
 #include <magpie/detail/outcome.h>
+#include <magpie/detail/permit_core.h>
 #include <magpie/detail/registry.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/timer_queue.h>
@@ -15,8 +16,8 @@
 #include <array>
 #include <mutex>
 
-// SpinLock, TimerWord, InjectionQueue, EventCount, the end of a task and the list of tasks under
-// the C++ memory model.
+// SpinLock, PermitCore, TimerWord, InjectionQueue, EventCount, the end of a task and the list of
+// tasks under the C++ memory model.
 
 namespace magpie::model {
 namespace {
@@ -68,6 +69,48 @@ TEST(SpinLockRelacyMutant, ARelaxedUnlockHandsOverNothing) {
 TEST(SpinLockRelacyMutant, ALoadAndAStoreAreNotALock) {
   MAGPIE_SKIP_RELACY();
   expect_killed<TwoInside<Mutant::spin_lock_plain_lock>>(3);
+}
+
+// Nobody waits: only the steps of an open core, and of one that an attempt has closed.
+template <class Environment>
+struct Permits {
+  using Env = Environment;
+  using Waiter = detail::BasicWaiter<Env>;
+  using Acquire = Waiter;
+  using Word = std::uint8_t;
+  struct WakeList {
+    bool claim_front(detail::BasicWaitQueue<Env>&) { return false; }
+    void wake_all() {}
+  };
+  static Word count(const Waiter&) { return 1; }
+};
+
+template <Mutant kMutant>
+struct OnePermit : RelacyTest<OnePermit<kMutant>, 3> {
+  detail::PermitCore<Permits<RelacyEnv<kMutant>>> core{1};
+  RelacyData<int> count{0};
+
+  void thread(unsigned) {
+    if (!core.try_take(1)) return;
+    count.write(count.read() + 1);
+    core.give_back(1);
+  }
+  void after() { relacy_check(core.available() == 1 && count.read() >= 1); }
+};
+
+TEST(PermitRelacy, WhatOneWroteTheNextOneWhoHasThePermitSees) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<OnePermit<Mutant::none>>(3);
+}
+
+TEST(PermitRelacyMutant, OneTakenWithARelaxedOrderTellsNothing) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<OnePermit<Mutant::permit_relaxed_take>>(3);
+}
+
+TEST(PermitRelacyMutant, OneGivenBackWithARelaxedOrderTellsNothing) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<OnePermit<Mutant::permit_relaxed_return>>(3);
 }
 
 template <Mutant kMutant>

@@ -120,13 +120,21 @@ enum class Mutant : std::uint8_t {
   pact_no_lock,                 // several verdicts are held without the lock for that
   pact_win_first,  // of two that complete together, one wins its race before the other's state is
                    // decided
-  semaphore_barging,                   // an attempt overtakes those who wait
-  semaphore_permit_for_the_cancelled,  // a waiter that was cancelled, or lost its race, is counted
-                                       // as served
-  semaphore_serves_one,                // of those that can be served, the first is
-  semaphore_leave_unlocked,            // who was cancelled leaves the queue without the lock
-  semaphore_leave_unserved,            // ... and those behind him stay where they are
-  rate_barging,                        // an attempt overtakes those who wait
+  permit_barging,  // an attempt overtakes those who wait
+  permit_plain_take,          // permits are taken by a load and a store
+  permit_relaxed_take,        // ... or with a relaxed order
+  permit_relaxed_return,      // ... given back with one
+  permit_back_to_the_closed,  // permits come back to a closed core past its lock
+  permit_late_close,          // who will wait closes the core when he has looked at it
+  permit_early_return,        // permits are given back before the lock is released
+  permit_stays_closed,        // who leaves the queue empty leaves the core closed
+  permit_for_the_cancelled,   // a waiter that was cancelled, or lost its race, is counted as served
+  permit_serves_one,          // of those that can be served, the first is
+  permit_leave_unlocked,      // who was cancelled leaves the queue without the lock
+  permit_leave_unserved,      // ... and those behind him stay where they are
+  semaphore_plain_add,        // how many there are is counted by a load and a store
+  semaphore_adds_to_the_free,       // how many may come is asked of the free ones only
+  rate_barging,                     // an attempt overtakes those who wait
   rate_token_for_the_cancelled,     // a waiter that was cancelled, or lost its race, is counted as
                                     // served
   rate_leave_unlocked,              // who was cancelled leaves the queue without the lock

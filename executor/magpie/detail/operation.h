@@ -143,6 +143,9 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
     state.set(WaitPhase::done_at_once);
     return true;
   }
+  /// For those that complete where they are awaited, without having been prepared.
+  void has_completed_at_once() noexcept { state.set(WaitPhase::done_at_once); }
+  bool completed_at_once() const noexcept { return state.phase() == WaitPhase::done_at_once; }
   /// In start(), under the primitive's lock and before the waiter is put in its queue. False:
   /// cancelled, do not queue.
   bool park() noexcept {
