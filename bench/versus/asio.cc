@@ -139,9 +139,13 @@ awaitable<std::size_t> long_sleep(asio::steady_timer& timer, Sleepers& sleepers)
   co_return 1;
 }
 
+// Looks now and then, as magpie's side does.
 awaitable<std::size_t> cancel_when_armed(Sleepers& sleepers) {
-  while (sleepers.armed.load(std::memory_order_acquire) < sleepers.timers.size())
-    co_await asio::post(use_awaitable);
+  asio::steady_timer look(co_await asio::this_coro::executor);
+  while (sleepers.armed.load(std::memory_order_acquire) < sleepers.timers.size()) {
+    look.expires_after(100us);
+    co_await look.async_wait(use_awaitable);
+  }
   for (asio::steady_timer& timer : sleepers.timers) timer.cancel();
   co_return 0;
 }

@@ -17,6 +17,8 @@ bool note(GatherJoin& join, const Rec& rec, bool error, bool own_cancellation) n
     if (error && GatherJoin::first_error(before) == 0) after |= number;
     if (own_cancellation && GatherJoin::first_cancelled(before) == 0)
       after |= number << GatherJoin::kCancelledShift;
+    // Of a hundred thousand that a cancellation ends together, one writes the line.
+    if (after == before) return false;
   } while (!join.failures.compare_exchange_weak(before, after, std::memory_order_relaxed));
   return GatherJoin::first_error(before) == 0 && GatherJoin::first_cancelled(before) == 0;
 }
