@@ -158,6 +158,9 @@ class Sim {
     Fiber::switch_over(here, main_);  // not to come back
   }
 
+  // Which of the threads that were spawned calls this.
+  std::size_t this_thread() const { return static_cast<std::size_t>(current_); }
+
   // A point where the scheduler may switch.
   void pass() { step(); }
 
@@ -262,6 +265,10 @@ class Sim {
     Thread& thread = self();
     thread.steps_since_yield = 0;
     thread.yielded_at = steps_;
+    // By priorities alone a loop that changes memory, as a worker's that looks for work, would go
+    // round for ever. So whoever has yielded often comes last, for once.
+    if (options_.strategy == Strategy::pct && ++thread.yields % kYieldsOfLoop == 0)
+      thread.priority = kLowest - ++demotions_;
     // Stores do not stay under way for ever.
     if (++rounds_of_loops_ > kMostRounds) flush(thread);
     thread.state = State::yielded;
@@ -337,6 +344,7 @@ class Sim {
     unsigned steps_since_yield = 0;
     unsigned yielded_at = 0;
     std::uint64_t priority = 0;
+    unsigned yields = 0;
   };
 
   static constexpr int kMain = -1;
@@ -344,6 +352,9 @@ class Sim {
   // A thread that has made so many steps since its last yield is in no loop.
   static constexpr unsigned kStepsOfLoop = 6;
   static constexpr unsigned kMostRounds = 1;
+  // pct: from above down, the first priorities, those after a change, and those of loops.
+  static constexpr std::uint64_t kLowest = 1'000'000;
+  static constexpr unsigned kYieldsOfLoop = 8;
 
   static inline Sim* running = nullptr;
 
@@ -556,7 +567,7 @@ class Sim {
       case Strategy::pct:
         for (unsigned& change : changes_) {
           if (change != steps_ || !keeps) continue;
-          self().priority = static_cast<std::uint64_t>(&change - changes_.data());
+          self().priority = kLowest + static_cast<std::uint64_t>(&change - changes_.data());
           change = 0;
         }
         for (unsigned i = 1; i < count; ++i) {
@@ -574,7 +585,11 @@ class Sim {
   }
 
   void draw_priorities() {
-    for (std::size_t i = 0; i < count_; ++i) threads_[i].priority = 1'000 + random() % 1'000'000;
+    for (std::size_t i = 0; i < count_; ++i) {
+      threads_[i].priority = 2 * kLowest + random() % kLowest;
+      threads_[i].yields = 0;
+    }
+    demotions_ = 0;
     changes_.assign(options_.pct_depth > 0 ? options_.pct_depth - 1 : 0, 0);
     for (unsigned& change : changes_) {
       change = 1 + static_cast<unsigned>(random() % options_.pct_length);
@@ -663,6 +678,7 @@ class Sim {
   std::vector<Choice> path_;
   std::size_t at_ = 0;
   std::vector<unsigned> changes_;
+  std::uint64_t demotions_ = 0;
 };
 
 template <class Body>

@@ -99,13 +99,23 @@ class Flag {
   typename Env::template Atomic<int> raised_{0};
 };
 
-// A suspended strand: whoever schedules it hands it to the thread that waits in resumed().
+// A suspended strand: whoever schedules it hands it to the thread that waits in resumed(), or to
+// its home, if it has one.
 template <class Env>
 class Strand {
  public:
+  struct Home {
+    virtual void go_on(Strand& strand) = 0;
+
+   protected:
+    ~Home() = default;
+  };
+
+  explicit Strand(Home* home = nullptr) : home_(home) {}
   void schedule() {
     const int before = scheduled_.fetch_add(1, std::memory_order_acq_rel);
     Sim::current().check(before == 0, "a strand is resumed twice");
+    if (home_ != nullptr) home_->go_on(*this);
   }
   void resumed() {
     while (scheduled_.load(std::memory_order_acquire) == 0) Env::yield_thread();
@@ -116,6 +126,7 @@ class Strand {
 
  private:
   typename Env::template Atomic<int> scheduled_{0};
+  Home* const home_;
 };
 
 // A waiter that knows its strand.
