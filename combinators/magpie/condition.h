@@ -38,13 +38,29 @@
 #include <utility>
 
 #include <magpie/config.h>
+#include <magpie/detail/condition_core.h>
 #include <magpie/detail/operation.h>
-#include <magpie/detail/spin_lock.h>
 #include <magpie/mutex.h>
 
 namespace magpie {
 
 namespace detail {
+
+class ConditionWaiter;
+
+/// What a Condition is made of, for ConditionCore.
+struct ConditionTraits : OperationTraits {
+  using Wait = ConditionWaiter;
+  static ConditionWaiter& wait(Waiter& w) noexcept;
+  static ConditionPart<StdEnv>& part(ConditionWaiter& w) noexcept;
+  static Scope& scope(ConditionWaiter& w) noexcept;
+  static PermitCore<MutexTraits>& mutex(ConditionWaiter& w) noexcept;
+  static void lets_go(ConditionWaiter& w) noexcept;
+  static void cancelled(ConditionWaiter& w) noexcept;
+  static void leaves_race(ConditionWaiter& w) noexcept;
+  static bool destroyed(ConditionWaiter& w) noexcept;
+  static void leave_mask(ConditionWaiter& w) noexcept;
+};
 
 /// A wait for a condition, in two stages: in the condition's queue until it is notified or
 /// cancelled, then in the mutex's, behind a mask. The page: combinators/DESIGN.md, "Condition".
@@ -53,11 +69,8 @@ class MAGPIE_EXPORT ConditionWaiter : public OperationBase {
   bool start();
   /// When the wait has ended it is in no list any more.
   void unqueue() noexcept {}
-  /// It was notified: its state is decided, and it is out of the queue. Added to the list if it has
-  /// the mutex; else not to be touched again.
-  void relock(WakeList& woken) noexcept;
   const char* waits_for() const noexcept {
-    return stage_ == Stage::mutex ? "a condition's mutex" : "a condition";
+    return part_.stage == ConditionStage::mutex ? "a condition's mutex" : "a condition";
   }
 
  protected:
@@ -70,22 +83,17 @@ class MAGPIE_EXPORT ConditionWaiter : public OperationBase {
   Mutex::Lock* lock_ = nullptr;
   /// Asks the predicate; null: being notified is enough.
   bool (*satisfied_)(ConditionWaiter*) = nullptr;
-  bool notified_ = false;
+  bool notified() const noexcept { return part_.notified; }
   Slot<void> outcome_;  // empty: it has completed
 
  private:
-  enum class Stage : std::uint8_t { condition, mutex, holding };
-
+  friend struct ConditionTraits;
   static void resumed(Runnable* node) noexcept;
-  bool enqueue() noexcept;
-  bool take_mutex_back() noexcept;
-  bool leave_mutex_queue() noexcept;
   bool wants_more() noexcept;
 
   Mutex* mutex_ = nullptr;
   void (*go_on_)(Runnable*) noexcept = nullptr;  // how the awaiter goes on
-  Stage stage_ = Stage::condition;
-  Scope mask_;
+  ConditionPart<StdEnv> part_;
 };
 
 class [[nodiscard("co_await it")]] ConditionWait
@@ -158,8 +166,7 @@ class MAGPIE_EXPORT Condition {
   friend class detail::ConditionWaiter;
   void require_mutex(Mutex& mutex);
 
-  detail::SpinLock<detail::StdEnv> lock_;
-  detail::BasicWaitQueue<detail::StdEnv> waiters_;
+  detail::ConditionCore<detail::ConditionTraits> core_;
   std::atomic<Mutex*> mutex_{nullptr};  // the first that it was used with
 };
 
@@ -171,7 +178,7 @@ void detail::PredicateWait<F>::deposit(Slot<void>& slot) noexcept {
     slot.emplace();
   } else {
     slot.set_cancelled(ReasonRef::of_kind(CancelKind::lost_race));
-    if (this->notified_) this->condition_->notify_one();
+    if (this->notified()) this->condition_->notify_one();
   }
 }
 

@@ -36,6 +36,7 @@ class Condition;
 namespace detail {
 class LockOperation;
 class ConditionWaiter;
+struct ConditionTraits;
 class WakeList;
 
 /// What a Mutex is made of, for PermitCore: one permit.
@@ -89,6 +90,7 @@ class MAGPIE_EXPORT Mutex {
 
    private:
     friend class detail::ConditionWaiter;
+    friend struct detail::ConditionTraits;
     Mutex* mutex_ = nullptr;
   };
 
@@ -103,7 +105,7 @@ class MAGPIE_EXPORT Mutex {
 
  private:
   friend class detail::LockOperation;
-  friend class detail::ConditionWaiter;
+  friend struct detail::ConditionTraits;
   void release() noexcept {
     if (!core_.give_back_if_open(1)) [[unlikely]]
       release_closed();

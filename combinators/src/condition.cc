@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-#include <mutex>
 #include <stdexcept>
 
 #include <magpie/condition.h>
@@ -11,17 +10,36 @@
 
 namespace magpie {
 namespace detail {
-namespace {
 
-// Notified waiters go on to the mutex, in their order.
-void relock_all(WakeList& notified) noexcept {
-  WakeList woken;
-  while (Waiter* const waiter = notified.pop_front())
-    static_cast<ConditionWaiter*>(waiter)->relock(woken);
-  woken.wake_all();
+inline ConditionWaiter& ConditionTraits::wait(Waiter& w) noexcept {
+  return static_cast<ConditionWaiter&>(static_cast<OperationBase&>(w));
+}
+inline ConditionPart<StdEnv>& ConditionTraits::part(ConditionWaiter& w) noexcept {
+  return w.part_;
+}
+inline Scope& ConditionTraits::scope(ConditionWaiter& w) noexcept {
+  return *w.scope();
+}
+inline PermitCore<MutexTraits>& ConditionTraits::mutex(ConditionWaiter& w) noexcept {
+  return w.mutex_->core_;
+}
+inline void ConditionTraits::lets_go(ConditionWaiter& w) noexcept {
+  w.lock_->mutex_ = nullptr;
+}
+inline void ConditionTraits::cancelled(ConditionWaiter& w) noexcept {
+  w.outcome_.set_cancelled(w.cancel_reason());
+}
+// Which has nothing to do with the mutex.
+inline void ConditionTraits::leaves_race(ConditionWaiter& w) noexcept {
+  if (w.race == RacePart::asks) w.leave_race();
+}
+inline bool ConditionTraits::destroyed(ConditionWaiter&) noexcept {
+  return thread_state()->divert != nullptr;
+}
+inline void ConditionTraits::leave_mask(ConditionWaiter& w) noexcept {
+  leave_scope(w.part_.mask);
 }
 
-}  // namespace
 }  // namespace detail
 
 void Condition::require_mutex(Mutex& mutex) {
@@ -38,22 +56,10 @@ void Condition::require_mutex(Mutex& mutex) {
 }
 
 void Condition::notify_one() noexcept {
-  detail::WakeList notified;
-  {
-    std::lock_guard guard(lock_);
-    while (!waiters_.empty() && !notified.claim_front(waiters_)) {
-    }
-  }
-  detail::relock_all(notified);
+  core_.notify_one();
 }
-
 void Condition::notify_all() noexcept {
-  detail::WakeList notified;
-  {
-    std::lock_guard guard(lock_);
-    while (!waiters_.empty()) notified.claim_front(waiters_);
-  }
-  detail::relock_all(notified);
+  core_.notify_all();
 }
 
 namespace detail {
@@ -61,7 +67,7 @@ namespace detail {
 bool ConditionWaiter::start() {
   mutex_ = lock_->mutex_;
   outcome_.reset();  // of an await before this one
-  notified_ = false;
+  part_.notified = false;
   if (mutex_ == nullptr) {
     throw std::logic_error(
         "Condition::wait() needs a lock that holds its mutex: this one was released or moved from");
@@ -74,55 +80,7 @@ bool ConditionWaiter::start() {
   }
   go_on_ = run;
   run = resumed;
-  return enqueue();
-}
-
-// From holding the mutex to waiting without. False: cancelled, and the mutex still held.
-bool ConditionWaiter::enqueue() noexcept {
-  Mutex& mutex = *mutex_;  // from the end of the section on, this wait may be over
-  {
-    std::lock_guard guard(condition_->lock_);
-    stage_ = Stage::condition;
-    if (!park()) return false;
-    lock_->mutex_ = nullptr;
-    condition_->waiters_.push_back(*this);
-  }
-  mutex.release();
-  return true;
-}
-
-void ConditionWaiter::relock(WakeList& woken) noexcept {
-  if (state.phase() == WaitPhase::lost) {
-    outcome_.set_cancelled(cancel_reason());
-  } else {
-    notified_ = true;
-  }
-  scope()->unpark(*this);
-  if (take_mutex_back()) woken.add(*this);
-}
-
-// True: it has the mutex. False: it is in the mutex's queue, where no cancellation reaches it.
-bool ConditionWaiter::take_mutex_back() noexcept {
-  if (race == RacePart::asks) leave_race();  // which has nothing to do with the mutex
-  stage_ = Stage::holding;
-  return mutex_->core_.take_or_queue(*this, [this]() noexcept {
-    stage_ = Stage::mutex;
-    state.set(WaitPhase::waiting);
-    mask_.enter(scope(), scope()->task(), ScopeKind::masked);
-    mask_.park(*this);  // behind a mask it is not refused
-  });
-}
-
-// False: the simulator destroys the strand, and the mutex was not handed over.
-bool ConditionWaiter::leave_mutex_queue() noexcept {
-  const bool handed_over = state.phase() == WaitPhase::done;
-  if (handed_over) {
-    mask_.unpark(*this);
-  } else {
-    mutex_->core_.leave(*this);
-  }
-  leave_scope(mask_);
-  return handed_over;
+  return condition_->core_.wait(*this);
 }
 
 // With the mutex held: true if the predicate does not hold yet.
@@ -140,31 +98,14 @@ bool ConditionWaiter::wants_more() noexcept {
 // On the waiting strand's executor, in place of the awaiter, until the wait has ended.
 void ConditionWaiter::resumed(Runnable* node) noexcept {
   auto* const self = static_cast<ConditionWaiter*>(node);
-  bool holding = true;
-  switch (self->stage_) {
-    case Stage::condition:  // a cancellation has claimed it
-      self->outcome_.set_cancelled(self->cancel_reason());
-      {
-        std::lock_guard guard(self->condition_->lock_);
-        self->condition_->waiters_.forget(*self);
-      }
-      if (thread_state()->divert !=
-          nullptr) {  // the simulator destroys the strand, and the mutex maybe before
-        holding = false;
-        break;
-      }
-      if (!self->take_mutex_back()) return;
-      break;
-    case Stage::mutex:
-      holding = self->leave_mutex_queue();
-      break;
-    case Stage::holding:
-      break;
-  }
-  if (holding) {
+  using Core = ConditionCore<ConditionTraits>;
+  Core& core = self->condition_->core_;
+  const Core::Resumed resumed = core.resume(*self);
+  if (resumed == Core::Resumed::waiting) return;
+  if (resumed == Core::Resumed::holding) {
     self->lock_->mutex_ = self->mutex_;
     if (self->wants_more()) {
-      if (self->enqueue()) return;
+      if (core.wait(*self)) return;
       self->outcome_.set_cancelled(self->cancel_reason());
     }
   }

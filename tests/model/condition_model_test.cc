@@ -1,282 +1,338 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-#include <magpie/detail/scope.h>
-#include <magpie/detail/spin_lock.h>
-#include <magpie/detail/waiter_state.h>
+#include <magpie/detail/condition_core.h>
+#include <magpie/detail/permit_core.h>
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
-#include <mutex>
+#include <cstddef>
+#include <cstdint>
 
 #include "expect.h"
+#include "operation.h"
 #include "sim.h"
 #include "strand.h"
 
-// A mutex that is handed over, and a condition whose notifiers move waiters to the mutex's queue:
-// those of the combinators in small. Whoever waits ends holding the mutex, notified or cancelled; a
-// notification wakes somebody if anybody is left to wake.
+// The condition itself with the mutex itself, and with operations of the models' own: of their
+// operations every pair, while somebody waits who may be notified, cancelled, or lose its race.
+// Whoever waits ends holding the mutex, alone; a notification wakes somebody if anybody is left to
+// wake; and nobody touches a wait that has ended.
 
 namespace magpie::model {
 namespace {
 
+using detail::BasicArbiter;
 using detail::BasicScope;
-using detail::BasicTaskCore;
 using detail::BasicWaiter;
-using detail::BasicWaitQueue;
-using detail::ScopeKind;
-using detail::SpinLock;
-using detail::WaitPhase;
+using detail::ConditionCore;
+using detail::ConditionPart;
+using detail::ConditionStage;
+using detail::PermitCore;
 
-// What the models leave out, to see that it is missed.
-enum class Omit {
+template <class Env>
+struct MutexTraits;
+
+// Waits for the mutex, or for the condition; as a strand it does the one, then the other.
+template <class Env>
+struct Op : Wait<Env> {
+  using Wait<Env>::Wait;
+  ConditionPart<Env> part;
+  PermitCore<MutexTraits<Env>>* mutex = nullptr;
+  bool holds = true;       // its lock
+  bool cancelled = false;  // the outcome
+};
+
+template <class Environment>
+struct MutexTraits : WaitTraits<Environment> {
+  using Env = Environment;
+  using Acquire = Op<Env>;
+  using Word = std::uint8_t;
+  template <class Waiter>
+  static Word count(const Waiter&) {
+    return 1;
+  }
+  static bool asks(const Acquire&) { return false; }
+};
+
+template <class Environment>
+struct ConditionTraits : WaitTraits<Environment> {
+  using Env = Environment;
+  using Wait = Op<Env>;
+  static Wait& wait(BasicWaiter<Env>& w) { return static_cast<Wait&>(w); }
+  static ConditionPart<Env>& part(Wait& w) { return w.part; }
+  static BasicScope<Env>& scope(Wait& w) { return w.scope; }
+  static auto& mutex(Wait& w) { return *w.mutex; }
+  static void lets_go(Wait& w) { w.holds = false; }
+  static void cancelled(Wait& w) { w.cancelled = true; }
+  static void leaves_race(Wait& w) { w.race = nullptr; }
+  static bool destroyed(Wait&) { return false; }
+  static void leave_mask(Wait& w) { w.part.mask.exit(); }
+};
+
+enum class Does : std::uint8_t {
   nothing,
-  the_mask,           // the second stage waits in the strand's own scope
-  leaving_the_scope,  // who is notified stays in the first stage's list
-  the_next_waiter,    // a notification that meets a cancelled waiter is spent
+  notifies_one,
+  notifies_all,
+  locks,    // and unlocks
+  tries,    // to lock, and unlocks
+  waits,    // locks, waits, and unlocks
+  changes,  // what the waits with a predicate wait for, with the mutex; then notifies one
+  cancels,  // the first wait
+  wins      // the race of the first wait
+};
+
+struct Play {
+  std::array<Does, 3> roles;
+  std::size_t parked = 1;
+  bool passes_on = false;  // the first one notifies the next, if it was notified itself
+  bool predicate = false;  // waits are for a change
+  bool in_the_end = true;  // when all have done what they do, whoever still waits is notified
+
+  bool has(Does what) const { return std::find(roles.begin(), roles.end(), what) != roles.end(); }
+  int acting() const {
+    return static_cast<int>(
+        std::count_if(roles.begin(), roles.end(), [](Does does) { return does != Does::nothing; }));
+  }
 };
 
 template <class Env>
-class Mutex {
+class World {
  public:
-  explicit Mutex(bool held) : held_(held) {}
+  using Core = ConditionCore<ConditionTraits<Env>>;
+  using Resumed = typename Core::Resumed;
 
-  // True: taken. False: parked in `scope`.
-  bool lock_or_park(StrandWaiter<Env>& wait, BasicScope<Env>& scope) {
-    std::lock_guard guard(lock_);
-    if (!held_) {
-      held_ = true;
-      return true;
-    }
-    wait.state.set(WaitPhase::waiting);
-    scope.park(wait);
-    queue_.push_back(wait);
+  World(Sim& sim, const Play& play) : sim_(sim), play_(play) {}
+
+  // Locks the mutex for the operation of this strand.
+  void lock(std::size_t i) {
+    auto& actor = stage[i];
+    actor.op->mutex = &mutex;
+    if (mutex.start(*actor.op)) actor.strand.resumed();
+    sim_.check(finish_wait(*actor.op, [&] { mutex.leave(*actor.op); }), "a lock was not given");
+    actor.strand.suspends_again();
+    comes_in();
+  }
+  void unlock() {
+    --inside_;
+    mutex.give_back(1);
+  }
+
+  // From holding the mutex: true if it is parked.
+  bool wait(std::size_t i) {
+    auto& op = *stage[i].op;
+    const bool had_changed = changed;
+    --inside_;  // when it is parked, somebody else may be in at once
+    if (!(play_.predicate && had_changed) && !op.refused() && condition.wait(op)) return true;
+    ++inside_;
+    op.cancelled = !(play_.predicate && had_changed);
     return false;
   }
-  void release() {
-    BasicWaiter<Env>* next = nullptr;
-    {
-      std::lock_guard guard(lock_);
-      while (next == nullptr && !queue_.empty()) {
-        BasicWaiter<Env>& front = *queue_.front();
-        queue_.remove(front);
-        if (front.state.try_complete()) next = &front;
-      }
-      held_ = next != nullptr;
+  // On the strand, which was parked: until the wait has ended, holding the mutex.
+  void finish(std::size_t i) {
+    auto& actor = stage[i];
+    for (;;) {
+      actor.strand.resumed();
+      actor.strand.suspends_again();
+      const Resumed resumed = condition.resume(*actor.op);
+      if (resumed == Resumed::waiting) continue;
+      sim_.check(resumed == Resumed::holding, "a wait ended without the mutex");
+      comes_in();
+      actor.op->holds = true;
+      const bool done = !play_.predicate || changed || actor.op->cancelled;
+      if (done || !wait(i)) break;
     }
-    if (next != nullptr) schedule(*next);
   }
-  bool held() const { return held_; }
+  // With the mutex, after its end.
+  void end(std::size_t i) {
+    auto& actor = stage[i];
+    const bool cancelled = actor.op->cancelled;
+    const bool may_be = i == 0 && (play_.has(Does::cancels) || play_.has(Does::wins));
+    sim_.check(!cancelled || may_be, "a wait was cancelled for no reason");
+    sim_.check(cancelled || !play_.predicate || changed, "a wait ended before the change");
+    if (i == 0 && play_.has(Does::wins) && !play_.has(Does::cancels))
+      sim_.check(cancelled == (actor.race.winner() == 1), "a wait has ended without its race");
+    const bool passes_on = i == 0 && play_.passes_on && !cancelled;
+    actor.op.destroy();
+    unlock();
+    if (passes_on) condition.notify_one();
+  }
+  void comes_in() { sim_.check(++inside_ == 1, "two hold the mutex"); }
+
+  // Whether it waits to be notified.
+  bool waits(std::size_t i) {
+    return stage.has(i) && stage[i].op.alive() &&
+           stage[i].op->part.stage == ConditionStage::condition && !stage[i].strand.scheduled();
+  }
+
+  Stage<Env, Op<Env>, 4> stage;
+  PermitCore<MutexTraits<Env>> mutex{1};
+  Core condition;
+  bool changed = false;
 
  private:
-  SpinLock<Env> lock_;
-  BasicWaitQueue<Env> queue_;
-  bool held_;
+  Sim& sim_;
+  const Play& play_;
+  int inside_ = 0;
 };
 
-// What lies in the frame of a coroutine that waits.
-template <class Env, Omit kOmit>
-struct Wait : StrandWaiter<Env> {
-  Wait(Strand<Env>& its_strand, BasicScope<Env>& its_scope, BasicTaskCore<Env>& its_task)
-      : StrandWaiter<Env>(its_strand), scope(its_scope), task(its_task) {}
-
-  enum class Stage { condition, mutex, holding };
-
-  // True: it has the mutex. False: it is in the mutex's queue.
-  bool take_back(Mutex<Env>& mutex) {
-    stage = Stage::mutex;
-    if (kOmit != Omit::the_mask) mask.enter(&scope, &task, ScopeKind::masked);
-    if (!mutex.lock_or_park(*this, kOmit != Omit::the_mask ? mask : scope)) return false;
-    stage = Stage::holding;
-    return true;
-  }
-
-  BasicScope<Env>& scope;
-  BasicTaskCore<Env>& task;
-  BasicScope<Env> mask;
-  Stage stage = Stage::condition;
-  bool notified = false;
-};
-
-template <class Env, Omit kOmit>
-class Condition {
- public:
-  using Wait = model::Wait<Env, kOmit>;
-
-  void park(Wait& wait) {  // before anybody else runs
-    std::lock_guard guard(lock_);
-    wait.state.set(WaitPhase::waiting);
-    wait.scope.park(wait);
-    queue_.push_back(wait);
-  }
-
-  void notify_one(Mutex<Env>& mutex) {
-    Wait* notified = nullptr;
-    {
-      std::lock_guard guard(lock_);
-      while (notified == nullptr && !queue_.empty()) {
-        auto& front = static_cast<Wait&>(*queue_.front());
-        queue_.remove(front);
-        if (front.state.try_complete()) notified = &front;
-        if (kOmit == Omit::the_next_waiter) break;
-      }
-    }
-    if (notified == nullptr) return;
-    notified->notified = true;
-    if (kOmit != Omit::leaving_the_scope) notified->scope.unpark(*notified);
-    if (notified->take_back(mutex)) schedule(*notified);
-  }
-
-  // On the strand: until it holds the mutex. False: it was woken without.
-  bool finish(Wait& wait, Mutex<Env>& mutex) {
-    wait.strand->resumed();
-    if (wait.stage == Wait::Stage::condition) {
-      {
-        std::lock_guard guard(lock_);
-        queue_.forget(wait);
-      }
-      wait.strand->suspends_again();
-      if (wait.take_back(mutex)) return true;
-      wait.strand->resumed();
-    }
-    if (wait.stage == Wait::Stage::mutex) {
-      if (wait.state.phase() != WaitPhase::done) return false;
-      (kOmit != Omit::the_mask ? wait.mask : wait.scope).unpark(wait);
-      wait.mask.exit();
-    }
-    return true;
-  }
-
- private:
-  SpinLock<Env> lock_;
-  BasicWaitQueue<Env> queue_;
-};
-
-// Every step holds a lock: exhaustive without store buffers, and random schedules with them.
-Options locked(unsigned preemptions) {
-  return {.preemptions = preemptions, .store_buffers = false};
-}
-
-template <class Run>
-void expect_clean_in_random_schedules(Run run) {
-  for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
-    const Report report =
-        run({.strategy = strategy, .executions = 20'000, .pct_depth = 4, .pct_length = 200});
-    EXPECT_TRUE(report.passed()) << report;
-  }
-}
-
-// One waits; it is notified and cancelled while somebody else holds the mutex, and releases it.
-template <Omit kOmit>
-Report notify_against_cancel(Options options) {
+template <Mutant kMutant>
+Report perform(Options options, Play play) {
   return explore(options, [=](Sim& sim) {
-    using Env = SimEnv<>;
-    BasicTaskCore<Env> task;
-    BasicScope<Env> root;
-    root.enter_root(nullptr, &task);
-    Mutex<Env> mutex(true);
-    Condition<Env, kOmit> condition;
-    Strand<Env> strand;
-    Frame<Wait<Env, kOmit>> frame;
-    frame.make(strand, root, task);
-    condition.park(*frame);
-    bool holder_in = true;
-
-    sim.spawn([&] {
-      sim.check(condition.finish(*frame, mutex), "a wait ended without the mutex");
-      sim.check(!holder_in, "two hold the mutex");
-      frame.destroy();
-      mutex.release();
-    });
-    sim.spawn([&] { condition.notify_one(mutex); });
-    sim.spawn([&] { cancel_now(root); });
-    sim.spawn([&] {
-      holder_in = false;
-      mutex.release();
-    });
-    sim.run();
-    root.exit();
-    sim.check(frame.gone_and_untouched(), "a frame was touched after its end");
-    sim.check(!mutex.held(), "the mutex is lost");
-    sim.check(task.cancels.load(std::memory_order_relaxed) == 0,
-              "a cancellation is counted for ever");
-  });
-}
-
-TEST(ConditionModel, AWaitEndsHoldingTheMutexNotifiedOrCancelled) {
-  expect_clean(notify_against_cancel<Omit::nothing>(locked(2)));
-  expect_clean_in_random_schedules(notify_against_cancel<Omit::nothing>);
-}
-
-TEST(ConditionModelMutant, WithoutTheMaskACancellationReachesTheSecondStage) {
-  hunt(notify_against_cancel<Omit::the_mask>(locked(2)));
-}
-
-TEST(ConditionModelMutant, WhoIsNotifiedMustLeaveTheFirstStagesScope) {
-  hunt(notify_against_cancel<Omit::leaving_the_scope>(locked(2)));
-}
-
-// Two wait, the first is cancelled while somebody notifies one. If the first was notified all the
-// same, it passes the notification on.
-template <Omit kOmit>
-Report notify_one_of_two(Options options) {
-  return explore(options, [=](Sim& sim) {
-    using Env = SimEnv<>;
-    BasicTaskCore<Env> task;
-    BasicScope<Env> root;
-    BasicScope<Env> around_first;
-    root.enter_root(nullptr, &task);
-    around_first.enter(&root, &task);
-    Mutex<Env> mutex(false);
-    Condition<Env, kOmit> condition;
-    std::array<Strand<Env>, 2> strands;
-    std::array<Frame<Wait<Env, kOmit>>, 2> frames;
-    frames[0].make(strands[0], around_first, task);
-    frames[1].make(strands[1], root, task);
-    condition.park(*frames[0]);
-    condition.park(*frames[1]);
-    Flag<Env> cancelled;
-    int inside = 0;
-
-    sim.spawn([&] { condition.notify_one(mutex); });
-    sim.spawn([&] {
-      cancel_now(around_first);
-      cancelled.raise();
-    });
-    for (std::size_t i = 0; i < 2; ++i) {
+    using Env = SimEnv<kMutant>;
+    World<Env> world(sim, play);
+    auto& stage = world.stage;
+    typename Env::template Atomic<int> done{0};
+    int notifications = 0;
+    const auto is_done = [&] {
+      if (done.fetch_add(1, std::memory_order_acq_rel) + 1 != play.acting()) return;
+      // Who was there before all others is notified before them.
+      for (std::size_t i = 0; i < play.parked && !play.predicate; ++i) {
+        const bool for_sure = i != 0 || !(play.has(Does::cancels) || play.has(Does::wins));
+        sim.check(!for_sure || notifications <= static_cast<int>(i) || !world.waits(i),
+                  "a notification was lost");
+      }
+      if (play.in_the_end) world.condition.notify_all();
+    };
+    for (std::size_t i = 0; i < play.parked; ++i) {
+      auto& actor = stage.enter(i, i == 0 && play.has(Does::wins) ? &stage[0].race : nullptr);
+      auto* const race = std::exchange(actor.op->race, nullptr);
+      world.lock(i);
+      actor.op->race = race;
+      sim.check(world.wait(i), "a wait did not park");
       sim.spawn([&, i] {
-        sim.check(condition.finish(*frames[i], mutex), "a wait ended without the mutex");
-        sim.check(++inside == 1, "two hold the mutex");
-        const bool notified = frames[i]->notified;
-        sim.check(notified || i == 0, "a wait was cancelled with its neighbour");
-        frames[i].destroy();
-        --inside;
-        mutex.release();
-        if (i == 0 && notified) condition.notify_one(mutex);
-        if (i == 0) {
-          cancelled.wait();
-          around_first.exit();
-        }
+        world.finish(i);
+        world.end(i);
       });
     }
-    sim.run();
-    sim.check(!mutex.held(), "the mutex is lost");
-    for (const auto& frame : frames) {
-      sim.check(frame.gone_and_untouched(), "a frame was touched after its end");
+    for (std::size_t n = 0; n < play.roles.size(); ++n) {
+      const std::size_t i = play.parked + n;
+      const auto act = [&](auto does) {
+        sim.spawn([&, does] {
+          does();
+          is_done();
+        });
+      };
+      switch (play.roles[n]) {
+        case Does::nothing:
+          break;
+        case Does::notifies_one:
+          act([&] {
+            world.condition.notify_one();
+            ++notifications;
+          });
+          break;
+        case Does::notifies_all:
+          act([&] {
+            world.condition.notify_all();
+            notifications += 4;
+          });
+          break;
+        case Does::tries:
+          act([&] {
+            if (!world.mutex.try_take(1)) return;
+            world.comes_in();
+            sim.pass();
+            world.unlock();
+          });
+          break;
+        case Does::locks:
+        case Does::changes:
+          stage.enter(i, nullptr);
+          act([&, i, changes = play.roles[n] == Does::changes] {
+            world.lock(i);
+            sim.pass();
+            if (changes) world.changed = true;
+            stage[i].op.destroy();
+            world.unlock();
+            if (changes) world.condition.notify_one();
+          });
+          break;
+        case Does::waits:
+          stage.enter(i, nullptr);
+          sim.spawn([&, i] {
+            world.lock(i);
+            const bool parked = world.wait(i);
+            is_done();
+            if (parked) world.finish(i);
+            world.end(i);
+          });
+          break;
+        case Does::cancels:
+          act([&] { stage[0].cancel(); });
+          break;
+        case Does::wins:
+          act([&] { stage[0].lose(); });
+          break;
+      }
     }
-    sim.check(task.cancels.load(std::memory_order_relaxed) == 0,
-              "a cancellation is counted for ever");
+    sim.run();
+    stage.check_end();
+    sim.check(world.mutex.available() == 1, "the mutex is lost");
   });
 }
 
-TEST(ConditionModel, ANotificationPassesByACancelledWaiterToTheNext) {
-  expect_clean(notify_one_of_two<Omit::nothing>(locked(1)));
-  expect_clean_in_random_schedules(notify_one_of_two<Omit::nothing>);
+TEST(ConditionModel, EveryPairOfOperations) {
+  constexpr Does kOperations[] = {Does::notifies_one, Does::notifies_all, Does::locks, Does::tries,
+                                  Does::waits,        Does::cancels,      Does::wins};
+  expect_clean_pairs(kOperations, [](Does a, Does b) {
+    const bool longer = a == Does::waits || b == Does::waits;  // locks, waits and unlocks
+    return perform<Mutant::none>(locked(longer ? 1 : 2), {.roles = {a, b}});
+  });
+}
+
+constexpr Play kNotifiedAndCancelled{.roles = {Does::notifies_one, Does::cancels}, .parked = 2};
+constexpr Play kNotifiedAndBeaten{.roles = {Does::notifies_one, Does::wins}, .parked = 2};
+constexpr Play kWithAHolder{.roles = {Does::notifies_one, Does::locks, Does::cancels}};
+constexpr Play kPassedOn{.roles = {Does::notifies_one, Does::cancels},
+                         .parked = 2,
+                         .passes_on = true,
+                         .in_the_end = false};
+constexpr Play kChange{
+    .roles = {Does::waits, Does::changes}, .parked = 0, .predicate = true, .in_the_end = false};
+constexpr Play kChangeForTwo{
+    .roles = {Does::notifies_one, Does::changes}, .predicate = true, .in_the_end = false};
+
+TEST(ConditionModel, AWaitEndsHoldingTheMutexNotifiedOrCancelled) {
+  for (const Play& play : {kNotifiedAndCancelled, kNotifiedAndBeaten, kWithAHolder, kPassedOn}) {
+    expect_clean(perform<Mutant::none>(locked(1), play));
+    expect_clean_in_random_schedules(
+        [&](Options options) { return perform<Mutant::none>(options, play); });
+  }
+}
+
+TEST(ConditionModel, NoChangeIsOverlooked) {
+  for (const Play& play : {kChange, kChangeForTwo}) {
+    expect_clean(perform<Mutant::none>(locked(2), play));
+    expect_clean_in_random_schedules(
+        [&](Options options) { return perform<Mutant::none>(options, play); });
+  }
+}
+
+TEST(ConditionModelMutant, WhoWaitsIsInTheQueueBeforeTheMutexIsFree) {
+  hunt(perform<Mutant::condition_early_release>(locked(2), kChange));
+}
+
+TEST(ConditionModelMutant, TheSecondStageIsBehindAMask) {
+  hunt(perform<Mutant::condition_no_mask>(locked(2), kWithAHolder));
+}
+
+TEST(ConditionModelMutant, WhoIsNotifiedLeavesTheFirstStagesScope) {
+  hunt(perform<Mutant::condition_stays_in_its_scope>(locked(2), kNotifiedAndCancelled));
+}
+
+TEST(ConditionModelMutant, TheMutexDecidesNoRace) {
+  hunt(perform<Mutant::condition_stays_in_its_race>(locked(2), kNotifiedAndBeaten));
 }
 
 TEST(ConditionModelMutant, ANotificationIsNotSpentOnACancelledWaiter) {
-  hunt(notify_one_of_two<Omit::the_next_waiter>(locked(2)));
+  hunt(perform<Mutant::condition_spends_on_the_cancelled>(locked(2), kPassedOn));
+}
+
+TEST(ConditionModelMutant, WhoIsCancelledLeavesUnderTheLock) {
+  hunt(perform<Mutant::condition_leave_unlocked>(locked(2), kNotifiedAndCancelled));
 }
 
 }  // namespace

@@ -60,6 +60,13 @@ class ModelWakeList {
     *tail_ = &waiter;
     tail_ = &waiter.queue_next;
   }
+  detail::BasicWaiter<Env>* pop_front() {
+    detail::BasicWaiter<Env>* const waiter = first_;
+    if (waiter == nullptr) return nullptr;
+    first_ = waiter->queue_next;
+    if (first_ == nullptr) tail_ = &first_;
+    return waiter;
+  }
   void wake_all() {
     while (first_ != nullptr) {
       detail::BasicWaiter<Env>* const next = first_->queue_next;

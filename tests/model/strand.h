@@ -59,6 +59,7 @@ class Frame {
     fill();
   }
 
+  bool alive() const { return alive_; }
   bool gone_and_untouched() const {
     if (alive_) return false;
     const std::byte* const pattern = nowhere;

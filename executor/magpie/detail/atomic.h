@@ -133,31 +133,37 @@ enum class Mutant : std::uint8_t {
   permit_leave_unlocked,      // who was cancelled leaves the queue without the lock
   permit_leave_unserved,      // ... and those behind him stay where they are
   semaphore_plain_add,        // how many there are is counted by a load and a store
-  semaphore_adds_to_the_free,       // how many may come is asked of the free ones only
-  rate_barging,                     // an attempt overtakes those who wait
-  rate_token_for_the_cancelled,     // a waiter that was cancelled, or lost its race, is counted as
-                                    // served
-  rate_leave_unlocked,              // who was cancelled leaves the queue without the lock
-  rate_leave_unserved,              // ... and the next head has no timer
-  rate_armed_for_ever,              // a timer that came too early is not armed again
-  rate_fired_too_early,             // a timer is through with its operation before it looks
-  batch_full_stays_open,            // a full call takes more members
-  batch_leaves_started,             // who was cancelled leaves a call that has started
-  batch_empty_stays_open,           // a call that nobody is left in takes new members
-  batch_started_stays_open,         // ... or one that has started
-  batch_dropped_unsaid,             // that a call's task is gone is not said to who has made it
-  event_wakes_one,                  // of those who wait, set() wakes the first
-  event_early_look,                 // who waits looks at the flag before he takes the lock
-  event_leave_unlocked,             // who was cancelled leaves the queue without the lock
-  latch_wakes_one,                  // of those who wait, the last arrival wakes the first
-  latch_parks_late,                 // between the look at the count and the queue the lock is free
-  latch_leave_unlocked,             // who was cancelled leaves the queue without the lock
-  barrier_no_pact,                  // several verdicts are held without the lock for that
-  barrier_keeps_verdicts,           // ... and kept, although there are not enough parties
-  barrier_forgets_passed,           // who was cancelled does not hear that a phase was completed
-  barrier_leave_unlocked,           // ... and leaves the queue without the lock
-  channel_leave_unlocked,           // who was cancelled leaves the queue without the lock
-  channel_no_refill,                // a free place is not filled with a waiting sender's item
+  semaphore_adds_to_the_free,    // how many may come is asked of the free ones only
+  rate_barging,                  // an attempt overtakes those who wait
+  rate_token_for_the_cancelled,  // a waiter that was cancelled, or lost its race, is counted as
+                                 // served
+  rate_leave_unlocked,           // who was cancelled leaves the queue without the lock
+  rate_leave_unserved,           // ... and the next head has no timer
+  rate_armed_for_ever,           // a timer that came too early is not armed again
+  rate_fired_too_early,          // a timer is through with its operation before it looks
+  batch_full_stays_open,         // a full call takes more members
+  batch_leaves_started,          // who was cancelled leaves a call that has started
+  batch_empty_stays_open,        // a call that nobody is left in takes new members
+  batch_started_stays_open,      // ... or one that has started
+  batch_dropped_unsaid,          // that a call's task is gone is not said to who has made it
+  event_wakes_one,               // of those who wait, set() wakes the first
+  event_early_look,              // who waits looks at the flag before he takes the lock
+  event_leave_unlocked,          // who was cancelled leaves the queue without the lock
+  latch_wakes_one,               // of those who wait, the last arrival wakes the first
+  latch_parks_late,              // between the look at the count and the queue the lock is free
+  latch_leave_unlocked,          // who was cancelled leaves the queue without the lock
+  barrier_no_pact,               // several verdicts are held without the lock for that
+  barrier_keeps_verdicts,        // ... and kept, although there are not enough parties
+  barrier_forgets_passed,        // who was cancelled does not hear that a phase was completed
+  barrier_leave_unlocked,        // ... and leaves the queue without the lock
+  condition_early_release,       // who waits gives the mutex back before he is in the queue
+  condition_no_mask,             // who waits for the mutex does so in the scope of his first stage
+  condition_stays_in_its_scope,  // who is notified stays in the list of that scope
+  condition_stays_in_its_race,   // ... and asks its race once more when he gets the mutex
+  condition_spends_on_the_cancelled,  // a notification that meets a cancelled waiter is spent
+  condition_leave_unlocked,           // who was cancelled leaves the queue without the lock
+  channel_leave_unlocked,             // who was cancelled leaves the queue without the lock
+  channel_no_refill,                  // a free place is not filled with a waiting sender's item
   channel_forgotten_item,           // what was handed over in the moment of a cancellation is lost
   channel_close_wakes_cancelled,    // the end wakes a sender that a cancellation has claimed
   channel_close_forgets_receivers,  // the end leaves those who wait for an item
