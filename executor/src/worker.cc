@@ -321,12 +321,14 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
   auto deque = self.deque.owner();
   const bool idle = deque.size_hint() == 0;
   auto chain = inbox_.pop_batch(idle ? kInboxBatch : 1);
-  if (inbox_.empty()) {
+  if (chain.first == nullptr) {
+    // Not with the last piece: where one came, the next one mostly follows, and would have to set
+    // the bit again.
     attention_.fetch_and(~attention::kInbox, std::memory_order_seq_cst);
     // Whoever pushed before this saw the bit, or is seen now: pairs with the fence in inject().
     if (!inbox_.still_empty()) attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst);
+    return 0;
   }
-  if (chain.first == nullptr) return 0;
   WorkerCounters::add<std::uint64_t>(self.counters.injected, chain.count);
   if (VirtualTime* const time = services_.virtual_time(); time != nullptr) {
     for (std::size_t i = 0; i < chain.count; ++i)

@@ -6,6 +6,7 @@
 #include <magpie/spawn.h>
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -175,7 +176,12 @@ TEST(Spawn, PostRunsOnceAndTakesMoveOnlyCallables) {
   std::function<void()> function = [&] { sum += 10; };
   executor.post(function);
   executor.post(std::move(function));
-  ASSERT_TRUE(eventually([&] { return sum.load() == 25; }));
+  struct alignas(128) Aligned {
+    std::atomic<int>* sum;
+    void operator()() const { *sum += reinterpret_cast<std::uintptr_t>(this) % 128 == 0 ? 100 : 1; }
+  };
+  executor.post(Aligned{&sum});
+  ASSERT_TRUE(eventually([&] { return sum.load() == 125; }));
 }
 
 TEST(Spawn, PostThatThrowsIsReported) {

@@ -189,11 +189,11 @@ class Machine final : Strand<Env>::Home {
 
   std::uintptr_t take_from_inbox(std::size_t self) {
     auto chain = inbox_.pop_batch(deques_[self].size_hint() == 0 ? 2 : 1);
-    if (inbox_.empty()) {
+    if (chain.first == nullptr) {
       attention_.fetch_and(~attention::kInbox, seq_cst);
       if (!inbox_.still_empty()) attention_.fetch_or(attention::kInbox, seq_cst);
+      return 0;
     }
-    if (chain.first == nullptr) return 0;
     if (chain.count > 1) push(self, reinterpret_cast<std::uintptr_t>(chain.first->next));
     return reinterpret_cast<std::uintptr_t>(chain.first);
   }

@@ -28,8 +28,8 @@ inline constexpr std::uintptr_t kTagMask = 3;
 /// anything else wants the worker.
 namespace attention {
 inline constexpr std::uint32_t kSleepers = 1;  // somebody sleeps and nobody has been woken since
-inline constexpr std::uint32_t kInbox = 2;     // the injection queue holds work
-inline constexpr std::uint32_t kLoop = 4;      // shutdown, resize: the loop has to look
+inline constexpr std::uint32_t kInbox = 2;  // the injection queue holds work, or did a moment ago
+inline constexpr std::uint32_t kLoop = 4;   // shutdown, resize: the loop has to look
 inline constexpr std::uint32_t kFence =
     8;  // there is no membarrier: a fork has a fence to make. Always set, or never
 inline constexpr std::uint32_t kWaiters =

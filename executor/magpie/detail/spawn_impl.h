@@ -5,6 +5,7 @@
 // How a task in the full sense is started, and the executor's templates.
 
 #include <concepts>
+#include <cstddef>
 #include <exception>
 #include <memory>
 #include <string>
@@ -15,6 +16,7 @@
 #include <magpie/cancellation_token.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/foreign.h>
+#include <magpie/detail/frame_pool.h>
 #include <magpie/detail/task_core.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/join_handle.h>
@@ -61,9 +63,20 @@ struct Spawner {
     return JoinHandle<T>(StateHandle<T>::adopt(state));
   }
 
+  // What is posted comes from one thread and is freed by another, all the time: an allocator that
+  // keeps memory for each thread would go to its common part for each of them.
+  struct FromFrames {
+    static void* operator new(std::size_t size) { return allocate_frame(size); }
+    static void operator delete(void* node, std::size_t size) noexcept { free_frame(node, size); }
+  };
+  struct FromAllocator {};  // frames are aligned for everything but over-aligned types
+  template <class F>
+  using PostedMemory = std::conditional_t<(alignof(F) > __STDCPP_DEFAULT_NEW_ALIGNMENT__),
+                                          FromAllocator, FromFrames>;
+
   template <class F>
   static void post(Executor& executor, F&& function) {
-    struct Node : Runnable {
+    struct Node : Runnable, PostedMemory<std::decay_t<F>> {
       Node(Executor& the_executor, F&& f) : executor(the_executor), call(std::forward<F>(f)) {}
       Executor& executor;
       std::decay_t<F> call;
