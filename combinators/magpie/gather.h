@@ -68,6 +68,9 @@ struct GatherJoin : Join {
   MAGPIE_EXPORT static void settle_fail_fast(Join* join, Rec* rec, SlotState outcome) noexcept;
   MAGPIE_EXPORT static void settle_keep_going(Join* join, Rec* rec, SlotState outcome) noexcept;
   MAGPIE_EXPORT static void settle_nothing(Join* join, Rec* rec, SlotState outcome) noexcept;
+  /// After the join, when something went wrong: leaves the scope, and throws unless all that
+  /// happened is that the scope was touched.
+  MAGPIE_EXPORT MAGPIE_COLD void conclude_slowly(Outcomes outcomes);
 };
 
 /// Throws what a combinator throws that was cancelled: the reason from outside, else `own`, else
@@ -122,7 +125,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
       // Relaxed: ordered by the join.
       if (!scope.leave_if_untouched() || failures.load(std::memory_order_relaxed) != 0)
           [[unlikely]] {
-        conclude_slowly();
+        conclude_slowly(children_.outcomes());
       } else if constexpr (Children::kNothingLeft) {
         spent_ = true;
       }
@@ -156,38 +159,15 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   }
   MAGPIE_SPARING void destroy_unspent_sparing() noexcept { destroy_unspent(); }
 
-  MAGPIE_COLD void conclude_slowly() {
-    if (failures.load(std::memory_order_relaxed) == kRefused)
-      throw CancelledError(scope.parent()->reason());
-    ReasonRef own;
-    if (scope.cancelled_itself()) own = scope.own_reason();
-    leave_scope(scope);
-    const std::uint64_t failed = failures.load(std::memory_order_relaxed);
-    if (failed == 0) return;
-    ReasonRef childs;
-    children_.for_each([&](auto& child) {
-      if (child.index + 1 == first_error(failed)) child.slot.require_value();
-      if (child.index + 1 == first_cancelled(failed) && child.slot.state() == SlotState::cancelled)
-        childs = child.slot.reason();
-    });
-    throw_join_cancelled(scope, childs, own);
-  }
-
-  static std::exception_ptr error_of_child(Join* join, const Rec* rec) noexcept {
-    std::exception_ptr error;
-    static_cast<GatherBase*>(static_cast<GatherJoin*>(join))->children_.for_each([&](auto& child) {
-      if (static_cast<Rec*>(&child) != rec) return;
-      if (child.slot.state() == SlotState::error) error = child.slot.error();
-      if (child.slot.state() == SlotState::cancelled) error = make_cancelled(child.slot.reason());
-    });
-    return error;
+  static Outcomes outcomes_of(Join* join) noexcept {
+    return static_cast<GatherBase*>(static_cast<GatherJoin*>(join))->children_.outcomes();
   }
 
  protected:
   static constexpr JoinKind kKind{std::same_as<Policy, FailFast>    ? &GatherJoin::settle_fail_fast
                                   : std::same_as<Policy, KeepGoing> ? &GatherJoin::settle_keep_going
                                                                     : &GatherJoin::settle_nothing,
-                                  &GatherBase::error_of_child};
+                                  &GatherBase::outcomes_of};
 
  private:
   bool spent_ = false;  // see Children::kNothingLeft

@@ -67,12 +67,12 @@ struct RaceJoin : Join {
 
   MAGPIE_EXPORT static void settle_race(Join* join, Rec* rec, SlotState outcome) noexcept;
   MAGPIE_EXPORT static void settle_any(Join* join, Rec* rec, SlotState outcome) noexcept;
+  /// After the join: what the first loser to fail failed with, if one did.
+  MAGPIE_EXPORT MAGPIE_COLD static void throw_error_of_a_loser(Outcomes outcomes);
+  [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_nobody_won(Outcomes outcomes) const;
 };
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_empty_race(const char* what);
-/// Throws the group of what any's children failed with.
-[[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_none_succeeded(
-    std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures);
 
 enum class RaceKind : std::uint8_t { race, any };
 
@@ -157,7 +157,7 @@ class RaceBase : public CombinatorBase, private RaceJoin {
       if (refusal) [[unlikely]]
         std::rethrow_exception(std::move(refusal));
     }
-    if (winner == Arbiter::kNobody) throw_nobody_won();
+    if (winner == Arbiter::kNobody) throw_nobody_won(children_.outcomes());
     return winner;
   }
 
@@ -165,7 +165,7 @@ class RaceBase : public CombinatorBase, private RaceJoin {
   template <class T>
   T take_from(Slot<T>& slot) {
     if (slot.state() == SlotState::cancelled) [[unlikely]]
-      throw_error_of_a_loser();
+      throw_error_of_a_loser(children_.outcomes());
     return slot.take();
   }
 
@@ -184,29 +184,6 @@ class RaceBase : public CombinatorBase, private RaceJoin {
                     static_cast<T&&>(child.slot.value()));
       }
     }
-  }
-
-  MAGPIE_COLD void throw_error_of_a_loser() {
-    std::exception_ptr first;
-    std::uint32_t order = 0;
-    children_.for_each([&](auto& child) {
-      if (child.slot.state() != SlotState::error || (first && order < child.index)) return;
-      first = child.slot.error();
-      order = child.index;  // see settle_race()
-    });
-    if (first) std::rethrow_exception(std::move(first));
-  }
-
-  [[noreturn]] MAGPIE_COLD void throw_nobody_won() {
-    std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures;
-    ReasonRef childs;
-    children_.for_each([&](auto& child) {
-      if (child.slot.state() == SlotState::error)
-        failures.emplace_back(child.index, child.slot.error());  // see settle_any()
-      if (child.slot.state() == SlotState::cancelled && !childs) childs = child.slot.reason();
-    });
-    if (!failures.empty()) throw_none_succeeded(std::move(failures));
-    throw_join_cancelled(scope, childs, ReasonRef::of_kind(CancelKind::lost_race));
   }
 
   static constexpr JoinKind kKind{

@@ -23,6 +23,19 @@ bool note(GatherJoin& join, const Rec& rec, bool error, bool own_cancellation) n
   return GatherJoin::first_error(before) == 0 && GatherJoin::first_cancelled(before) == 0;
 }
 
+// What a child that failed failed with.
+std::exception_ptr error_of(Join& join, const Rec& rec) noexcept {
+  std::exception_ptr error;
+  // Only this child's slot is read: others may be running.
+  join.kind->outcomes(&join).for_each(
+      [&](const Rec& child, const SlotBase& slot, const void* failure) {
+        if (&child != &rec) return;
+        if (slot.state() == SlotState::error) error = Outcomes::error(failure);
+        if (slot.state() == SlotState::cancelled) error = make_cancelled(Outcomes::reason(failure));
+      });
+  return error;
+}
+
 // Whether the child ended cancelled by itself, not because the gather or somebody further out is.
 bool on_its_own(const Join& join) noexcept {
   return !join.scope.cancelled();
@@ -41,7 +54,7 @@ void GatherJoin::settle_fail_fast(Join* base, Rec* rec, SlotState outcome) noexc
     label = "child " + std::to_string(rec->index) + " of a gather";
   } catch (...) {
   }
-  cancel_scope_now(join->scope, ReasonRef::sibling_failed(label, join->kind->error_of(join, rec)));
+  cancel_scope_now(join->scope, ReasonRef::sibling_failed(label, error_of(*join, *rec)));
 }
 
 void GatherJoin::settle_keep_going(Join* base, Rec* rec, SlotState outcome) noexcept {
@@ -51,6 +64,23 @@ void GatherJoin::settle_keep_going(Join* base, Rec* rec, SlotState outcome) noex
 }
 
 void GatherJoin::settle_nothing(Join*, Rec*, SlotState) noexcept {}
+
+void GatherJoin::conclude_slowly(Outcomes outcomes) {
+  if (failures.load(std::memory_order_relaxed) == kRefused)
+    throw CancelledError(scope.parent()->reason());
+  ReasonRef own;
+  if (scope.cancelled_itself()) own = scope.own_reason();
+  leave_scope(scope);
+  const std::uint64_t failed = failures.load(std::memory_order_relaxed);
+  if (failed == 0) return;
+  ReasonRef childs;
+  outcomes.for_each([&](const Rec& child, const SlotBase& slot, const void* failure) {
+    if (child.index + 1 == first_error(failed)) SlotBase::throw_failure(slot.state(), failure);
+    if (child.index + 1 == first_cancelled(failed) && slot.state() == SlotState::cancelled)
+      childs = Outcomes::reason(failure);
+  });
+  throw_join_cancelled(scope, childs, own);
+}
 
 void throw_join_cancelled(const Scope& scope, const ReasonRef& own, const ReasonRef& fallback) {
   ReasonRef reason = scope.outside_reason();

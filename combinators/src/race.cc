@@ -42,7 +42,27 @@ void throw_empty_race(const char* what) {
                               " needs at least one contestant: of none, none can be first");
 }
 
-void throw_none_succeeded(std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures) {
+void RaceJoin::throw_error_of_a_loser(Outcomes outcomes) {
+  std::exception_ptr first;
+  std::uint32_t order = 0;
+  outcomes.for_each([&](const Rec& child, const SlotBase& slot, const void* failure) {
+    if (slot.state() != SlotState::error || (first && order < child.index)) return;
+    first = Outcomes::error(failure);
+    order = child.index;  // see settle_race()
+  });
+  if (first) std::rethrow_exception(std::move(first));
+}
+
+void RaceJoin::throw_nobody_won(Outcomes outcomes) const {
+  std::vector<std::pair<std::uint32_t, std::exception_ptr>> failures;
+  ReasonRef childs;
+  outcomes.for_each([&](const Rec& child, const SlotBase& slot, const void* failure) {
+    if (slot.state() == SlotState::error)
+      failures.emplace_back(child.index, Outcomes::error(failure));  // see settle_any()
+    if (slot.state() == SlotState::cancelled && !childs) childs = Outcomes::reason(failure);
+  });
+  if (failures.empty())
+    throw_join_cancelled(scope, childs, ReasonRef::of_kind(CancelKind::lost_race));
   std::sort(failures.begin(), failures.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<std::exception_ptr> errors;

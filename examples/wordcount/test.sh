@@ -58,7 +58,7 @@ printf 'hidden\n' >"$tree/.hidden"
 printf 'binary \0 words that nobody counts\n' >"$tree/binary"
 { head -c 8191 /dev/zero | tr '\0' ' '; printf '\0still binary\n'; } >"$tree/binary at the edge"
 { head -c 8192 /dev/zero | tr '\0' ' '; printf '\0text\0with\0zeros\n'; } >"$tree/text with zeros"
-yes 'The quick brown fox jumps over the lazy dog, 42 times;' | head -c 5000003 >"$tree/big"
+yes 'The quick brown fox jumps over the lazy dog, 42 times;' | head -c 3000003 >"$tree/big"
 head -c $((3 * piece + 17)) /dev/zero | tr '\0' 'w' >"$tree/one huge word"
 for offset in -2 -1 0 1 2; do
   { head -c $((piece + offset)) /dev/zero | tr '\0' ' '; printf 'border other'; } >"$tree/word at $offset"
@@ -86,8 +86,8 @@ compare "an empty directory" "$tree/sub/empty directory"
 # ---- a part of a real tree ------------------------------------------------------------------------------------------
 
 # With a sanitizer, which says nothing of what is counted, a smaller part.
-files=600
-if grep -qE '__(asan|tsan)_init' "$wordcount"; then files=100; fi
+files=300
+if grep -qE '__(asan|tsan)_init' "$wordcount"; then files=50; fi
 for real in /usr/share/doc /usr/include; do
   [[ -d $real ]] || continue
   mkdir -p "$work/real$real"

@@ -56,7 +56,7 @@ printf 'x' >"$tree/a"$'\n'"b/c"$'\n'"d"
 printf 'a dash' >"$tree/-n"
 printf 'packed already' >"$tree/sub.zst/a.zst"
 for size in $((piece - 1)) $piece $((piece + 1)) $((3 * piece)); do head -c $size /dev/urandom >"$tree/sub/of $size"; done
-yes 'The quick brown fox jumps over the lazy dog.' | head -c 5000003 >"$tree/big"
+yes 'The quick brown fox jumps over the lazy dog.' | head -c 4000003 >"$tree/big"
 for ((i = 0; i < 200; ++i)); do echo "small $i" >"$tree/sub/small $i"; done
 ln -s big "$tree/link"
 ln -s . "$tree/sub/loop"
@@ -75,8 +75,8 @@ pack "an empty directory" "$work/nothing"
 # ---- a part of a real tree ------------------------------------------------------------------------------------------
 
 # With a sanitizer, which says nothing of what is written, a smaller part.
-files=800
-if grep -qE '__(asan|tsan)_init' "$zstd_tree"; then files=150; fi
+files=400
+if grep -qE '__(asan|tsan)_init' "$zstd_tree"; then files=75; fi
 mkdir -p "$work/real"
 find /usr/share/doc /usr/include -type f -readable -size -500k -print0 2>/dev/null | head -z -n $files | xargs -0 -r cp --parents -t "$work/real"
 pack "a real tree" "$work/real"

@@ -96,6 +96,31 @@ void hand_fork_to_executor(Fork& rec) noexcept {
   rec.join->home->schedule(rec);
 }
 
+void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept {
+  // The last one to be queued may be the last that is left of the join: nothing is touched after
+  // it.
+  struct Pusher {
+    void push(Fork& rec) const noexcept {
+      if (queue != nullptr &&
+          queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&rec) | kForkTag))
+        return;
+      hand_fork_to_executor(rec);
+    }
+    LocalQueue* queue;
+    Fork* later = nullptr;
+  } pusher{queue};
+  backwards(
+      children,
+      [](void* context, Fork& rec) {
+        auto& self = *static_cast<Pusher*>(context);
+        if (self.later != nullptr) self.push(*self.later);
+        self.later = &rec;
+      },
+      &pusher);
+  pusher.push(*pusher.later);
+  if (queue != nullptr) queue->wanted();
+}
+
 std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
   for (;;) {
     if (const std::coroutine_handle<> frame = rec->begin(rec); frame != nullptr)

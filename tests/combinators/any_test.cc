@@ -27,9 +27,8 @@ namespace {
 using namespace test;
 
 class Any : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, Any, kThreads, threads_name);
 
-TEST_P(Any, FirstToSucceedWinsOverEarlierFailures) {  // B134
+TEST_ON_THREADS(Any, FirstToSucceedWinsOverEarlierFailures) {  // B134
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -43,7 +42,7 @@ TEST_P(Any, FirstToSucceedWinsOverEarlierFailures) {  // B134
   EXPECT_EQ(machine.elapsed(), 2ms);
 }
 
-TEST_P(Any, WithoutSuccessItGivesEveryFailureInTheirOrder) {
+TEST_ON_THREADS(Any, WithoutSuccessItGivesEveryFailureInTheirOrder) {
   machine.run([&]() -> Task<> {
     Result<Indexed<int>> r = co_await as_result(
         any(fail_after(3ms, "third"), fail_after(1ms, "first"), fail_after(2ms, "second")));
@@ -57,14 +56,14 @@ TEST_P(Any, WithoutSuccessItGivesEveryFailureInTheirOrder) {
   });
 }
 
-TEST_P(Any, OneFailureAloneIsAGroupToo) {
+TEST_ON_THREADS(Any, OneFailureAloneIsAGroupToo) {
   machine.run([&]() -> Task<> {
     Result<Indexed<int>> r = co_await as_result(any(fail("only")));
     EXPECT_EQ(group_of(r.error()).exceptions().size(), 1u);
   });
 }
 
-TEST_P(Any, ChildThatEndedCancelledDoesNotWin) {
+TEST_ON_THREADS(Any, ChildThatEndedCancelledDoesNotWin) {
   machine.run([&]() -> Task<> {
     auto first = co_await any(cancel_itself(), give_after(1ms, 2));
     EXPECT_EQ(first.value, 2);
@@ -79,7 +78,7 @@ TEST_P(Any, ChildThatEndedCancelledDoesNotWin) {
   });
 }
 
-TEST_P(Any, NothingIsAnError) {
+TEST_ON_THREADS(Any, NothingIsAnError) {
   machine.run([&]() -> Task<> {
     auto nobody = any();
     Result<Indexed<void>> none = co_await as_result(std::move(nobody));
@@ -89,7 +88,7 @@ TEST_P(Any, NothingIsAnError) {
   });
 }
 
-TEST_P(Any, TypesOfResults) {
+TEST_ON_THREADS(Any, TypesOfResults) {
   int number = 1;
   machine.run([&]() -> Task<> {
     auto mixed = co_await any(fail("x"), give_text("t"), nothing_after(1s));
@@ -116,7 +115,7 @@ TEST_P(Any, TypesOfResults) {
   });
 }
 
-TEST_P(Any, CallablesAndHandles) {
+TEST_ON_THREADS(Any, CallablesAndHandles) {
   machine.run([&]() -> Task<> {
     auto bad = []() -> int { throw std::runtime_error("no"); };
     auto good = [] { return 4; };
@@ -133,7 +132,7 @@ TEST_P(Any, CallablesAndHandles) {
   });
 }
 
-TEST_P(Any, MovedHandleThatFailedTakesNothingFromTheOthers) {
+TEST_ON_THREADS(Any, MovedHandleThatFailedTakesNothingFromTheOthers) {
   machine.run([&]() -> Task<> {
     JoinHandle<MoveOnly> bad = executor.spawn([]() -> Task<MoveOnly> {
       throw std::runtime_error("bad");
@@ -149,7 +148,7 @@ TEST_P(Any, MovedHandleThatFailedTakesNothingFromTheOthers) {
   });
 }
 
-TEST_P(Any, LosersValuesGoToOnDiscard) {
+TEST_ON_THREADS(Any, LosersValuesGoToOnDiscard) {
   machine.run([&]() -> Task<> {
     int sum = 0;
     auto add = [&](std::size_t, int&& v) { sum += v; };
@@ -161,7 +160,7 @@ TEST_P(Any, LosersValuesGoToOnDiscard) {
   });
 }
 
-TEST_P(Any, StartsNothingInACancelledScope) {
+TEST_ON_THREADS(Any, StartsNothingInACancelledScope) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto block = co_await cancel_scope([&](CancelScope& scope) -> Task<> {
@@ -173,7 +172,7 @@ TEST_P(Any, StartsNothingInACancelledScope) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(Any, CancelledFromOutside) {
+TEST_ON_THREADS(Any, CancelledFromOutside) {
   machine.run([&]() -> Task<> {
     Result<Indexed<int>> r = co_await as_result(timeout(any(never(), never(), fail("early")), 1ms));
     // One has failed, the others were cancelled: the failure is not hidden.
@@ -185,7 +184,7 @@ TEST_P(Any, CancelledFromOutside) {
   });
 }
 
-TEST_P(Any, AcquireThatLosesTakesNoPermit) {
+TEST_ON_THREADS(Any, AcquireThatLosesTakesNoPermit) {
   Semaphore semaphore(3);
   machine.run([&]() -> Task<> {
     for (int i = 0; i < 200; ++i) {
@@ -196,7 +195,7 @@ TEST_P(Any, AcquireThatLosesTakesNoPermit) {
   });
 }
 
-TEST_P(Any, ManyContestants) {
+TEST_ON_THREADS(Any, ManyContestants) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     for (int i = 0; i < 1000; ++i)

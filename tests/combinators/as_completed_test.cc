@@ -45,9 +45,8 @@ std::vector<Task<int>> after(Seconds... seconds) {
 }
 
 class AsCompleted : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, AsCompleted, kThreads, threads_name);
 
-TEST_P(AsCompleted, GivesResultsInTheOrderInWhichTheyCome) {  // B124
+TEST_ON_THREADS(AsCompleted, GivesResultsInTheOrderInWhichTheyCome) {  // B124
   machine.run([&]() -> Task<> {
     std::vector<std::size_t> order;
     const int sum =
@@ -69,7 +68,7 @@ TEST_P(AsCompleted, GivesResultsInTheOrderInWhichTheyCome) {  // B124
   EXPECT_EQ(machine.elapsed(), 4s);
 }
 
-TEST_P(AsCompleted, GivesWhatFinishedMeanwhileInItsOrder) {  // B125
+TEST_ON_THREADS(AsCompleted, GivesWhatFinishedMeanwhileInItsOrder) {  // B125
   machine.run([&]() -> Task<> {
     std::vector<std::size_t> order;
     co_await as_completed(after(3, 1, 2), [&](CompletionStream<int>& stream) -> Task<> {
@@ -82,7 +81,7 @@ TEST_P(AsCompleted, GivesWhatFinishedMeanwhileInItsOrder) {  // B125
   EXPECT_EQ(machine.elapsed(), 5s);
 }
 
-TEST_P(AsCompleted, AnErrorComesAtItsTurnAndStopsNothing) {  // B130
+TEST_ON_THREADS(AsCompleted, AnErrorComesAtItsTurnAndStopsNothing) {  // B130
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     tasks.push_back(give_after(3s, 3));
@@ -102,7 +101,7 @@ TEST_P(AsCompleted, AnErrorComesAtItsTurnAndStopsNothing) {  // B130
   });
 }
 
-TEST_P(AsCompleted, AllMayFail) {
+TEST_ON_THREADS(AsCompleted, AllMayFail) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     for (int i = 0; i < 20; ++i) tasks.push_back(fail("all of them"));
@@ -115,7 +114,7 @@ TEST_P(AsCompleted, AllMayFail) {
   });
 }
 
-TEST_P(AsCompleted, OfNothingGivesNothing) {  // B116
+TEST_ON_THREADS(AsCompleted, OfNothingGivesNothing) {  // B116
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> none;
     const int answer =
@@ -133,7 +132,7 @@ TEST_P(AsCompleted, OfNothingGivesNothing) {  // B116
   });
 }
 
-TEST_P(AsCompleted, OneAlone) {
+TEST_ON_THREADS(AsCompleted, OneAlone) {
   machine.run([&]() -> Task<> {
     co_await as_completed(after(1), [&](CompletionStream<int>& stream) -> Task<> {
       auto next = co_await stream.next();
@@ -146,7 +145,7 @@ TEST_P(AsCompleted, OneAlone) {
 
 // --- leaving -------------------------------------------------------------------------------------
 
-TEST_P(AsCompleted, LeavingTheBodyCancelsAndAwaitsWhatStillRuns) {  // B126, B129
+TEST_ON_THREADS(AsCompleted, LeavingTheBodyCancelsAndAwaitsWhatStillRuns) {  // B126, B129
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -167,7 +166,7 @@ TEST_P(AsCompleted, LeavingTheBodyCancelsAndAwaitsWhatStillRuns) {  // B126, B12
   });
 }
 
-TEST_P(AsCompleted, WhatIsNotAskedForIsDropped) {
+TEST_ON_THREADS(AsCompleted, WhatIsNotAskedForIsDropped) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto make = [&](Duration pause) -> Task<Tracked> {
@@ -187,7 +186,7 @@ TEST_P(AsCompleted, WhatIsNotAskedForIsDropped) {
   EXPECT_EQ(machine.elapsed(), 2500ms);
 }
 
-TEST_P(AsCompleted, AnErrorOfTheBodyCancelsTheTasksAndIsThrown) {
+TEST_ON_THREADS(AsCompleted, AnErrorOfTheBodyCancelsTheTasksAndIsThrown) {
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -203,7 +202,7 @@ TEST_P(AsCompleted, AnErrorOfTheBodyCancelsTheTasksAndIsThrown) {
   });
 }
 
-TEST_P(AsCompleted, ACallableThatThrowsStartsNothing) {
+TEST_ON_THREADS(AsCompleted, ACallableThatThrowsStartsNothing) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
@@ -220,7 +219,8 @@ TEST_P(AsCompleted, ACallableThatThrowsStartsNothing) {
 
 // --- the timeout ---------------------------------------------------------------------------------
 
-TEST_P(AsCompleted, PastTheTimeoutWhatHasFinishedComesFirstThenTimeoutErrorThenNothing) {  // B126
+TEST_ON_THREADS(AsCompleted,
+                PastTheTimeoutWhatHasFinishedComesFirstThenTimeoutErrorThenNothing) {  // B126
   machine.run([&]() -> Task<> {
     co_await as_completed(after(1, 2, 9, 3, 8), 5s, [&](CompletionStream<int>& stream) -> Task<> {
       auto first = co_await stream.next();
@@ -251,7 +251,7 @@ TEST_P(AsCompleted, PastTheTimeoutWhatHasFinishedComesFirstThenTimeoutErrorThenN
   EXPECT_EQ(machine.elapsed(), 9500ms);
 }
 
-TEST_P(AsCompleted, WhoWaitsAtTheTimeoutGetsTimeoutErrorExactlyThen) {
+TEST_ON_THREADS(AsCompleted, WhoWaitsAtTheTimeoutGetsTimeoutErrorExactlyThen) {
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -269,7 +269,7 @@ TEST_P(AsCompleted, WhoWaitsAtTheTimeoutGetsTimeoutErrorExactlyThen) {
   });
 }
 
-TEST_P(AsCompleted, TheTimeoutCancelsNoTask) {
+TEST_ON_THREADS(AsCompleted, TheTimeoutCancelsNoTask) {
   machine.run([&]() -> Task<> {
     co_await as_completed(after(3), 1s, [&](CompletionStream<int>& stream) -> Task<> {
       const auto late = co_await as_result(stream.next());
@@ -281,7 +281,7 @@ TEST_P(AsCompleted, TheTimeoutCancelsNoTask) {
   });
 }
 
-TEST_P(AsCompleted, ATimeoutThatIsNotNeededIsForgotten) {  // B127
+TEST_ON_THREADS(AsCompleted, ATimeoutThatIsNotNeededIsForgotten) {  // B127
   machine.run([&]() -> Task<> {
     co_await as_completed(after(1, 2), 1h, [&](CompletionStream<int>& stream) -> Task<> {
       for (auto next = co_await stream.next(); next; next = co_await stream.next()) {
@@ -292,7 +292,7 @@ TEST_P(AsCompleted, ATimeoutThatIsNotNeededIsForgotten) {  // B127
   EXPECT_EQ(machine.elapsed(), 2s);
 }
 
-TEST_P(AsCompleted, ATimeoutOfNothingIsOverAtOnce) {
+TEST_ON_THREADS(AsCompleted, ATimeoutOfNothingIsOverAtOnce) {
   machine.run([&]() -> Task<> {
     for (const Duration limit : {Duration(0s), Duration(-1s)}) {
       co_await as_completed(after(1), limit, [&](CompletionStream<int>& stream) -> Task<> {
@@ -317,7 +317,7 @@ TEST_P(AsCompleted, ATimeoutOfNothingIsOverAtOnce) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(AsCompleted, InACancelledScopeItStartsNothing) {
+TEST_ON_THREADS(AsCompleted, InACancelledScopeItStartsNothing) {
   bool ran = false;
   bool body_ran = false;
   machine.run([&]() -> Task<> {
@@ -348,7 +348,7 @@ TEST_P(AsCompleted, InACancelledScopeItStartsNothing) {
   EXPECT_FALSE(body_ran);
 }
 
-TEST_P(AsCompleted, CancelledFromOutsideCancelsTasksAndBody) {
+TEST_ON_THREADS(AsCompleted, CancelledFromOutsideCancelsTasksAndBody) {
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -363,7 +363,7 @@ TEST_P(AsCompleted, CancelledFromOutsideCancelsTasksAndBody) {
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(AsCompleted, ABodyBehindAMaskStillGetsWhatEnded) {
+TEST_ON_THREADS(AsCompleted, ABodyBehindAMaskStillGetsWhatEnded) {
   machine.run([&]() -> Task<> {
     CancellationSource source;
     std::vector<Task<int>> tasks;
@@ -394,7 +394,7 @@ TEST_P(AsCompleted, ABodyBehindAMaskStillGetsWhatEnded) {
   });
 }
 
-TEST_P(AsCompleted, NextTakesNothingWhenItLosesARaceOrIsCancelled) {  // B128
+TEST_ON_THREADS(AsCompleted, NextTakesNothingWhenItLosesARaceOrIsCancelled) {  // B128
   machine.run([&]() -> Task<> {
     co_await as_completed(after(2, 1), [&](CompletionStream<int>& stream) -> Task<> {
       auto first = co_await race(stream.next(), sleep_for(500ms));
@@ -413,7 +413,7 @@ TEST_P(AsCompleted, NextTakesNothingWhenItLosesARaceOrIsCancelled) {  // B128
 
 // --- several consumers ---------------------------------------------------------------------------
 
-TEST_P(AsCompleted, SeveralCoroutinesMayAskAtOnce) {  // B128
+TEST_ON_THREADS(AsCompleted, SeveralCoroutinesMayAskAtOnce) {  // B128
   machine.run([&]() -> Task<> {
     std::vector<int> seen(40);
     int nothing = 0;
@@ -450,7 +450,7 @@ TEST_P(AsCompleted, SeveralCoroutinesMayAskAtOnce) {  // B128
   });
 }
 
-TEST_P(AsCompleted, AllWhoWaitAtTheTimeoutHearOfIt) {
+TEST_ON_THREADS(AsCompleted, AllWhoWaitAtTheTimeoutHearOfIt) {
   machine.run([&]() -> Task<> {
     co_await as_completed(after(9), 1s, [&](CompletionStream<int>& stream) -> Task<> {
       auto all = co_await gather(return_exceptions, stream.next(), stream.next(), stream.next());
@@ -464,7 +464,7 @@ TEST_P(AsCompleted, AllWhoWaitAtTheTimeoutHearOfIt) {
 
 // --- what it takes -------------------------------------------------------------------------------
 
-TEST_P(AsCompleted, AwkwardValues) {
+TEST_ON_THREADS(AsCompleted, AwkwardValues) {
   int object = 0;
   machine.run([&]() -> Task<> {
     auto move_only = [](int v) -> Task<MoveOnly> { co_return MoveOnly(v); };
@@ -512,7 +512,7 @@ TEST_P(AsCompleted, AwkwardValues) {
   });
 }
 
-TEST_P(AsCompleted, TakesHandlesOperationsCallablesAndOtherRanges) {
+TEST_ON_THREADS(AsCompleted, TakesHandlesOperationsCallablesAndOtherRanges) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{executor.spawn(give_after(9s, 0)),
                                          executor.spawn(give_after(1s, 1)),
@@ -552,7 +552,7 @@ TEST_P(AsCompleted, TakesHandlesOperationsCallablesAndOtherRanges) {
   });
 }
 
-TEST_P(AsCompleted, GivesTheBodysResultAndCanBeKeptBeforeItIsAwaited) {
+TEST_ON_THREADS(AsCompleted, GivesTheBodysResultAndCanBeKeptBeforeItIsAwaited) {
   machine.run([&]() -> Task<> {
     auto body = [](CompletionStream<int>& stream) -> Task<std::unique_ptr<int>> {
       auto next = co_await stream.next();
@@ -567,7 +567,7 @@ TEST_P(AsCompleted, GivesTheBodysResultAndCanBeKeptBeforeItIsAwaited) {
   });
 }
 
-TEST_P(AsCompleted, ComesHomeFromOtherExecutors) {
+TEST_ON_THREADS(AsCompleted, ComesHomeFromOtherExecutors) {
   WorkStealingExecutor other({.threads = 2});
   machine.run([&]() -> Task<> {
     auto away = [&](int v) -> Task<int> {
@@ -590,7 +590,7 @@ TEST_P(AsCompleted, ComesHomeFromOtherExecutors) {
   });
 }
 
-TEST_P(AsCompleted, OneHundredThousandTasks) {
+TEST_ON_THREADS(AsCompleted, OneHundredThousandTasks) {
   const std::size_t n = scaled(100'000);
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;

@@ -78,7 +78,7 @@ std::vector<Task<std::string>> texts() {
   return tasks;
 }
 
-TEST_P(AwaitedTwice, GathersAreRefused) {
+TEST_ON_THREADS(AwaitedTwice, GathersAreRefused) {
   refuses_a_second_await([] { return gather(give(1), give(2)); });
   refuses_a_second_await([] { return gather(give_text("a"), sleep_for(1s)); });
   refuses_a_second_await([] { return gather(sleep_for(1s), sleep_for(2s)); });
@@ -92,7 +92,7 @@ TEST_P(AwaitedTwice, GathersAreRefused) {
   refuses_what_was_moved_from([] { return gather(texts()); });
 }
 
-TEST_P(AwaitedTwice, RacesAreRefused) {
+TEST_ON_THREADS(AwaitedTwice, RacesAreRefused) {
   refuses_a_second_await([] { return race(give(1), give(2)); });
   refuses_a_second_await([] { return race(sleep_for(1s), give(2)); });
   refuses_a_second_await([] { return any(texts()); });
@@ -101,7 +101,7 @@ TEST_P(AwaitedTwice, RacesAreRefused) {
   refuses_what_was_moved_from([] { return any(texts()); });
 }
 
-TEST_P(AwaitedTwice, BlocksAndCallsAreRefused) {
+TEST_ON_THREADS(AwaitedTwice, BlocksAndCallsAreRefused) {
   refuses_a_second_await(
       [] { return task_group([](TaskGroup&) { return give_text(std::string(40, 'x')); }); });
   refuses_a_second_await([] { return cancel_scope([](CancelScope&) { return give(1); }); });
@@ -114,7 +114,7 @@ TEST_P(AwaitedTwice, BlocksAndCallsAreRefused) {
   refuses_a_second_await([] { return to_thread([] { return std::string(40, 'x'); }); });
 }
 
-TEST_P(AwaitedTwice, WrappersAreRefused) {
+TEST_ON_THREADS(AwaitedTwice, WrappersAreRefused) {
   refuses_a_second_await([] { return timeout(give(1), 1s); });
   refuses_a_second_await([] { return timeout(sleep_for(1s), 2s); });
   refuses_a_second_await([] { return try_timeout(sleep_for(1s), 2s); });
@@ -133,7 +133,7 @@ Task<int> count(CompletionStream<std::string>& stream) {
   co_return n;
 }
 
-TEST_P(AwaitedTwice, StreamsAttemptsAndChainsAreRefused) {
+TEST_ON_THREADS(AwaitedTwice, StreamsAttemptsAndChainsAreRefused) {
   auto attempts = [] {
     return std::vector<std::function<Task<int>()>>{[] { return give(1); }, [] { return give(2); }};
   };
@@ -149,7 +149,7 @@ TEST_P(AwaitedTwice, StreamsAttemptsAndChainsAreRefused) {
   refuses_what_was_moved_from([&] { return staggered_race(attempts(), 1ms); });
 }
 
-TEST_P(AwaitedTwice, AHedgeThatHasGivenItsAttemptsAwayIsRefused) {
+TEST_ON_THREADS(AwaitedTwice, AHedgeThatHasGivenItsAttemptsAwayIsRefused) {
   auto body = []() -> Task<> {
     auto first = [] { return give(1); };
     auto discard = [](std::size_t, int) {};
@@ -162,7 +162,7 @@ TEST_P(AwaitedTwice, AHedgeThatHasGivenItsAttemptsAwayIsRefused) {
   executor.run(body());
 }
 
-TEST_P(AwaitedTwice, FanOutsWithALimitAreRefused) {
+TEST_ON_THREADS(AwaitedTwice, FanOutsWithALimitAreRefused) {
   RateLimiter limiter(1e6, 10);
   auto work = [](int n) { return give(n); };
   refuses_a_second_await([] { return gather_limited(2, texts()); });
@@ -175,7 +175,7 @@ TEST_P(AwaitedTwice, FanOutsWithALimitAreRefused) {
   refuses_what_was_moved_from([&] { return map_concurrent(std::vector<int>{0, 1, 2}, 2, work); });
 }
 
-TEST_P(AwaitedTwice, LoopsAreRefused) {
+TEST_ON_THREADS(AwaitedTwice, LoopsAreRefused) {
   auto each = [](int) {};
   auto self = [](int n) { return n; };
   refuses_a_second_await([&] { return parallel_for(0, 1000, 10, each); });
@@ -186,7 +186,7 @@ TEST_P(AwaitedTwice, LoopsAreRefused) {
   refuses_what_was_moved_from([&] { return parallel_reduce(0, 1000, 10, 0, self, std::plus<>()); });
 }
 
-TEST_P(AwaitedTwice, WhatHasSentItsItemIsRefused) {
+TEST_ON_THREADS(AwaitedTwice, WhatHasSentItsItemIsRefused) {
   struct Big {
     std::string text{std::string(40, 'x')};
     char room[300]{};
@@ -199,7 +199,7 @@ TEST_P(AwaitedTwice, WhatHasSentItsItemIsRefused) {
   refuses_what_was_moved_from([&] { return small.send(std::string(40, 'x')); });
 }
 
-TEST_P(AwaitedTwice, ReceivingAgainGivesTheNextItem) {
+TEST_ON_THREADS(AwaitedTwice, ReceivingAgainGivesTheNextItem) {
   auto body = []() -> Task<> {
     Channel<std::string> channel(3);
     co_await channel.send(std::string(40, 'a'));
@@ -222,7 +222,7 @@ TEST_P(AwaitedTwice, ReceivingAgainGivesTheNextItem) {
   executor.run(body());
 }
 
-TEST_P(AwaitedTwice, ArrivingAgainIsAnotherPhase) {
+TEST_ON_THREADS(AwaitedTwice, ArrivingAgainIsAnotherPhase) {
   auto body = []() -> Task<> {
     Barrier barrier(2);
     int last[2]{};
@@ -239,7 +239,7 @@ TEST_P(AwaitedTwice, ArrivingAgainIsAnotherPhase) {
   executor.run(body());
 }
 
-TEST_P(AwaitedTwice, WaitingAgainForgetsHowTheLastWaitEnded) {
+TEST_ON_THREADS(AwaitedTwice, WaitingAgainForgetsHowTheLastWaitEnded) {
   auto body = []() -> Task<> {
     Mutex mutex;
     Condition condition;
@@ -267,7 +267,7 @@ TEST_P(AwaitedTwice, WaitingAgainForgetsHowTheLastWaitEnded) {
   executor.run(body());
 }
 
-TEST_P(AwaitedTwice, TheNextOfAStreamGivesEachOnceAndThenNothing) {
+TEST_ON_THREADS(AwaitedTwice, TheNextOfAStreamGivesEachOnceAndThenNothing) {
   auto body = []() -> Task<> {
     auto read = [](CompletionStream<std::string>& stream) -> Task<int> {
       auto next = stream.next();
@@ -283,8 +283,6 @@ TEST_P(AwaitedTwice, TheNextOfAStreamGivesEachOnceAndThenNothing) {
   };
   executor.run(body());
 }
-
-INSTANTIATE_TEST_SUITE_P(Threads, AwaitedTwice, test::kThreads, test::threads_name);
 
 }  // namespace
 }  // namespace magpie

@@ -34,9 +34,8 @@ namespace {
 using namespace test;
 
 class BarrierTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, BarrierTest, kThreads, threads_name);
 
-TEST_P(BarrierTest, OpensWhenAllHaveArrivedPhaseAfterPhase) {
+TEST_ON_THREADS(BarrierTest, OpensWhenAllHaveArrivedPhaseAfterPhase) {
   Barrier barrier(3);
   std::atomic<int> arrived{0};
   std::atomic<int> chosen{0};
@@ -56,7 +55,7 @@ TEST_P(BarrierTest, OpensWhenAllHaveArrivedPhaseAfterPhase) {
   EXPECT_EQ(machine.elapsed(), 15ms);
 }
 
-TEST_P(BarrierTest, TheLastToArriveGetsTrue) {
+TEST_ON_THREADS(BarrierTest, TheLastToArriveGetsTrue) {
   Barrier barrier(2);
   machine.run([&]() -> Task<> {
     JoinHandle<bool> first = executor.spawn(barrier.arrive_and_wait());
@@ -67,19 +66,19 @@ TEST_P(BarrierTest, TheLastToArriveGetsTrue) {
   });
 }
 
-TEST_P(BarrierTest, OfOnePartyNobodyWaits) {
+TEST_ON_THREADS(BarrierTest, OfOnePartyNobodyWaits) {
   Barrier barrier(1);
   machine.run([&]() -> Task<> {
     for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await barrier.arrive_and_wait());
   });
 }
 
-TEST_P(BarrierTest, Misuse) {
+TEST_ON_THREADS(BarrierTest, Misuse) {
   EXPECT_THROW(Barrier(0), std::invalid_argument);
   EXPECT_THROW(Barrier(SIZE_MAX), std::invalid_argument);
 }
 
-TEST_P(BarrierTest, ACancelledPartyLeavesTheCount) {  // B194
+TEST_ON_THREADS(BarrierTest, ACancelledPartyLeavesTheCount) {  // B194
   auto barrier = std::make_unique<Barrier>(3);
   machine.run([&]() -> Task<> {
     JoinHandle<bool> one = executor.spawn(barrier->arrive_and_wait());
@@ -99,7 +98,7 @@ TEST_P(BarrierTest, ACancelledPartyLeavesTheCount) {  // B194
   });
 }
 
-TEST_P(BarrierTest, CancelledInTheSameStepItIsNotCountedEither) {  // B194
+TEST_ON_THREADS(BarrierTest, CancelledInTheSameStepItIsNotCountedEither) {  // B194
   Barrier barrier(2);
   machine.run([&]() -> Task<> {
     JoinHandle<bool> one = executor.spawn(barrier.arrive_and_wait());
@@ -111,7 +110,7 @@ TEST_P(BarrierTest, CancelledInTheSameStepItIsNotCountedEither) {  // B194
   });
 }
 
-TEST_P(BarrierTest, APhaseThatWasCompleteBeforeTheCancellationIsDelivered) {
+TEST_ON_THREADS(BarrierTest, APhaseThatWasCompleteBeforeTheCancellationIsDelivered) {
   Barrier barrier(2);
   machine.run([&]() -> Task<> {
     JoinHandle<bool> one = executor.spawn(barrier.arrive_and_wait());
@@ -123,7 +122,7 @@ TEST_P(BarrierTest, APhaseThatWasCompleteBeforeTheCancellationIsDelivered) {
   });
 }
 
-TEST_P(BarrierTest, InACancelledScopeOneDoesNotArrive) {
+TEST_ON_THREADS(BarrierTest, InACancelledScopeOneDoesNotArrive) {
   Barrier barrier(2);
   machine.run([&]() -> Task<> {
     JoinHandle<bool> one = executor.spawn(barrier.arrive_and_wait());
@@ -140,7 +139,7 @@ TEST_P(BarrierTest, InACancelledScopeOneDoesNotArrive) {
   });
 }
 
-TEST_P(BarrierTest, AContestantOfARaceTakesPartOnlyIfItWins) {
+TEST_ON_THREADS(BarrierTest, AContestantOfARaceTakesPartOnlyIfItWins) {
   Barrier barrier(2);
   machine.run([&]() -> Task<> {
     auto contend = [&](Duration limit) -> Task<std::size_t> {
@@ -167,7 +166,7 @@ TEST_P(BarrierTest, AContestantOfARaceTakesPartOnlyIfItWins) {
   });
 }
 
-TEST_P(BarrierTest, GivenToCombinatorsDirectly) {
+TEST_ON_THREADS(BarrierTest, GivenToCombinatorsDirectly) {
   Barrier barrier(3);
   machine.run([&]() -> Task<> {
     auto [a, b, c] = co_await gather(barrier.arrive_and_wait(), barrier.arrive_and_wait(),
@@ -176,7 +175,7 @@ TEST_P(BarrierTest, GivenToCombinatorsDirectly) {
   });
 }
 
-TEST_P(BarrierTest, AHundredThousandParties) {
+TEST_ON_THREADS(BarrierTest, AHundredThousandParties) {
   const std::size_t n = scaled(100'000);
   Barrier barrier(n);
   machine.run([&]() -> Task<> {
@@ -189,7 +188,7 @@ TEST_P(BarrierTest, AHundredThousandParties) {
   });
 }
 
-TEST_P(BarrierTest, DumpsNameIt) {
+TEST_ON_THREADS(BarrierTest, DumpsNameIt) {
   Barrier barrier(2);
   machine.run([&]() -> Task<> {
     JoinHandle<bool> one = executor.spawn(barrier.arrive_and_wait());

@@ -36,7 +36,6 @@ namespace {
 using namespace test;
 
 class Batch : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, Batch, kThreads, threads_name);
 
 std::vector<int> numbers(int n) {
   std::vector<int> all;
@@ -44,7 +43,7 @@ std::vector<int> numbers(int n) {
   return all;
 }
 
-TEST_P(Batch, ResultsAreInTheOrderOfTheItems) {
+TEST_ON_THREADS(Batch, ResultsAreInTheOrderOfTheItems) {
   const std::vector<int> items = numbers(10);
   machine.run([&]() -> Task<> {
     auto work = [](int item) {
@@ -57,9 +56,9 @@ TEST_P(Batch, ResultsAreInTheOrderOfTheItems) {
   EXPECT_EQ(machine.elapsed(), 10ms + 6ms + 2ms);  // as long as the slowest of each batch
 }
 
-TEST_P(Batch, PausesBetweenBatchesAndNotAfterTheLast) {  // B198
+TEST_ON_THREADS(Batch, PausesBetweenBatchesAndNotAfterTheLast) {  // B198
   for (const int count : {7, 9}) {
-    Machine fresh(GetParam());
+    Machine fresh(threads);
     std::mutex mutex;
     std::vector<std::chrono::nanoseconds> starts;
     fresh.run([&]() -> Task<> {
@@ -82,7 +81,7 @@ TEST_P(Batch, PausesBetweenBatchesAndNotAfterTheLast) {  // B198
   }
 }
 
-TEST_P(Batch, NoItemsOneItemAndOneBatch) {
+TEST_ON_THREADS(Batch, NoItemsOneItemAndOneBatch) {
   machine.run([&]() -> Task<> {
     auto work = [](int item) { return give(item + 1); };
     const std::vector<int> none =
@@ -99,7 +98,7 @@ TEST_P(Batch, NoItemsOneItemAndOneBatch) {
   EXPECT_EQ(machine.elapsed(), 0s);
 }
 
-TEST_P(Batch, BatchesOfNothingAreMisuse) {
+TEST_ON_THREADS(Batch, BatchesOfNothingAreMisuse) {
   bool called = false;
   machine.run([&]() -> Task<> {
     auto work = [&](int item) {
@@ -114,7 +113,7 @@ TEST_P(Batch, BatchesOfNothingAreMisuse) {
   EXPECT_FALSE(called);
 }
 
-TEST_P(Batch, EveryKindOfValue) {
+TEST_ON_THREADS(Batch, EveryKindOfValue) {
   machine.run([&]() -> Task<> {
     auto moves = [](int item) -> Task<MoveOnly> { co_return MoveOnly(item); };
     std::vector<MoveOnly> moved = co_await batch(numbers(5), 2, moves);
@@ -146,7 +145,7 @@ TEST_P(Batch, EveryKindOfValue) {
 
 // --- items ---------------------------------------------------------------------------------------
 
-TEST_P(Batch, ItemsOfAnLvalueAreReferencedThoseOfAnRvalueMovedFrom) {
+TEST_ON_THREADS(Batch, ItemsOfAnLvalueAreReferencedThoseOfAnRvalueMovedFrom) {
   machine.run([&]() -> Task<> {
     std::vector<std::unique_ptr<int>> here;
     for (int i = 0; i < 3; ++i) here.push_back(std::make_unique<int>(i));
@@ -175,7 +174,7 @@ TEST_P(Batch, ItemsOfAnLvalueAreReferencedThoseOfAnRvalueMovedFrom) {
   });
 }
 
-TEST_P(Batch, ItemsMadeOnTheWayLiveUntilTheirTasksHaveEnded) {
+TEST_ON_THREADS(Batch, ItemsMadeOnTheWayLiveUntilTheirTasksHaveEnded) {
   machine.run([&]() -> Task<> {
     auto make = [](int i) {
       return "a text that is long enough for the heap: " + std::to_string(i);
@@ -198,7 +197,7 @@ TEST_P(Batch, ItemsMadeOnTheWayLiveUntilTheirTasksHaveEnded) {
   });
 }
 
-TEST_P(Batch, RangeIsReadOneBatchAtATime) {
+TEST_ON_THREADS(Batch, RangeIsReadOneBatchAtATime) {
   machine.run([&]() -> Task<> {
     int made = 0;
     std::mutex mutex;
@@ -231,7 +230,7 @@ struct Once {
   value_type* at;
 };
 
-TEST_P(Batch, WhatPassesByOnceAndCannotBeCopiedIsMoved) {
+TEST_ON_THREADS(Batch, WhatPassesByOnceAndCannotBeCopiedIsMoved) {
   machine.run([&]() -> Task<> {
     std::unique_ptr<int> items[5];
     for (int i = 0; i < 5; ++i) items[i] = std::make_unique<int>(i);
@@ -243,7 +242,7 @@ TEST_P(Batch, WhatPassesByOnceAndCannotBeCopiedIsMoved) {
   });
 }
 
-TEST_P(Batch, RangeThatThrowsEndsIt) {
+TEST_ON_THREADS(Batch, RangeThatThrowsEndsIt) {
   machine.run([&]() -> Task<> {
     std::atomic<int> ran{0};
     auto check = [](int i) {
@@ -268,7 +267,7 @@ TEST_P(Batch, RangeThatThrowsEndsIt) {
   });
 }
 
-TEST_P(Batch, FunctionAndItemsLiveUntilTheEnd) {
+TEST_ON_THREADS(Batch, FunctionAndItemsLiveUntilTheEnd) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto make = [&] {
@@ -292,7 +291,7 @@ TEST_P(Batch, FunctionAndItemsLiveUntilTheEnd) {
 
 // --- failures and cancellation -------------------------------------------------------------------
 
-TEST_P(Batch, FirstFailureCancelsItsBatchAndEndsIt) {  // B198
+TEST_ON_THREADS(Batch, FirstFailureCancelsItsBatchAndEndsIt) {  // B198
   std::atomic<int> began{0};
   machine.run([&]() -> Task<> {
     auto work = [&](int item) -> Task<int> {
@@ -309,7 +308,7 @@ TEST_P(Batch, FirstFailureCancelsItsBatchAndEndsIt) {  // B198
   EXPECT_EQ(machine.elapsed(), 2s);
 }
 
-TEST_P(Batch, AllFailTheFirstIsThrown) {
+TEST_ON_THREADS(Batch, AllFailTheFirstIsThrown) {
   machine.run([&]() -> Task<> {
     auto work = [](int item) { return fail_after(1ms * (5 - item), std::to_string(item)); };
     Result<std::vector<int>> r = co_await as_result(batch(numbers(5), 3, work));
@@ -317,7 +316,7 @@ TEST_P(Batch, AllFailTheFirstIsThrown) {
   });
 }
 
-TEST_P(Batch, CancelledFromOutside) {
+TEST_ON_THREADS(Batch, CancelledFromOutside) {
   std::atomic<int> began{0};
   machine.run([&]() -> Task<> {
     auto work = [&](int item) -> Task<int> {
@@ -340,7 +339,7 @@ TEST_P(Batch, CancelledFromOutside) {
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(Batch, NothingIsReadOrStartedInACancelledScope) {
+TEST_ON_THREADS(Batch, NothingIsReadOrStartedInACancelledScope) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
       scope.cancel();
@@ -368,7 +367,7 @@ TEST_P(Batch, NothingIsReadOrStartedInACancelledScope) {
   });
 }
 
-TEST_P(Batch, NoFurtherBatchAfterACancellationThatWasSwallowed) {
+TEST_ON_THREADS(Batch, NoFurtherBatchAfterACancellationThatWasSwallowed) {
   machine.run([&]() -> Task<> {
     std::atomic<int> began{0};
     auto work = [&](int item) -> Task<int> {
@@ -389,7 +388,7 @@ TEST_P(Batch, NoFurtherBatchAfterACancellationThatWasSwallowed) {
   });
 }
 
-TEST_P(Batch, TimeoutAroundIt) {
+TEST_ON_THREADS(Batch, TimeoutAroundIt) {
   machine.run([&]() -> Task<> {
     auto work = [](int item) { return give_after(1s, item); };
     Result<std::vector<int>> r =
@@ -399,7 +398,7 @@ TEST_P(Batch, TimeoutAroundIt) {
   EXPECT_EQ(machine.elapsed(), 3500ms);
 }
 
-TEST_P(Batch, ResumesWhereItWasAwaited) {
+TEST_ON_THREADS(Batch, ResumesWhereItWasAwaited) {
   WorkStealingExecutor other({.threads = 1});
   machine.run([&]() -> Task<> {
     auto away = [&](int item) -> Task<int> {
@@ -412,7 +411,7 @@ TEST_P(Batch, ResumesWhereItWasAwaited) {
   });
 }
 
-TEST_P(Batch, HundredThousandItems) {
+TEST_ON_THREADS(Batch, HundredThousandItems) {
   const int many = static_cast<int>(scaled(100'000));
   machine.run([&]() -> Task<> {
     auto work = [](int item) { return give(item); };

@@ -39,7 +39,6 @@ namespace {
 using namespace test;
 
 class BatcherTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, BatcherTest, kThreads, threads_name);
 
 /// The calls that were made.
 struct Calls {
@@ -68,7 +67,7 @@ Task<std::vector<std::string>> as_texts(Calls& calls, std::vector<int> items, Du
 
 // --- when a call is made -------------------------------------------------------------------------
 
-TEST_P(BatcherTest, FullCallIsMadeAtOnce) {
+TEST_ON_THREADS(BatcherTest, FullCallIsMadeAtOnce) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items), 1s); };
   Batcher<int, std::string> batcher(3, 1h, fn);
@@ -80,7 +79,7 @@ TEST_P(BatcherTest, FullCallIsMadeAtOnce) {
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(BatcherTest, CallIsMadeWhenItsTimeHasCome) {  // B198
+TEST_ON_THREADS(BatcherTest, CallIsMadeWhenItsTimeHasCome) {  // B198
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items)); };
   Batcher<int, std::string> batcher(100, 10ms, fn);
@@ -100,7 +99,7 @@ TEST_P(BatcherTest, CallIsMadeWhenItsTimeHasCome) {  // B198
   EXPECT_EQ(calls.inputs, (std::vector<std::vector<int>>{{1, 2}, {3}}));
 }
 
-TEST_P(BatcherTest, ItemsKeepTheOrderInWhichTheyCame) {
+TEST_ON_THREADS(BatcherTest, ItemsKeepTheOrderInWhichTheyCame) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items)); };
   Batcher<int, std::string> batcher(4, 1h, fn);
@@ -118,7 +117,7 @@ TEST_P(BatcherTest, ItemsKeepTheOrderInWhichTheyCame) {
   EXPECT_EQ(calls.inputs, (std::vector<std::vector<int>>{{0, 1, 2, 3}, {4, 5, 6, 7}}));
 }
 
-TEST_P(BatcherTest, CallsMayOverlap) {
+TEST_ON_THREADS(BatcherTest, CallsMayOverlap) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items), 10s); };
   Batcher<int, std::string> batcher(1, 1h, fn);
@@ -129,7 +128,7 @@ TEST_P(BatcherTest, CallsMayOverlap) {
   EXPECT_EQ(machine.elapsed(), 10s);
 }
 
-TEST_P(BatcherTest, NoDelayAndDelayWithoutEnd) {
+TEST_ON_THREADS(BatcherTest, NoDelayAndDelayWithoutEnd) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items)); };
   machine.run([&]() -> Task<> {
@@ -148,13 +147,13 @@ TEST_P(BatcherTest, NoDelayAndDelayWithoutEnd) {
   EXPECT_EQ(calls.inputs, (std::vector<std::vector<int>>{{1}, {2, 3}}));
 }
 
-TEST_P(BatcherTest, NumbersThatMakeNoSense) {
+TEST_ON_THREADS(BatcherTest, NumbersThatMakeNoSense) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items)); };
   EXPECT_THROW((Batcher<int, std::string>(0, 1s, fn)), std::invalid_argument);
 }
 
-TEST_P(BatcherTest, SubmitsWhenItIsAwaited) {
+TEST_ON_THREADS(BatcherTest, SubmitsWhenItIsAwaited) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items)); };
   Batcher<int, std::string> batcher(1, 1h, fn);
@@ -171,7 +170,7 @@ TEST_P(BatcherTest, SubmitsWhenItIsAwaited) {
 
 // --- values and functions ------------------------------------------------------------------------
 
-TEST_P(BatcherTest, EveryKindOfValue) {
+TEST_ON_THREADS(BatcherTest, EveryKindOfValue) {
   machine.run([&]() -> Task<> {
     auto unwrap = [](std::vector<MoveOnly> items) -> Task<std::vector<MoveOnly>> {
       for (MoveOnly& item : items) item = MoveOnly(item.value() + 1);
@@ -197,7 +196,7 @@ TEST_P(BatcherTest, EveryKindOfValue) {
   });
 }
 
-TEST_P(BatcherTest, FunctionIsMovedInOrCopied) {
+TEST_ON_THREADS(BatcherTest, FunctionIsMovedInOrCopied) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     std::optional<Batcher<int, int>> batcher;
@@ -231,7 +230,7 @@ TEST_P(BatcherTest, FunctionIsMovedInOrCopied) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(BatcherTest, CallRunsAsARootTaskOfTheOpener) {
+TEST_ON_THREADS(BatcherTest, CallRunsAsARootTaskOfTheOpener) {
   WorkStealingExecutor other({.threads = 1});
   TaskLocal<int> local(0);
   machine.run([&]() -> Task<> {
@@ -262,7 +261,7 @@ TEST_P(BatcherTest, CallRunsAsARootTaskOfTheOpener) {
 
 // --- failures ------------------------------------------------------------------------------------
 
-TEST_P(BatcherTest, ErrorGoesToEachSubmitter) {
+TEST_ON_THREADS(BatcherTest, ErrorGoesToEachSubmitter) {
   machine.run([&]() -> Task<> {
     int calls = 0;
     auto fn = [&](std::vector<int>) -> Task<std::vector<int>> {
@@ -293,7 +292,7 @@ TEST_P(BatcherTest, ErrorGoesToEachSubmitter) {
   });
 }
 
-TEST_P(BatcherTest, WrongNumberOfOutputsIsALogicError) {
+TEST_ON_THREADS(BatcherTest, WrongNumberOfOutputsIsALogicError) {
   machine.run([&]() -> Task<> {
     for (const std::size_t outputs : {std::size_t{0}, std::size_t{1}, std::size_t{3}}) {
       auto fn = [&](std::vector<int>) -> Task<std::vector<int>> {
@@ -307,7 +306,7 @@ TEST_P(BatcherTest, WrongNumberOfOutputsIsALogicError) {
   });
 }
 
-TEST_P(BatcherTest, MovesThatThrowAreErrorsOfTheCall) {
+TEST_ON_THREADS(BatcherTest, MovesThatThrowAreErrorsOfTheCall) {
   machine.run([&]() -> Task<> {
     static std::atomic<int> moves{0};
     moves = 0;
@@ -338,7 +337,7 @@ TEST_P(BatcherTest, MovesThatThrowAreErrorsOfTheCall) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(BatcherTest, CancelledSubmitterLeavesACallThatHasNotStarted) {
+TEST_ON_THREADS(BatcherTest, CancelledSubmitterLeavesACallThatHasNotStarted) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items)); };
   Batcher<int, std::string> batcher(10, 1s, fn);
@@ -361,7 +360,7 @@ TEST_P(BatcherTest, CancelledSubmitterLeavesACallThatHasNotStarted) {
   EXPECT_EQ(calls.inputs, (std::vector<std::vector<int>>{{1, 3}}));
 }
 
-TEST_P(BatcherTest, EmptyCallIsNotMadeAndTheNextOneHasItsOwnDelay) {  // B198
+TEST_ON_THREADS(BatcherTest, EmptyCallIsNotMadeAndTheNextOneHasItsOwnDelay) {  // B198
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items)); };
   Batcher<int, std::string> batcher(10, 1s, fn);
@@ -376,7 +375,7 @@ TEST_P(BatcherTest, EmptyCallIsNotMadeAndTheNextOneHasItsOwnDelay) {  // B198
   EXPECT_TRUE(eventually([&] { return executor.stats().live_tasks == 0; }));
 }
 
-TEST_P(BatcherTest, CancelledSubmitterOfACallThatRunsDropsItsResult) {
+TEST_ON_THREADS(BatcherTest, CancelledSubmitterOfACallThatRunsDropsItsResult) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items), 1s); };
   Batcher<int, std::string> batcher(2, 1h, fn);
@@ -394,7 +393,7 @@ TEST_P(BatcherTest, CancelledSubmitterOfACallThatRunsDropsItsResult) {
   EXPECT_EQ(calls.sizes(), std::vector<std::size_t>{2});
 }
 
-TEST_P(BatcherTest, NothingIsSubmittedInACancelledScope) {
+TEST_ON_THREADS(BatcherTest, NothingIsSubmittedInACancelledScope) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items)); };
   Batcher<int, std::string> batcher(1, 1s, fn);
@@ -412,7 +411,7 @@ TEST_P(BatcherTest, NothingIsSubmittedInACancelledScope) {
 
 // --- ends ----------------------------------------------------------------------------------------
 
-TEST_P(BatcherTest, SubmittersLeftWhenItDiesGetABrokenPromise) {
+TEST_ON_THREADS(BatcherTest, SubmittersLeftWhenItDiesGetABrokenPromise) {
   Calls calls;
   auto fn = [&](std::vector<int> items) { return as_texts(calls, std::move(items), 1s); };
   auto batcher = std::make_unique<Batcher<int, std::string>>(2, 1h, fn);
@@ -471,7 +470,7 @@ TEST(BatcherEnds, WithTheExecutorOfItsOpener) {
   EXPECT_TRUE(again.wait().is_cancelled());
 }
 
-TEST_P(BatcherTest, HundredThousandItems) {
+TEST_ON_THREADS(BatcherTest, HundredThousandItems) {
   const int many = static_cast<int>(scaled(100'000));
   std::atomic<int> calls{0};
   auto fn = [&](std::vector<int> items) -> Task<std::vector<int>> {

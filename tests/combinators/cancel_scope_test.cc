@@ -26,9 +26,8 @@ namespace {
 using namespace test;
 
 class CancelScopeTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, CancelScopeTest, kThreads, threads_name);
 
-TEST_P(CancelScopeTest, GivesTheBlocksOutcomeAsAResult) {
+TEST_ON_THREADS(CancelScopeTest, GivesTheBlocksOutcomeAsAResult) {
   int number = 4;
   machine.run([&]() -> Task<> {
     Result<int> value =
@@ -48,7 +47,7 @@ TEST_P(CancelScopeTest, GivesTheBlocksOutcomeAsAResult) {
   });
 }
 
-TEST_P(CancelScopeTest, ErrorsOfTheBlockAreInTheResult) {
+TEST_ON_THREADS(CancelScopeTest, ErrorsOfTheBlockAreInTheResult) {
   machine.run([&]() -> Task<> {
     Result<int> error =
         co_await cancel_scope([](CancelScope&) -> Task<int> { return fail("inside"); });
@@ -67,7 +66,7 @@ TEST_P(CancelScopeTest, ErrorsOfTheBlockAreInTheResult) {
   });
 }
 
-TEST_P(CancelScopeTest, CancelEndsJustThisBlock) {
+TEST_ON_THREADS(CancelScopeTest, CancelEndsJustThisBlock) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<int> {
       auto cancel_soon = [&]() -> Task<> {
@@ -88,7 +87,7 @@ TEST_P(CancelScopeTest, CancelEndsJustThisBlock) {
   EXPECT_EQ(machine.elapsed(), 2ms);
 }
 
-TEST_P(CancelScopeTest, RealErrorAfterItsCancelIsReported) {
+TEST_ON_THREADS(CancelScopeTest, RealErrorAfterItsCancelIsReported) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<int> {
       scope.cancel();
@@ -99,7 +98,7 @@ TEST_P(CancelScopeTest, RealErrorAfterItsCancelIsReported) {
   });
 }
 
-TEST_P(CancelScopeTest, CancellationFromOutsideIsThrown) {
+TEST_ON_THREADS(CancelScopeTest, CancellationFromOutsideIsThrown) {
   machine.run([&]() -> Task<> {
     for (const bool both : {false, true}) {
       bool returned = false;
@@ -123,7 +122,7 @@ TEST_P(CancelScopeTest, CancellationFromOutsideIsThrown) {
   });
 }
 
-TEST_P(CancelScopeTest, ValueWinsOverACancellationFromOutside) {
+TEST_ON_THREADS(CancelScopeTest, ValueWinsOverACancellationFromOutside) {
   machine.run([&]() -> Task<> {
     auto block = [](CancelScope&) -> Task<int> { return forgiving(5); };
     auto body = [&]() -> Task<int> {
@@ -138,7 +137,7 @@ TEST_P(CancelScopeTest, ValueWinsOverACancellationFromOutside) {
   });
 }
 
-TEST_P(CancelScopeTest, StartsNothingInACancelledScope) {
+TEST_ON_THREADS(CancelScopeTest, StartsNothingInACancelledScope) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto inner = [&](CancelScope&) -> Task<> {
@@ -155,7 +154,7 @@ TEST_P(CancelScopeTest, StartsNothingInACancelledScope) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(CancelScopeTest, CallableIsMovedInOrReferenced) {
+TEST_ON_THREADS(CancelScopeTest, CallableIsMovedInOrReferenced) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     int calls = 0;
@@ -178,7 +177,7 @@ TEST_P(CancelScopeTest, CallableIsMovedInOrReferenced) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(CancelScopeTest, ResumesWhereItWasAwaited) {
+TEST_ON_THREADS(CancelScopeTest, ResumesWhereItWasAwaited) {
   WorkStealingExecutor other({.threads = 1});
   machine.run([&]() -> Task<> {
     Executor& home = co_await this_task::executor();

@@ -36,11 +36,10 @@ namespace {
 using namespace test;
 
 class Cancellation : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, Cancellation, kThreads, threads_name);
 
 // --- with_token ----------------------------------------------------------------------------------
 
-TEST_P(Cancellation, TokenCancelsTheTask) {
+TEST_ON_THREADS(Cancellation, TokenCancelsTheTask) {
   CancellationSource source;
   machine.run([&]() -> Task<> {
     auto cancel_soon = [&]() -> Task<> {
@@ -58,7 +57,7 @@ TEST_P(Cancellation, TokenCancelsTheTask) {
   EXPECT_EQ(machine.elapsed(), 1ms);
 }
 
-TEST_P(Cancellation, TokenThatIsCancelledAlreadyStartsNothing) {  // B062
+TEST_ON_THREADS(Cancellation, TokenThatIsCancelledAlreadyStartsNothing) {  // B062
   CancellationSource source;
   source.cancel("early");
   bool ran = false;
@@ -69,7 +68,7 @@ TEST_P(Cancellation, TokenThatIsCancelledAlreadyStartsNothing) {  // B062
   EXPECT_FALSE(ran);
 }
 
-TEST_P(Cancellation, WithTokenInACancelledScopeStartsNothing) {
+TEST_ON_THREADS(Cancellation, WithTokenInACancelledScopeStartsNothing) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
@@ -82,7 +81,7 @@ TEST_P(Cancellation, WithTokenInACancelledScopeStartsNothing) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(Cancellation, TokenThatNeverCancelsChangesNothing) {
+TEST_ON_THREADS(Cancellation, TokenThatNeverCancelsChangesNothing) {
   machine.run([&]() -> Task<> {
     const int a = co_await with_token(CancellationToken(), give_after(1ms, 4));
     EXPECT_EQ(a, 4);
@@ -98,7 +97,7 @@ TEST_P(Cancellation, TokenThatNeverCancelsChangesNothing) {
   });
 }
 
-TEST_P(Cancellation, ValueGivenInSpiteOfTheTokenWins) {
+TEST_ON_THREADS(Cancellation, ValueGivenInSpiteOfTheTokenWins) {
   CancellationSource source;
   machine.run([&]() -> Task<> {
     auto cancel_itself_through_the_token = [&]() -> Task<int> {
@@ -110,7 +109,7 @@ TEST_P(Cancellation, ValueGivenInSpiteOfTheTokenWins) {
   });
 }
 
-TEST_P(Cancellation, TokenOfAnyOfSeveral) {
+TEST_ON_THREADS(Cancellation, TokenOfAnyOfSeveral) {
   CancellationSource a;
   CancellationSource b;
   machine.run([&]() -> Task<> {
@@ -126,7 +125,7 @@ TEST_P(Cancellation, TokenOfAnyOfSeveral) {
 
 // --- uncancellable -------------------------------------------------------------------------------
 
-TEST_P(Cancellation, MaskHidesTheOuterCancellationWhichIsSeenAfter) {  // B032, B170
+TEST_ON_THREADS(Cancellation, MaskHidesTheOuterCancellationWhichIsSeenAfter) {  // B032, B170
   machine.run([&]() -> Task<> {
     bool inside = false;
     auto masked = [&]() -> Task<int> {
@@ -151,7 +150,7 @@ TEST_P(Cancellation, MaskHidesTheOuterCancellationWhichIsSeenAfter) {  // B032, 
   EXPECT_EQ(machine.elapsed(), 10ms);
 }
 
-TEST_P(Cancellation, EnteringAMaskIsNoCancellationPoint) {
+TEST_ON_THREADS(Cancellation, EnteringAMaskIsNoCancellationPoint) {
   machine.run([&]() -> Task<> {
     bool ran = false;
     auto block = [&](CancelScope& scope) -> Task<> {
@@ -164,7 +163,7 @@ TEST_P(Cancellation, EnteringAMaskIsNoCancellationPoint) {
   });
 }
 
-TEST_P(Cancellation, ScopesInsideAMaskWorkAsEver) {  // B170
+TEST_ON_THREADS(Cancellation, ScopesInsideAMaskWorkAsEver) {  // B170
   machine.run([&]() -> Task<> {
     auto inner = [&]() -> Task<> {
       Result<int> late = co_await as_result(timeout(never(), 1ms));
@@ -187,14 +186,14 @@ TEST_P(Cancellation, ScopesInsideAMaskWorkAsEver) {  // B170
   EXPECT_EQ(machine.elapsed(), 2ms);
 }
 
-TEST_P(Cancellation, DeadlinesOutsideAMaskDoNotReachIn) {
+TEST_ON_THREADS(Cancellation, DeadlinesOutsideAMaskDoNotReachIn) {
   machine.run([&]() -> Task<> {
     const int value = co_await timeout(uncancellable(give_after(10ms, 7)), 1ms);
     EXPECT_EQ(value, 7);
   });
 }
 
-TEST_P(Cancellation, MaskInOneChildDoesNotProtectItsSiblings) {  // B171
+TEST_ON_THREADS(Cancellation, MaskInOneChildDoesNotProtectItsSiblings) {  // B171
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -209,7 +208,7 @@ TEST_P(Cancellation, MaskInOneChildDoesNotProtectItsSiblings) {  // B171
 
 // --- decisions (api.md, section 9) ---------------------------------------------------------------
 
-TEST_P(Cancellation, TaskCancelledBeforeItsFirstStepNeverRuns) {  // B004
+TEST_ON_THREADS(Cancellation, TaskCancelledBeforeItsFirstStepNeverRuns) {  // B004
   Ledger ledger;
   bool ran = false;
   auto hold = [](Tracked tracked, bool& flag) -> Task<> {
@@ -229,7 +228,7 @@ TEST_P(Cancellation, TaskCancelledBeforeItsFirstStepNeverRuns) {  // B004
   EXPECT_FALSE(ran);
 }
 
-TEST_P(Cancellation, SelfCancelThenAValueIsTheValue) {  // B024, B025
+TEST_ON_THREADS(Cancellation, SelfCancelThenAValueIsTheValue) {  // B024, B025
   machine.run([&]() -> Task<> {
     auto r = co_await cancel_scope([](CancelScope& scope) -> Task<int> {
       scope.cancel();
@@ -239,7 +238,7 @@ TEST_P(Cancellation, SelfCancelThenAValueIsTheValue) {  // B024, B025
   });
 }
 
-TEST_P(Cancellation, SwallowedCancellationLeavesTheScopeCancelled) {  // B020, B021
+TEST_ON_THREADS(Cancellation, SwallowedCancellationLeavesTheScopeCancelled) {  // B020, B021
   machine.run([&]() -> Task<> {
     int thrown = 0;
     auto deaf = [&]() -> Task<int> {
@@ -262,7 +261,7 @@ TEST_P(Cancellation, SwallowedCancellationLeavesTheScopeCancelled) {  // B020, B
   });
 }
 
-TEST_P(Cancellation, TaskCancelledElsewhereDoesNotTouchTheWaitersScope) {  // B028
+TEST_ON_THREADS(Cancellation, TaskCancelledElsewhereDoesNotTouchTheWaitersScope) {  // B028
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(never());
     handle.cancel("elsewhere");
@@ -273,7 +272,7 @@ TEST_P(Cancellation, TaskCancelledElsewhereDoesNotTouchTheWaitersScope) {  // B0
   });
 }
 
-TEST_P(Cancellation, TwoCancelsTheSecondChangesNothing) {  // B019, B036
+TEST_ON_THREADS(Cancellation, TwoCancelsTheSecondChangesNothing) {  // B019, B036
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(never());
     co_await sleep_for(1ms);
@@ -285,7 +284,7 @@ TEST_P(Cancellation, TwoCancelsTheSecondChangesNothing) {  // B019, B036
   });
 }
 
-TEST_P(Cancellation, ReasonOfTheOutermostCancelledScopeIsSeen) {  // B046
+TEST_ON_THREADS(Cancellation, ReasonOfTheOutermostCancelledScopeIsSeen) {  // B046
   machine.run([&]() -> Task<> {
     auto inner = [](CancelScope& scope) -> Task<int> {
       scope.cancel("inner");
@@ -301,7 +300,7 @@ TEST_P(Cancellation, ReasonOfTheOutermostCancelledScopeIsSeen) {  // B046
   });
 }
 
-TEST_P(Cancellation, CancellationPointsInACancelledScopeHaveNoSideEffect) {
+TEST_ON_THREADS(Cancellation, CancellationPointsInACancelledScopeHaveNoSideEffect) {
   Semaphore semaphore(1);
   Event event;
   event.set();
@@ -348,7 +347,7 @@ TEST_P(Cancellation, CancellationPointsInACancelledScopeHaveNoSideEffect) {
 
 // --- tokens of scopes ----------------------------------------------------------------------------
 
-TEST_P(Cancellation, TokenOfAScopeFollowsItAndWhatEnclosesIt) {
+TEST_ON_THREADS(Cancellation, TokenOfAScopeFollowsItAndWhatEnclosesIt) {
   machine.run([&]() -> Task<> {
     CancellationToken inner;
     auto block = [&](CancelScope& scope) -> Task<> {
@@ -371,7 +370,7 @@ TEST_P(Cancellation, TokenOfAScopeFollowsItAndWhatEnclosesIt) {
 }
 
 // Were the task woken first, it would end and take its callback back, called or not.
-TEST_P(Cancellation, ACallbackOfATasksOwnTokenHasBeenCalledBeforeTheTaskGoesOn) {
+TEST_ON_THREADS(Cancellation, ACallbackOfATasksOwnTokenHasBeenCalledBeforeTheTaskGoesOn) {
   std::atomic<int> called{0};
   std::atomic<bool> gone_on{false};
   std::atomic<bool> overtaken{false};
@@ -399,7 +398,7 @@ TEST_P(Cancellation, ACallbackOfATasksOwnTokenHasBeenCalledBeforeTheTaskGoesOn) 
   EXPECT_EQ(called.load(), 2);
 }
 
-TEST_P(Cancellation, TokenKeptBeyondItsScopeFollowsTheEnclosingOnes) {
+TEST_ON_THREADS(Cancellation, TokenKeptBeyondItsScopeFollowsTheEnclosingOnes) {
   CancellationToken kept;
   CancellationToken masked;
   machine.run([&]() -> Task<> {
@@ -421,7 +420,7 @@ TEST_P(Cancellation, TokenKeptBeyondItsScopeFollowsTheEnclosingOnes) {
   });
 }
 
-TEST_P(Cancellation, TokenOfATaskThatEndedCannotBeCancelled) {
+TEST_ON_THREADS(Cancellation, TokenOfATaskThatEndedCannotBeCancelled) {
   CancellationToken kept;
   machine.run([&]() -> Task<> {
     auto body = [&]() -> Task<> { kept = co_await this_task::token(); };
@@ -431,7 +430,7 @@ TEST_P(Cancellation, TokenOfATaskThatEndedCannotBeCancelled) {
   EXPECT_FALSE(kept.can_be_cancelled());
 }
 
-TEST_P(Cancellation, MaskedTokenDoesNotFollowTheOuterScope) {
+TEST_ON_THREADS(Cancellation, MaskedTokenDoesNotFollowTheOuterScope) {
   machine.run([&]() -> Task<> {
     auto ask = [](CancelScope& scope) -> Task<> {
       CancellationToken token = co_await this_task::token();

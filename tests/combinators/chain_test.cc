@@ -37,7 +37,6 @@ namespace {
 using namespace test;
 
 class ChainTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, ChainTest, kThreads, threads_name);
 
 Task<int> plus_one(int value) {
   co_await sleep_for(1s);
@@ -50,7 +49,7 @@ Task<std::string> as_text(int value) {
   co_return std::to_string(value);
 }
 
-TEST_P(ChainTest, FeedsEachResultToTheNextStep) {
+TEST_ON_THREADS(ChainTest, FeedsEachResultToTheNextStep) {
   machine.run([&]() -> Task<> {
     const std::string text = co_await chain(give_after(1s, 1), plus_one, twice, plus_one, as_text);
     EXPECT_EQ(text, "5");
@@ -58,7 +57,7 @@ TEST_P(ChainTest, FeedsEachResultToTheNextStep) {
   EXPECT_EQ(machine.elapsed(), 3s);
 }
 
-TEST_P(ChainTest, NoStepAndOneStep) {
+TEST_ON_THREADS(ChainTest, NoStepAndOneStep) {
   machine.run([&]() -> Task<> {
     const int same = co_await chain(give(3));
     EXPECT_EQ(same, 3);
@@ -68,7 +67,7 @@ TEST_P(ChainTest, NoStepAndOneStep) {
   });
 }
 
-TEST_P(ChainTest, StepsWithoutValues) {
+TEST_ON_THREADS(ChainTest, StepsWithoutValues) {
   machine.run([&]() -> Task<> {
     std::vector<std::string> done;
     auto keep = [&](int value) { done.push_back("keep " + std::to_string(value)); };
@@ -85,7 +84,7 @@ TEST_P(ChainTest, StepsWithoutValues) {
   });
 }
 
-TEST_P(ChainTest, EveryKindOfValue) {
+TEST_ON_THREADS(ChainTest, EveryKindOfValue) {
   machine.run([&]() -> Task<> {
     auto open = [](int value) -> Task<MoveOnly> { co_return MoveOnly(value); };
     auto add = [](MoveOnly value) { return MoveOnly(value.value() + 1); };
@@ -111,7 +110,7 @@ TEST_P(ChainTest, EveryKindOfValue) {
   });
 }
 
-TEST_P(ChainTest, TasksAndStepsMayBeAnyAwaitable) {
+TEST_ON_THREADS(ChainTest, TasksAndStepsMayBeAnyAwaitable) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(give_after(1s, 4));
     auto rest = [](int value) { return gather(give(value), give(value + 1)); };
@@ -131,7 +130,7 @@ TEST_P(ChainTest, TasksAndStepsMayBeAnyAwaitable) {
   EXPECT_EQ(machine.elapsed(), 3s);
 }
 
-TEST_P(ChainTest, StepsLiveUntilTheChainHasEnded) {
+TEST_ON_THREADS(ChainTest, StepsLiveUntilTheChainHasEnded) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto make = [&] {
@@ -154,7 +153,7 @@ TEST_P(ChainTest, StepsLiveUntilTheChainHasEnded) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(ChainTest, StepsGivenAsLvaluesAreCalledInPlace) {
+TEST_ON_THREADS(ChainTest, StepsGivenAsLvaluesAreCalledInPlace) {
   struct Counter {
     int calls = 0;
     Counter() = default;
@@ -169,7 +168,7 @@ TEST_P(ChainTest, StepsGivenAsLvaluesAreCalledInPlace) {
   EXPECT_EQ(counter.calls, 2);
 }
 
-TEST_P(ChainTest, ValueLivesUntilTheTaskThatGotItHasEnded) {
+TEST_ON_THREADS(ChainTest, ValueLivesUntilTheTaskThatGotItHasEnded) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto make = [&]() -> Task<Tracked> { co_return Tracked(ledger); };
@@ -190,7 +189,7 @@ TEST_P(ChainTest, ValueLivesUntilTheTaskThatGotItHasEnded) {
 
 // --- failures ------------------------------------------------------------------------------------
 
-TEST_P(ChainTest, FirstFailureEndsIt) {
+TEST_ON_THREADS(ChainTest, FirstFailureEndsIt) {
   machine.run([&]() -> Task<> {
     bool ran = false;
     auto never_called = [&](int value) {
@@ -216,7 +215,7 @@ TEST_P(ChainTest, FirstFailureEndsIt) {
   });
 }
 
-TEST_P(ChainTest, StepsThatGiveNoTaskAreMisuse) {
+TEST_ON_THREADS(ChainTest, StepsThatGiveNoTaskAreMisuse) {
   machine.run([&]() -> Task<> {
     auto empty = [](int) { return Task<int>(); };
     Result<int> r = co_await as_result(chain(give(1), empty));
@@ -226,7 +225,7 @@ TEST_P(ChainTest, StepsThatGiveNoTaskAreMisuse) {
   });
 }
 
-TEST_P(ChainTest, ValueWhoseMoveThrowsIsAnError) {
+TEST_ON_THREADS(ChainTest, ValueWhoseMoveThrowsIsAnError) {
   struct Explosive {
     explicit Explosive(int) {}
     Explosive(Explosive&&) { throw std::runtime_error("moved"); }
@@ -241,7 +240,7 @@ TEST_P(ChainTest, ValueWhoseMoveThrowsIsAnError) {
 
 // --- cancellation and time -----------------------------------------------------------------------
 
-TEST_P(ChainTest, StartsNothingInACancelledScope) {
+TEST_ON_THREADS(ChainTest, StartsNothingInACancelledScope) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
@@ -254,7 +253,7 @@ TEST_P(ChainTest, StartsNothingInACancelledScope) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(ChainTest, CancelledWithinAStepTheRestIsNotCalled) {
+TEST_ON_THREADS(ChainTest, CancelledWithinAStepTheRestIsNotCalled) {
   std::atomic<int> calls{0};
   machine.run([&]() -> Task<> {
     auto step = [&](int value) -> Task<int> {
@@ -272,7 +271,7 @@ TEST_P(ChainTest, CancelledWithinAStepTheRestIsNotCalled) {
   EXPECT_EQ(machine.elapsed(), 1500ms);
 }
 
-TEST_P(ChainTest, ValueThatIsThereInSpiteOfACancellationGoesOn) {
+TEST_ON_THREADS(ChainTest, ValueThatIsThereInSpiteOfACancellationGoesOn) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(chain(stubborn(1s, 4), twice));
     co_await sleep_for(1ms);
@@ -282,7 +281,7 @@ TEST_P(ChainTest, ValueThatIsThereInSpiteOfACancellationGoesOn) {
   });
 }
 
-TEST_P(ChainTest, TimeoutAroundIt) {
+TEST_ON_THREADS(ChainTest, TimeoutAroundIt) {
   machine.run([&]() -> Task<> {
     auto slow = chain(give(1), plus_one, plus_one, plus_one);
     Result<int> r = co_await try_timeout(std::move(slow), 2500ms);
@@ -293,7 +292,7 @@ TEST_P(ChainTest, TimeoutAroundIt) {
   EXPECT_EQ(machine.elapsed(), 3500ms);
 }
 
-TEST_P(ChainTest, ResumesWhereItWasAwaited) {
+TEST_ON_THREADS(ChainTest, ResumesWhereItWasAwaited) {
   WorkStealingExecutor other({.threads = 1});
   machine.run([&]() -> Task<> {
     auto away = [&](int value) -> Task<int> {
@@ -312,7 +311,7 @@ TEST_P(ChainTest, ResumesWhereItWasAwaited) {
   });
 }
 
-TEST_P(ChainTest, ParallelChains) {
+TEST_ON_THREADS(ChainTest, ParallelChains) {
   machine.run([&]() -> Task<> {
     auto [a, b, c] =
         co_await gather(chain(give(1), plus_one, plus_one), chain(give(2), plus_one, plus_one),
@@ -327,7 +326,7 @@ TEST_P(ChainTest, ParallelChains) {
   EXPECT_EQ(machine.elapsed(), 3s);
 }
 
-TEST_P(ChainTest, HundredThousandChains) {
+TEST_ON_THREADS(ChainTest, HundredThousandChains) {
   const std::size_t many = scaled(100'000);
   machine.run([&]() -> Task<> {
     auto step = [](int value) -> Task<int> {

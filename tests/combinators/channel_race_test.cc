@@ -38,9 +38,8 @@ namespace {
 using namespace test;
 
 class ChannelRaceTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, ChannelRaceTest, kThreads, threads_name);
 
-TEST_P(ChannelRaceTest, ALoserSendsAndReceivesNothing) {  // B138
+TEST_ON_THREADS(ChannelRaceTest, ALoserSendsAndReceivesNothing) {  // B138
   Channel<int> full(1);
   Channel<int> empty(1);
   machine.run([&]() -> Task<> {
@@ -62,7 +61,7 @@ TEST_P(ChannelRaceTest, ALoserSendsAndReceivesNothing) {  // B138
   });
 }
 
-TEST_P(ChannelRaceTest, WhoWaitsInARaceIsServedOnlyIfItWins) {  // B138
+TEST_ON_THREADS(ChannelRaceTest, WhoWaitsInARaceIsServedOnlyIfItWins) {  // B138
   for (const std::size_t capacity : std::vector<std::size_t>{0, 1}) {
     Channel<int> a(capacity);
     Channel<int> b(capacity);
@@ -83,7 +82,7 @@ TEST_P(ChannelRaceTest, WhoWaitsInARaceIsServedOnlyIfItWins) {  // B138
   }
 }
 
-TEST_P(ChannelRaceTest, TwoRacesMeet) {
+TEST_ON_THREADS(ChannelRaceTest, TwoRacesMeet) {
   Channel<int> channel(0);
   machine.run([&]() -> Task<> {
     auto send = [&]() -> Task<bool> {
@@ -101,7 +100,7 @@ TEST_P(ChannelRaceTest, TwoRacesMeet) {
   });
 }
 
-TEST_P(ChannelRaceTest, ContestantsOfOneRaceDoNotMeetEachOther) {
+TEST_ON_THREADS(ChannelRaceTest, ContestantsOfOneRaceDoNotMeetEachOther) {
   Channel<int> channel(0);
   machine.run([&]() -> Task<> {
     auto alone = co_await race(channel.send(1), channel.receive(), sleep_for(1ms));
@@ -121,7 +120,7 @@ TEST_P(ChannelRaceTest, ContestantsOfOneRaceDoNotMeetEachOther) {
   });
 }
 
-TEST_P(ChannelRaceTest, ClosingIsAFailureOfSendersAndAValueOfReceivers) {
+TEST_ON_THREADS(ChannelRaceTest, ClosingIsAFailureOfSendersAndAValueOfReceivers) {
   Channel<int> channel(1);
   Channel<int> other(1);
   machine.run([&]() -> Task<> {
@@ -148,7 +147,7 @@ TEST_P(ChannelRaceTest, ClosingIsAFailureOfSendersAndAValueOfReceivers) {
 }
 
 // An item whose last move throws is lost, and any() neither hangs nor hides it.
-TEST_P(ChannelRaceTest, AWinnerWhoseItemCannotBeMovedFails) {
+TEST_ON_THREADS(ChannelRaceTest, AWinnerWhoseItemCannotBeMovedFails) {
   struct Stubborn {
     explicit Stubborn(int) {}
     Stubborn(Stubborn&& other) noexcept(false) : moves(other.moves + 1) {

@@ -33,7 +33,6 @@ namespace {
 using namespace test;
 
 class ChannelTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, ChannelTest, kThreads, threads_name);
 
 Task<> send_all(Channel<int>& channel, int from, int to) {
   for (int i = from; i < to; ++i) co_await channel.send(i);
@@ -55,7 +54,7 @@ std::vector<int> numbers(int from, int to) {
   return values;
 }
 
-TEST_P(ChannelTest, ValuesComeOutInTheOrderInWhichTheyWentIn) {
+TEST_ON_THREADS(ChannelTest, ValuesComeOutInTheOrderInWhichTheyWentIn) {
   for (const std::size_t capacity : std::vector<std::size_t>{0, 1, 2, 3, 16, 17, 1000}) {
     Channel<int> channel(capacity);
     EXPECT_EQ(channel.capacity(), capacity);
@@ -73,7 +72,7 @@ TEST_P(ChannelTest, ValuesComeOutInTheOrderInWhichTheyWentIn) {
   }
 }
 
-TEST_P(ChannelTest, SendersWaitWhileItIsFullReceiversWhileItIsEmpty) {
+TEST_ON_THREADS(ChannelTest, SendersWaitWhileItIsFullReceiversWhileItIsEmpty) {
   Channel<int> channel(2);
   machine.run([&]() -> Task<> {
     JoinHandle<void> producer = executor.spawn(send_all(channel, 0, 4));
@@ -96,7 +95,7 @@ TEST_P(ChannelTest, SendersWaitWhileItIsFullReceiversWhileItIsEmpty) {
   });
 }
 
-TEST_P(ChannelTest, ARendezvousEndsWhenTheReceiverHasTheItem) {
+TEST_ON_THREADS(ChannelTest, ARendezvousEndsWhenTheReceiverHasTheItem) {
   Channel<int> channel(0);
   machine.run([&]() -> Task<> {
     int no = 7;
@@ -122,7 +121,7 @@ TEST_P(ChannelTest, ARendezvousEndsWhenTheReceiverHasTheItem) {
   });
 }
 
-TEST_P(ChannelTest, WaitingSendersAndReceiversAreServedInTheirOrder) {  // B182
+TEST_ON_THREADS(ChannelTest, WaitingSendersAndReceiversAreServedInTheirOrder) {  // B182
   for (const std::size_t capacity : std::vector<std::size_t>{0, 1}) {
     Channel<int> channel(capacity);
     std::vector<int> sent;
@@ -161,7 +160,7 @@ TEST_P(ChannelTest, WaitingSendersAndReceiversAreServedInTheirOrder) {  // B182
   }
 }
 
-TEST_P(ChannelTest, NobodyOvertakesAWaitingSender) {  // B182
+TEST_ON_THREADS(ChannelTest, NobodyOvertakesAWaitingSender) {  // B182
   Channel<int> channel(1);
   machine.run([&]() -> Task<> {
     JoinHandle<void> producer = executor.spawn(send_all(channel, 0, 2));
@@ -176,7 +175,7 @@ TEST_P(ChannelTest, NobodyOvertakesAWaitingSender) {  // B182
   });
 }
 
-TEST_P(ChannelTest, ClosingLetsReceiversDrainAndSendersFail) {  // B196
+TEST_ON_THREADS(ChannelTest, ClosingLetsReceiversDrainAndSendersFail) {  // B196
   for (const std::size_t capacity : std::vector<std::size_t>{0, 2}) {
     Channel<int> channel(capacity);
     machine.run([&]() -> Task<> {
@@ -205,7 +204,7 @@ TEST_P(ChannelTest, ClosingLetsReceiversDrainAndSendersFail) {  // B196
   }
 }
 
-TEST_P(ChannelTest, ClosingWakesWaitingReceivers) {  // B196
+TEST_ON_THREADS(ChannelTest, ClosingWakesWaitingReceivers) {  // B196
   Channel<int> channel(4);
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<std::optional<int>>> waiting;
@@ -222,7 +221,7 @@ TEST_P(ChannelTest, ClosingWakesWaitingReceivers) {  // B196
   });
 }
 
-TEST_P(ChannelTest, TrySendLeavesTheValueWhenItIsRefused) {
+TEST_ON_THREADS(ChannelTest, TrySendLeavesTheValueWhenItIsRefused) {
   Channel<std::unique_ptr<int>> channel(1);
   auto first = std::make_unique<int>(1);
   auto second = std::make_unique<int>(2);
@@ -242,7 +241,7 @@ TEST_P(ChannelTest, TrySendLeavesTheValueWhenItIsRefused) {
   EXPECT_EQ(texts.try_receive(), "temporary");
 }
 
-TEST_P(ChannelTest, ItemsOfAwkwardTypes) {
+TEST_ON_THREADS(ChannelTest, ItemsOfAwkwardTypes) {
   struct alignas(64) Aligned {
     explicit Aligned(int v) : value(v) {}
     int value;
@@ -273,7 +272,7 @@ TEST_P(ChannelTest, ItemsOfAwkwardTypes) {
   });
 }
 
-TEST_P(ChannelTest, WhatIsLeftInItDiesWithIt) {
+TEST_ON_THREADS(ChannelTest, WhatIsLeftInItDiesWithIt) {
   Ledger ledger;
   {
     Channel<Tracked> channel(100);
@@ -284,7 +283,8 @@ TEST_P(ChannelTest, WhatIsLeftInItDiesWithIt) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(ChannelTest, ACancelledSendHasSentNothingACancelledReceiveTakenNothing) {  // B045, B195
+TEST_ON_THREADS(ChannelTest,
+                ACancelledSendHasSentNothingACancelledReceiveTakenNothing) {  // B045, B195
   for (const std::size_t capacity : std::vector<std::size_t>{0, 1}) {
     Ledger ledger;
     auto channel = std::make_unique<Channel<Tracked>>(capacity);
@@ -305,7 +305,7 @@ TEST_P(ChannelTest, ACancelledSendHasSentNothingACancelledReceiveTakenNothing) {
   }
 }
 
-TEST_P(ChannelTest, ACancelledWaiterIsSkipped) {  // B183
+TEST_ON_THREADS(ChannelTest, ACancelledWaiterIsSkipped) {  // B183
   for (const std::size_t capacity : std::vector<std::size_t>{0, 1}) {
     Channel<int> channel(capacity);
     machine.run([&]() -> Task<> {
@@ -338,7 +338,7 @@ TEST_P(ChannelTest, ACancelledWaiterIsSkipped) {  // B183
   }
 }
 
-TEST_P(ChannelTest, AnItemHandedOverBeforeTheCancellationIsDelivered) {  // B006, B195
+TEST_ON_THREADS(ChannelTest, AnItemHandedOverBeforeTheCancellationIsDelivered) {  // B006, B195
   Channel<int> channel(1);
   machine.run([&]() -> Task<> {
     JoinHandle<std::optional<int>> receiver = executor.spawn(channel.receive());
@@ -352,7 +352,7 @@ TEST_P(ChannelTest, AnItemHandedOverBeforeTheCancellationIsDelivered) {  // B006
   });
 }
 
-TEST_P(ChannelTest, InACancelledScopeNothingIsSentOrReceived) {  // B186
+TEST_ON_THREADS(ChannelTest, InACancelledScopeNothingIsSentOrReceived) {  // B186
   Channel<int> channel(2);
   machine.run([&]() -> Task<> {
     co_await channel.send(1);
@@ -368,7 +368,7 @@ TEST_P(ChannelTest, InACancelledScopeNothingIsSentOrReceived) {  // B186
   });
 }
 
-TEST_P(ChannelTest, GivenToCombinatorsDirectly) {
+TEST_ON_THREADS(ChannelTest, GivenToCombinatorsDirectly) {
   Channel<int> channel(2);
   machine.run([&]() -> Task<> {
     auto both =
@@ -388,7 +388,7 @@ TEST_P(ChannelTest, GivenToCombinatorsDirectly) {
   });
 }
 
-TEST_P(ChannelTest, AHundredThousandSendersWait) {
+TEST_ON_THREADS(ChannelTest, AHundredThousandSendersWait) {
   const std::size_t n = scaled(100'000);
   for (const std::size_t capacity : std::vector<std::size_t>{0, 3}) {
     Channel<std::size_t> channel(capacity);
@@ -409,7 +409,7 @@ TEST_P(ChannelTest, AHundredThousandSendersWait) {
   }
 }
 
-TEST_P(ChannelTest, ManyItemsWithoutABound) {
+TEST_ON_THREADS(ChannelTest, ManyItemsWithoutABound) {
   const std::size_t n = scaled(200'000);
   Channel<std::size_t> channel(SIZE_MAX);
   machine.run([&]() -> Task<> {
@@ -419,7 +419,7 @@ TEST_P(ChannelTest, ManyItemsWithoutABound) {
   });
 }
 
-TEST_P(ChannelTest, DumpsNameIt) {
+TEST_ON_THREADS(ChannelTest, DumpsNameIt) {
   Channel<int> channel(1);
   machine.run([&]() -> Task<> {
     const auto dump = [&] {
@@ -465,9 +465,8 @@ class FragileItems : public OnMachine {
     EXPECT_EQ(Fragile::alive, 0);
   }
 };
-INSTANTIATE_TEST_SUITE_P(OneThread, FragileItems, ::testing::Values<std::size_t>(1), threads_name);
 
-TEST_P(FragileItems, TravelLikeOthers) {
+TEST_ON_A_THREAD(FragileItems, TravelLikeOthers) {
   for (const std::size_t capacity : std::vector<std::size_t>{0, 2}) {
     Channel<Fragile> channel(capacity);
     machine.run([&]() -> Task<> {
@@ -487,7 +486,7 @@ TEST_P(FragileItems, TravelLikeOthers) {
   }
 }
 
-TEST_P(FragileItems, AMoveThatFailsInTrySendLeavesTheChannelAsItWas) {
+TEST_ON_A_THREAD(FragileItems, AMoveThatFailsInTrySendLeavesTheChannelAsItWas) {
   for (const std::size_t capacity : std::vector<std::size_t>{0, 2}) {
     Channel<Fragile> channel(capacity);
     machine.run([&]() -> Task<> {
@@ -511,7 +510,7 @@ TEST_P(FragileItems, AMoveThatFailsInTrySendLeavesTheChannelAsItWas) {
   }
 }
 
-TEST_P(FragileItems, AMoveThatFailsOnTheWayOutReachesTheReceiver) {
+TEST_ON_A_THREAD(FragileItems, AMoveThatFailsOnTheWayOutReachesTheReceiver) {
   Channel<Fragile> channel(4);
   machine.run([&]() -> Task<> {
     for (int i = 0; i < 4; ++i) EXPECT_TRUE(channel.try_send(Fragile(i)));

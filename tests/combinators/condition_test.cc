@@ -43,9 +43,8 @@ class ConditionTest : public OnMachine {
   }
   bool is_free() { return mutex.try_lock().has_value(); }
 };
-INSTANTIATE_TEST_SUITE_P(Threads, ConditionTest, kThreads, threads_name);
 
-TEST_P(ConditionTest, WaitsUntilNotifiedWithTheMutexFree) {
+TEST_ON_THREADS(ConditionTest, WaitsUntilNotifiedWithTheMutexFree) {
   std::vector<int> order;
   machine.run([&]() -> Task<> {
     JoinHandle<void> waiter = executor.spawn(wait_and_note(1, order));
@@ -61,7 +60,7 @@ TEST_P(ConditionTest, WaitsUntilNotifiedWithTheMutexFree) {
   EXPECT_EQ(order, std::vector<int>{1});
 }
 
-TEST_P(ConditionTest, FirstInFirstOut) {
+TEST_ON_THREADS(ConditionTest, FirstInFirstOut) {
   std::vector<int> order;
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<void>> handles;
@@ -86,7 +85,7 @@ TEST_P(ConditionTest, FirstInFirstOut) {
 }
 
 // Who is notified has a place in the mutex's queue from that moment on.
-TEST_P(ConditionTest, NobodyOvertakesAWaiterThatWasNotified) {
+TEST_ON_THREADS(ConditionTest, NobodyOvertakesAWaiterThatWasNotified) {
   bool noted = false;
   machine.run([&]() -> Task<> {
     auto wait_and_hold = [&]() -> Task<> {
@@ -107,7 +106,7 @@ TEST_P(ConditionTest, NobodyOvertakesAWaiterThatWasNotified) {
   });
 }
 
-TEST_P(ConditionTest, ThePredicateDecides) {
+TEST_ON_THREADS(ConditionTest, ThePredicateDecides) {
   std::vector<int> seen;
   machine.run([&]() -> Task<> {
     int value = 0;
@@ -139,7 +138,7 @@ TEST_P(ConditionTest, ThePredicateDecides) {
   EXPECT_EQ(seen, std::vector<int>{3});
 }
 
-TEST_P(ConditionTest, APredicateThatThrowsLeavesTheLockHeld) {
+TEST_ON_THREADS(ConditionTest, APredicateThatThrowsLeavesTheLockHeld) {
   machine.run([&]() -> Task<> {
     Mutex::Lock lock = co_await mutex.lock();
     auto throws = [&]() -> bool { throw std::runtime_error("predicate"); };
@@ -165,7 +164,7 @@ TEST_P(ConditionTest, APredicateThatThrowsLeavesTheLockHeld) {
   EXPECT_TRUE(is_free());
 }
 
-TEST_P(ConditionTest, ThePredicateSeesTheTaskLocalsOfItsTask) {
+TEST_ON_THREADS(ConditionTest, ThePredicateSeesTheTaskLocalsOfItsTask) {
   TaskLocal<int> local{0};
   machine.run([&]() -> Task<> {
     bool go = false;
@@ -194,7 +193,7 @@ TEST_P(ConditionTest, ThePredicateSeesTheTaskLocalsOfItsTask) {
 
 // The mutex is taken back first, whatever else is going on; the lock is held when the cancellation
 // is seen.
-TEST_P(ConditionTest, ACancelledWaitThrowsHoldingTheLock) {  // B038
+TEST_ON_THREADS(ConditionTest, ACancelledWaitThrowsHoldingTheLock) {  // B038
   machine.run([&]() -> Task<> {
     bool seen = false;
     auto waiter = [&]() -> Task<> {
@@ -227,7 +226,7 @@ TEST_P(ConditionTest, ACancelledWaitThrowsHoldingTheLock) {  // B038
   EXPECT_TRUE(is_free());
 }
 
-TEST_P(ConditionTest, TheCancellationThatEndedTheWaitIsTheOneThrown) {  // B038
+TEST_ON_THREADS(ConditionTest, TheCancellationThatEndedTheWaitIsTheOneThrown) {  // B038
   machine.run([&]() -> Task<> {
     CancellationSource inner;
     CancellationSource outer;
@@ -254,7 +253,7 @@ TEST_P(ConditionTest, TheCancellationThatEndedTheWaitIsTheOneThrown) {  // B038
   });
 }
 
-TEST_P(ConditionTest, ATimeoutEndsTheWaitWithTheLockHeld) {
+TEST_ON_THREADS(ConditionTest, ATimeoutEndsTheWaitWithTheLockHeld) {
   machine.run([&]() -> Task<> {
     Mutex::Lock lock = co_await mutex.lock();
     const Result<void> r = co_await as_result(timeout(condition.wait(lock), 5ms));
@@ -269,7 +268,7 @@ TEST_P(ConditionTest, ATimeoutEndsTheWaitWithTheLockHeld) {
   EXPECT_TRUE(is_free());
 }
 
-TEST_P(ConditionTest, InACancelledScopeTheMutexIsNotReleased) {
+TEST_ON_THREADS(ConditionTest, InACancelledScopeTheMutexIsNotReleased) {
   machine.run([&]() -> Task<> {
     Mutex::Lock lock = co_await mutex.lock();
     bool asked = false;
@@ -287,7 +286,7 @@ TEST_P(ConditionTest, InACancelledScopeTheMutexIsNotReleased) {
   });
 }
 
-TEST_P(ConditionTest, ANotificationThatMeetsACancelledWaiterGoesToTheNext) {  // B192
+TEST_ON_THREADS(ConditionTest, ANotificationThatMeetsACancelledWaiterGoesToTheNext) {  // B192
   std::vector<int> order;
   machine.run([&]() -> Task<> {
     JoinHandle<void> first = executor.spawn(wait_and_note(1, order));
@@ -303,7 +302,7 @@ TEST_P(ConditionTest, ANotificationThatMeetsACancelledWaiterGoesToTheNext) {  //
   });
 }
 
-TEST_P(ConditionTest, ANotificationThatCameBeforeTheCancellationIsDelivered) {  // B192
+TEST_ON_THREADS(ConditionTest, ANotificationThatCameBeforeTheCancellationIsDelivered) {  // B192
   std::vector<int> order;
   machine.run([&]() -> Task<> {
     auto waiter = [&]() -> Task<> {
@@ -327,7 +326,7 @@ TEST_P(ConditionTest, ANotificationThatCameBeforeTheCancellationIsDelivered) {  
   });
 }
 
-TEST_P(ConditionTest, ALoserOfARaceTakesNoNotification) {  // B138, B192
+TEST_ON_THREADS(ConditionTest, ALoserOfARaceTakesNoNotification) {  // B138, B192
   std::vector<int> order;
   machine.run([&]() -> Task<> {
     Mutex::Lock lock = co_await mutex.lock();
@@ -354,7 +353,7 @@ TEST_P(ConditionTest, ALoserOfARaceTakesNoNotification) {  // B138, B192
 }
 
 // Winner and loser alike wait for the mutex when somebody else holds it.
-TEST_P(ConditionTest, AContestantTakesTheMutexBackFromItsHolder) {
+TEST_ON_THREADS(ConditionTest, AContestantTakesTheMutexBackFromItsHolder) {
   for (const bool notified : {true, false}) {
     machine.run([&]() -> Task<> {
       auto contend = [&]() -> Task<std::size_t> {
@@ -377,7 +376,7 @@ TEST_P(ConditionTest, AContestantTakesTheMutexBackFromItsHolder) {
   }
 }
 
-TEST_P(ConditionTest, WhoLosesARaceAfterItWasNotifiedPassesTheNotificationOn) {  // B192
+TEST_ON_THREADS(ConditionTest, WhoLosesARaceAfterItWasNotifiedPassesTheNotificationOn) {  // B192
   machine.run([&]() -> Task<> {
     bool there = false;
     auto is_there = [&] { return there; };
@@ -405,7 +404,7 @@ TEST_P(ConditionTest, WhoLosesARaceAfterItWasNotifiedPassesTheNotificationOn) { 
   EXPECT_LT(machine.elapsed(), 1h);
 }
 
-TEST_P(ConditionTest, MisuseIsAnErrorAndChangesNothing) {
+TEST_ON_THREADS(ConditionTest, MisuseIsAnErrorAndChangesNothing) {
   Mutex other;
   machine.run([&]() -> Task<> {
     Mutex::Lock none;
@@ -427,7 +426,7 @@ TEST_P(ConditionTest, MisuseIsAnErrorAndChangesNothing) {
   });
 }
 
-TEST_P(ConditionTest, DumpsTellTheStages) {
+TEST_ON_THREADS(ConditionTest, DumpsTellTheStages) {
   std::vector<int> order;
   machine.run([&]() -> Task<> {
     const auto dump = [&] {
@@ -446,7 +445,7 @@ TEST_P(ConditionTest, DumpsTellTheStages) {
   });
 }
 
-TEST_P(ConditionTest, AHundredThousandWaiters) {
+TEST_ON_THREADS(ConditionTest, AHundredThousandWaiters) {
   const std::size_t n = scaled(100'000);
   std::size_t woken = 0;
   machine.run([&]() -> Task<> {

@@ -25,9 +25,8 @@ namespace {
 using namespace test;
 
 class EventTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, EventTest, kThreads, threads_name);
 
-TEST_P(EventTest, WaitersGoOnWhenItIsSet) {
+TEST_ON_THREADS(EventTest, WaitersGoOnWhenItIsSet) {
   Event event;
   std::atomic<int> woken{0};
   machine.run([&]() -> Task<> {
@@ -49,7 +48,7 @@ TEST_P(EventTest, WaitersGoOnWhenItIsSet) {
   EXPECT_EQ(woken.load(), 50);
 }
 
-TEST_P(EventTest, ParkedWaitersWakeEvenIfItIsClearedAtOnce) {  // B193
+TEST_ON_THREADS(EventTest, ParkedWaitersWakeEvenIfItIsClearedAtOnce) {  // B193
   Event event;
   machine.run([&]() -> Task<> {
     auto waiter = [&]() -> Task<> { co_await event.wait(); };
@@ -66,7 +65,7 @@ TEST_P(EventTest, ParkedWaitersWakeEvenIfItIsClearedAtOnce) {  // B193
   });
 }
 
-TEST_P(EventTest, SetThenCancelInOneStepWakesTheWaiter) {  // B193
+TEST_ON_THREADS(EventTest, SetThenCancelInOneStepWakesTheWaiter) {  // B193
   Event event;
   machine.run([&]() -> Task<> {
     bool woke = false;
@@ -84,7 +83,7 @@ TEST_P(EventTest, SetThenCancelInOneStepWakesTheWaiter) {  // B193
   });
 }
 
-TEST_P(EventTest, CancelledWaiterLeavesNothingBehind) {  // B045
+TEST_ON_THREADS(EventTest, CancelledWaiterLeavesNothingBehind) {  // B045
   auto event = std::make_unique<Event>();
   machine.run([&]() -> Task<> {
     Result<void> r = co_await as_result(timeout(event->wait(), 1ms));

@@ -26,9 +26,8 @@ namespace {
 using namespace test;
 
 class Finally : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, Finally, kThreads, threads_name);
 
-TEST_P(Finally, CleanupRunsAfterAValue) {
+TEST_ON_THREADS(Finally, CleanupRunsAfterAValue) {
   int number = 1;
   machine.run([&]() -> Task<> {
     std::vector<std::string> order;
@@ -53,7 +52,7 @@ TEST_P(Finally, CleanupRunsAfterAValue) {
   });
 }
 
-TEST_P(Finally, CleanupRunsAfterAnErrorWhichGoesOn) {
+TEST_ON_THREADS(Finally, CleanupRunsAfterAnErrorWhichGoesOn) {
   machine.run([&]() -> Task<> {
     bool cleaned = false;
     auto cleanup = [&]() -> Task<> {
@@ -66,7 +65,7 @@ TEST_P(Finally, CleanupRunsAfterAnErrorWhichGoesOn) {
   });
 }
 
-TEST_P(Finally, CleanupRunsMaskedAfterACancellationWhichGoesOn) {  // B172
+TEST_ON_THREADS(Finally, CleanupRunsMaskedAfterACancellationWhichGoesOn) {  // B172
   machine.run([&]() -> Task<> {
     bool cleaned = false;
     auto cleanup = [&]() -> Task<> {
@@ -85,7 +84,7 @@ TEST_P(Finally, CleanupRunsMaskedAfterACancellationWhichGoesOn) {  // B172
   EXPECT_EQ(machine.elapsed(), 6ms);
 }
 
-TEST_P(Finally, CleanupCannotBeInterrupted) {
+TEST_ON_THREADS(Finally, CleanupCannotBeInterrupted) {
   machine.run([&]() -> Task<> {
     bool cleaned = false;
     auto cleanup = [&]() -> Task<> {
@@ -107,7 +106,7 @@ TEST_P(Finally, CleanupCannotBeInterrupted) {
   });
 }
 
-TEST_P(Finally, CleanupThatThrowsReplacesAValueOrACancellation) {
+TEST_ON_THREADS(Finally, CleanupThatThrowsReplacesAValueOrACancellation) {
   machine.run([&]() -> Task<> {
     auto broken = []() -> Task<> {
       throw std::logic_error("cleanup");
@@ -125,7 +124,7 @@ TEST_P(Finally, CleanupThatThrowsReplacesAValueOrACancellation) {
   });
 }
 
-TEST_P(Finally, TwoFailuresAreAGroup) {
+TEST_ON_THREADS(Finally, TwoFailuresAreAGroup) {
   machine.run([&]() -> Task<> {
     auto broken = []() -> Task<> {
       throw std::logic_error("cleanup");
@@ -140,7 +139,7 @@ TEST_P(Finally, TwoFailuresAreAGroup) {
   });
 }
 
-TEST_P(Finally, CleanupThatEndsCancelledDoesNotHideAnError) {  // rule 0.4
+TEST_ON_THREADS(Finally, CleanupThatEndsCancelledDoesNotHideAnError) {  // rule 0.4
   machine.run([&]() -> Task<> {
     auto given_up = []() -> Task<> { co_await cancel_itself("gave up"); };
     Result<int> error = co_await as_result(finally(fail("work"), given_up));
@@ -150,7 +149,7 @@ TEST_P(Finally, CleanupThatEndsCancelledDoesNotHideAnError) {  // rule 0.4
   });
 }
 
-TEST_P(Finally, EnteringItIsNoCancellationPoint) {
+TEST_ON_THREADS(Finally, EnteringItIsNoCancellationPoint) {
   machine.run([&]() -> Task<> {
     bool ran = false;
     bool cleaned = false;
@@ -168,7 +167,7 @@ TEST_P(Finally, EnteringItIsNoCancellationPoint) {
   });
 }
 
-TEST_P(Finally, TheyNestFromTheInsideOut) {  // B174
+TEST_ON_THREADS(Finally, TheyNestFromTheInsideOut) {  // B174
   machine.run([&]() -> Task<> {
     std::string order;
     auto inner = [&]() -> Task<> {
@@ -185,7 +184,7 @@ TEST_P(Finally, TheyNestFromTheInsideOut) {  // B174
   });
 }
 
-TEST_P(Finally, GoesWithEveryKindOfTask) {
+TEST_ON_THREADS(Finally, GoesWithEveryKindOfTask) {
   machine.run([&]() -> Task<> {
     int cleanups = 0;
     auto cleanup = [&]() -> Task<> {
@@ -202,7 +201,7 @@ TEST_P(Finally, GoesWithEveryKindOfTask) {
   });
 }
 
-TEST_P(Finally, CleanupLivesUntilTheEnd) {
+TEST_ON_THREADS(Finally, CleanupLivesUntilTheEnd) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto cleanup = [tracked = Tracked(ledger)]() -> Task<> {
@@ -215,7 +214,7 @@ TEST_P(Finally, CleanupLivesUntilTheEnd) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(Finally, ResumesWhereItWasAwaited) {
+TEST_ON_THREADS(Finally, ResumesWhereItWasAwaited) {
   WorkStealingExecutor other({.threads = 1});
   machine.run([&]() -> Task<> {
     Executor& home = co_await this_task::executor();

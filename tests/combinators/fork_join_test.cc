@@ -84,15 +84,14 @@ long fib(int n) {
   return a + b;
 }
 
-class ForkJoinTest : public ::testing::TestWithParam<std::size_t> {
+class ForkJoinTest : public test::OnThreads {
  protected:
-  WorkStealingExecutor executor{{.threads = GetParam()}};
+  WorkStealingExecutor executor{{.threads = threads}};
 };
-INSTANTIATE_TEST_SUITE_P(Threads, ForkJoinTest, test::kThreads, test::threads_name);
 
 // --- results -------------------------------------------------------------------------------------
 
-TEST_P(ForkJoinTest, GivesBothResults) {
+TEST_ON_THREADS(ForkJoinTest, GivesBothResults) {
   on_worker(executor, [] {
     auto [x, y] = fork_join([] { return 1; }, [] { return std::string("two"); });
     EXPECT_EQ(x, 1);
@@ -103,7 +102,7 @@ TEST_P(ForkJoinTest, GivesBothResults) {
   EXPECT_EQ(on_worker(executor, [] { return fib(20); }), 6765);
 }
 
-TEST_P(ForkJoinTest, VoidIsMonostate) {
+TEST_ON_THREADS(ForkJoinTest, VoidIsMonostate) {
   on_worker(executor, [] {
     int a = 0;
     int b = 0;
@@ -137,13 +136,13 @@ void awkward_results(Call call) {
   EXPECT_EQ(moved.first, "text");
 }
 
-TEST_P(ForkJoinTest, ResultsThatAreReferencesMoveOnlyOrWithoutADefault) {
+TEST_ON_THREADS(ForkJoinTest, ResultsThatAreReferencesMoveOnlyOrWithoutADefault) {
   on_worker(executor, [] { awkward_results([](auto f, auto g) { return fork_join(f, g); }); });
-  if (GetParam() == 1) return;
+  if (threads == 1) return;
   on_worker(executor, [] { awkward_results([](auto f, auto g) { return with_g_stolen(f, g); }); });
 }
 
-TEST_P(ForkJoinTest, FunctionsOfEveryKindAreCalledAsTheyAreGiven) {
+TEST_ON_THREADS(ForkJoinTest, FunctionsOfEveryKindAreCalledAsTheyAreGiven) {
   struct Once {
     std::unique_ptr<int> value = std::make_unique<int>(7);
     std::unique_ptr<int> operator()() && { return std::move(value); }
@@ -162,14 +161,14 @@ TEST_P(ForkJoinTest, FunctionsOfEveryKindAreCalledAsTheyAreGiven) {
   });
 }
 
-TEST_P(ForkJoinTest, ResultsAreDestroyedOnce) {
+TEST_ON_THREADS(ForkJoinTest, ResultsAreDestroyedOnce) {
   Ledger ledger;
   on_worker(executor, [&] {
     for (int i = 0; i < 100; ++i) {
       auto [a, b] = fork_join([&] { return Tracked(ledger); }, [&] { return Tracked(ledger); });
       a.touch();
       b.touch();
-      if (GetParam() > 1) {
+      if (threads > 1) {
         auto stolen =
             with_g_stolen([&] { return Tracked(ledger); }, [&] { return Tracked(ledger); });
         stolen.second.touch();
@@ -222,13 +221,13 @@ void errors_of(Call call) {
   }
 }
 
-TEST_P(ForkJoinTest, BothEndAndTheErrorOfTheFirstGoesBeforeTheOthers) {
+TEST_ON_THREADS(ForkJoinTest, BothEndAndTheErrorOfTheFirstGoesBeforeTheOthers) {
   on_worker(executor, [] { errors_of([](auto f, auto g) { fork_join(f, g); }); });
-  if (GetParam() == 1) return;
+  if (threads == 1) return;
   on_worker(executor, [] { errors_of([](auto f, auto g) { with_g_stolen(f, g); }); });
 }
 
-TEST_P(ForkJoinTest, AnErrorComesThroughManyForks) {
+TEST_ON_THREADS(ForkJoinTest, AnErrorComesThroughManyForks) {
   struct Tree {
     std::atomic<int> leaves{0};
     void run(int depth) {
@@ -523,7 +522,7 @@ long down(int depth) {
   return below + one;
 }
 
-TEST_P(ForkJoinTest, AThousandForksDeep) {
+TEST_ON_THREADS(ForkJoinTest, AThousandForksDeep) {
   for (int i = 0; i < 20; ++i) EXPECT_EQ(on_worker(executor, [] { return down(3000); }), 3000);
 }
 

@@ -85,9 +85,8 @@ class GatherLimited : public OnMachine {
  protected:
   Gauge gauge;
 };
-INSTANTIATE_TEST_SUITE_P(Threads, GatherLimited, kThreads, threads_name);
 
-TEST_P(GatherLimited, NoMoreThanTheLimitRunAndResultsAreInInputOrder) {
+TEST_ON_THREADS(GatherLimited, NoMoreThanTheLimitRunAndResultsAreInInputOrder) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     for (int i = 0; i < 20; ++i) tasks.push_back(gauged(gauge, 1s, i));
@@ -99,7 +98,7 @@ TEST_P(GatherLimited, NoMoreThanTheLimitRunAndResultsAreInInputOrder) {
   EXPECT_EQ(machine.elapsed(), 5s);
 }
 
-TEST_P(GatherLimited, TheNextOneStartsAsSoonAsOneEnds) {
+TEST_ON_THREADS(GatherLimited, TheNextOneStartsAsSoonAsOneEnds) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     for (const auto pause : {5s, 1s, 1s, 1s, 1s}) tasks.push_back(gauged(gauge, pause, 0));
@@ -109,7 +108,7 @@ TEST_P(GatherLimited, TheNextOneStartsAsSoonAsOneEnds) {
   EXPECT_EQ(gauge.most(), 2);
 }
 
-TEST_P(GatherLimited, ALimitOfOneRunsThemInTurnInInputOrder) {
+TEST_ON_THREADS(GatherLimited, ALimitOfOneRunsThemInTurnInInputOrder) {
   std::vector<int> order;
   machine.run([&]() -> Task<> {
     auto note = [&](int i) -> Task<> {
@@ -125,7 +124,7 @@ TEST_P(GatherLimited, ALimitOfOneRunsThemInTurnInInputOrder) {
   EXPECT_EQ(machine.elapsed(), 4s);
 }
 
-TEST_P(GatherLimited, ALimitAboveTheNumberOfTasksIsNone) {
+TEST_ON_THREADS(GatherLimited, ALimitAboveTheNumberOfTasksIsNone) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     for (int i = 0; i < 7; ++i) tasks.push_back(gauged(gauge, 1s, i));
@@ -135,7 +134,7 @@ TEST_P(GatherLimited, ALimitAboveTheNumberOfTasksIsNone) {
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(GatherLimited, ALimitOfZeroIsAnError) {
+TEST_ON_THREADS(GatherLimited, ALimitOfZeroIsAnError) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     tasks.push_back(gauged(gauge, 1s, 1));
@@ -151,7 +150,7 @@ TEST_P(GatherLimited, ALimitOfZeroIsAnError) {
   EXPECT_EQ(gauge.started(), 0);
 }
 
-TEST_P(GatherLimited, PacksGiveTuplesOfAllTypes) {
+TEST_ON_THREADS(GatherLimited, PacksGiveTuplesOfAllTypes) {
   int object = 0;
   machine.run([&]() -> Task<> {
     auto refer = [&]() -> Task<int&> { co_return object; };
@@ -170,7 +169,7 @@ TEST_P(GatherLimited, PacksGiveTuplesOfAllTypes) {
   EXPECT_EQ(machine.elapsed(), 2s);
 }
 
-TEST_P(GatherLimited, VectorsOfAwkwardValues) {
+TEST_ON_THREADS(GatherLimited, VectorsOfAwkwardValues) {
   int object = 0;
   machine.run([&]() -> Task<> {
     auto move_only = [](int v) -> Task<MoveOnly> { co_return MoveOnly(v); };
@@ -195,7 +194,7 @@ TEST_P(GatherLimited, VectorsOfAwkwardValues) {
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(GatherLimited, OfNothingGivesNothingAlsoInACancelledScope) {
+TEST_ON_THREADS(GatherLimited, OfNothingGivesNothingAlsoInACancelledScope) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
       scope.cancel();
@@ -210,7 +209,7 @@ TEST_P(GatherLimited, OfNothingGivesNothingAlsoInACancelledScope) {
   });
 }
 
-TEST_P(GatherLimited, OneAlone) {
+TEST_ON_THREADS(GatherLimited, OneAlone) {
   machine.run([&]() -> Task<> {
     auto [value] = co_await gather_limited(1, give_after(1s, 4));
     EXPECT_EQ(value, 4);
@@ -219,7 +218,7 @@ TEST_P(GatherLimited, OneAlone) {
   });
 }
 
-TEST_P(GatherLimited, TakesHandlesCallablesOperationsAndOtherRanges) {
+TEST_ON_THREADS(GatherLimited, TakesHandlesCallablesOperationsAndOtherRanges) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{executor.spawn(give_after(1s, 1)),
                                          executor.spawn(give_after(2s, 2))};
@@ -247,7 +246,7 @@ TEST_P(GatherLimited, TakesHandlesCallablesOperationsAndOtherRanges) {
   });
 }
 
-TEST_P(GatherLimited, MovedFromTaskIsAnError) {
+TEST_ON_THREADS(GatherLimited, MovedFromTaskIsAnError) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks(2);
     EXPECT_THROW((void)gather_limited(1, std::move(tasks)), std::logic_error);
@@ -257,7 +256,7 @@ TEST_P(GatherLimited, MovedFromTaskIsAnError) {
 
 // --- failures ------------------------------------------------------------------------------------
 
-TEST_P(GatherLimited, TheFirstFailureCancelsWhatRunsAndStartsNothingMore) {  // B113
+TEST_ON_THREADS(GatherLimited, TheFirstFailureCancelsWhatRunsAndStartsNothingMore) {  // B113
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -275,7 +274,7 @@ TEST_P(GatherLimited, TheFirstFailureCancelsWhatRunsAndStartsNothingMore) {  // 
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(GatherLimited, SiblingsAreToldWhoFailed) {
+TEST_ON_THREADS(GatherLimited, SiblingsAreToldWhoFailed) {
   std::string message;
   machine.run([&]() -> Task<> {
     auto asks = [&]() -> Task<int> {
@@ -300,7 +299,7 @@ TEST_P(GatherLimited, SiblingsAreToldWhoFailed) {
   EXPECT_NE(message.find("mine"), std::string::npos) << message;
 }
 
-TEST_P(GatherLimited, AChildThatEndsCancelledByItselfCountsAsAFailure) {
+TEST_ON_THREADS(GatherLimited, AChildThatEndsCancelledByItselfCountsAsAFailure) {
   machine.run([&]() -> Task<> {
     const auto result =
         co_await as_result(gather_limited(2, never(), cancel_itself("mine"), gauged(gauge, 1s, 1)));
@@ -310,7 +309,7 @@ TEST_P(GatherLimited, AChildThatEndsCancelledByItselfCountsAsAFailure) {
   EXPECT_EQ(gauge.started(), 0);
 }
 
-TEST_P(GatherLimited, ARealErrorGoesBeforeACancellation) {
+TEST_ON_THREADS(GatherLimited, ARealErrorGoesBeforeACancellation) {
   machine.run([&]() -> Task<> {
     const auto result = co_await as_result(gather_limited(2, bitter("real", 1s), cancel_itself()));
     EXPECT_EQ(what_of(result.error()), "real");
@@ -319,7 +318,7 @@ TEST_P(GatherLimited, ARealErrorGoesBeforeACancellation) {
   });
 }
 
-TEST_P(GatherLimited, AllMayFail) {
+TEST_ON_THREADS(GatherLimited, AllMayFail) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     for (int i = 0; i < 10; ++i)
@@ -331,7 +330,7 @@ TEST_P(GatherLimited, AllMayFail) {
   EXPECT_LE(gauge.most(), 3);
 }
 
-TEST_P(GatherLimited, KeepGoingRunsTheOthersThenThrowsTheFirst) {
+TEST_ON_THREADS(GatherLimited, KeepGoingRunsTheOthersThenThrowsTheFirst) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     for (int i = 0; i < 6; ++i)
@@ -346,7 +345,7 @@ TEST_P(GatherLimited, KeepGoingRunsTheOthersThenThrowsTheFirst) {
   EXPECT_EQ(machine.elapsed(), 4s);
 }
 
-TEST_P(GatherLimited, ReturnExceptionsGivesAResultForEach) {
+TEST_ON_THREADS(GatherLimited, ReturnExceptionsGivesAResultForEach) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     tasks.push_back(give(1));
@@ -368,7 +367,7 @@ TEST_P(GatherLimited, ReturnExceptionsGivesAResultForEach) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(GatherLimited, InACancelledScopeItStartsNothing) {
+TEST_ON_THREADS(GatherLimited, InACancelledScopeItStartsNothing) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
       scope.cancel("before");
@@ -386,7 +385,7 @@ TEST_P(GatherLimited, InACancelledScopeItStartsNothing) {
   EXPECT_EQ(gauge.started(), 0);
 }
 
-TEST_P(GatherLimited, CancelledFromOutsideCancelsWhatRunsAndStartsNothingMore) {
+TEST_ON_THREADS(GatherLimited, CancelledFromOutsideCancelsWhatRunsAndStartsNothingMore) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     for (int i = 0; i < 20; ++i) tasks.push_back(gauged(gauge, 1s, i));
@@ -398,7 +397,7 @@ TEST_P(GatherLimited, CancelledFromOutsideCancelsWhatRunsAndStartsNothingMore) {
   EXPECT_EQ(machine.elapsed(), 1500ms);
 }
 
-TEST_P(GatherLimited, ValuesAreReturnedInSpiteOfACancellationIfAllAreThere) {
+TEST_ON_THREADS(GatherLimited, ValuesAreReturnedInSpiteOfACancellationIfAllAreThere) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     tasks.push_back(give(1));
@@ -415,7 +414,7 @@ TEST_P(GatherLimited, ValuesAreReturnedInSpiteOfACancellationIfAllAreThere) {
   });
 }
 
-TEST_P(GatherLimited, ReturnExceptionsReturnsAlsoWhenItIsCancelled) {
+TEST_ON_THREADS(GatherLimited, ReturnExceptionsReturnsAlsoWhenItIsCancelled) {
   machine.run([&]() -> Task<> {
     CancellationSource source;
     auto cancel_later = [&]() -> Task<> {
@@ -442,7 +441,7 @@ TEST_P(GatherLimited, ReturnExceptionsReturnsAlsoWhenItIsCancelled) {
   });
 }
 
-TEST_P(GatherLimited, ComesHomeFromOtherExecutorsAndGoesOnAtHome) {
+TEST_ON_THREADS(GatherLimited, ComesHomeFromOtherExecutorsAndGoesOnAtHome) {
   WorkStealingExecutor other({.threads = 2});
   machine.run([&]() -> Task<> {
     std::atomic<int> elsewhere{0};
@@ -462,7 +461,7 @@ TEST_P(GatherLimited, ComesHomeFromOtherExecutorsAndGoesOnAtHome) {
   });
 }
 
-TEST_P(GatherLimited, OneHundredThousandTasks) {
+TEST_ON_THREADS(GatherLimited, OneHundredThousandTasks) {
   const std::size_t n = scaled(100'000);
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;

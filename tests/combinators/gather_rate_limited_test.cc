@@ -35,7 +35,6 @@ using namespace test;
 using std::chrono::nanoseconds;
 
 class GatherRateLimited : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, GatherRateLimited, kThreads, threads_name);
 
 Task<nanoseconds> start_time(Machine& machine, Duration work = {}) {
   const nanoseconds started = machine.elapsed();
@@ -43,7 +42,7 @@ Task<nanoseconds> start_time(Machine& machine, Duration work = {}) {
   co_return started;
 }
 
-TEST_P(GatherRateLimited, ChildrenBeginInTheirOrderAtTheRate) {
+TEST_ON_THREADS(GatherRateLimited, ChildrenBeginInTheirOrderAtTheRate) {
   RateLimiter limiter(10, 3);
   machine.run([&]() -> Task<> {
     std::vector<Task<nanoseconds>> tasks;
@@ -58,7 +57,7 @@ TEST_P(GatherRateLimited, ChildrenBeginInTheirOrderAtTheRate) {
   EXPECT_EQ(machine.elapsed(), 2s + 5s);
 }
 
-TEST_P(GatherRateLimited, WhatWasDroppedUnstartedIsNotAwaitedAgain) {
+TEST_ON_THREADS(GatherRateLimited, WhatWasDroppedUnstartedIsNotAwaitedAgain) {
   machine.run([&]() -> Task<> {
     RateLimiter limiter(0.001, 1);
     EXPECT_TRUE(limiter.try_acquire());
@@ -72,7 +71,7 @@ TEST_P(GatherRateLimited, WhatWasDroppedUnstartedIsNotAwaitedAgain) {
   });
 }
 
-TEST_P(GatherRateLimited, LimiterIsSharedWithOthers) {
+TEST_ON_THREADS(GatherRateLimited, LimiterIsSharedWithOthers) {
   RateLimiter limiter(10, 1);
   machine.run([&]() -> Task<> {
     auto some = [&](int n) -> Task<> {
@@ -86,7 +85,7 @@ TEST_P(GatherRateLimited, LimiterIsSharedWithOthers) {
   });
 }
 
-TEST_P(GatherRateLimited, EmptyInputTakesNoToken) {
+TEST_ON_THREADS(GatherRateLimited, EmptyInputTakesNoToken) {
   RateLimiter limiter(1, 1);
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> none;
@@ -98,7 +97,7 @@ TEST_P(GatherRateLimited, EmptyInputTakesNoToken) {
   });
 }
 
-TEST_P(GatherRateLimited, OneElementAndEveryKindOfValue) {
+TEST_ON_THREADS(GatherRateLimited, OneElementAndEveryKindOfValue) {
   RateLimiter limiter(1000, 1);
   machine.run([&]() -> Task<> {
     std::vector<Task<MoveOnly>> one;
@@ -120,7 +119,7 @@ TEST_P(GatherRateLimited, OneElementAndEveryKindOfValue) {
   });
 }
 
-TEST_P(GatherRateLimited, OperationsAndHandlesAreChildrenToo) {
+TEST_ON_THREADS(GatherRateLimited, OperationsAndHandlesAreChildrenToo) {
   RateLimiter limiter(10, 1);
   machine.run([&]() -> Task<> {
     using Sleep = decltype(sleep_for(1s));
@@ -137,7 +136,7 @@ TEST_P(GatherRateLimited, OperationsAndHandlesAreChildrenToo) {
   });
 }
 
-TEST_P(GatherRateLimited, FirstErrorCancelsTheSiblingsAndKeepsTheRestFromBeginning) {
+TEST_ON_THREADS(GatherRateLimited, FirstErrorCancelsTheSiblingsAndKeepsTheRestFromBeginning) {
   RateLimiter limiter(10, 2);
   std::atomic<int> began{0};
   machine.run([&]() -> Task<> {
@@ -158,7 +157,7 @@ TEST_P(GatherRateLimited, FirstErrorCancelsTheSiblingsAndKeepsTheRestFromBeginni
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(GatherRateLimited, AllErrorsTheFirstIsThrown) {
+TEST_ON_THREADS(GatherRateLimited, AllErrorsTheFirstIsThrown) {
   RateLimiter limiter(10, 4);
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
@@ -169,7 +168,7 @@ TEST_P(GatherRateLimited, AllErrorsTheFirstIsThrown) {
   });
 }
 
-TEST_P(GatherRateLimited, OtherPoliciesOfGather) {
+TEST_ON_THREADS(GatherRateLimited, OtherPoliciesOfGather) {
   RateLimiter limiter(10, 1);
   machine.run([&]() -> Task<> {
     bool ran = false;
@@ -204,7 +203,7 @@ TEST_P(GatherRateLimited, OtherPoliciesOfGather) {
   });
 }
 
-TEST_P(GatherRateLimited, CancelledFromOutsideNothingMoreBegins) {
+TEST_ON_THREADS(GatherRateLimited, CancelledFromOutsideNothingMoreBegins) {
   RateLimiter limiter(10, 1);
   std::atomic<int> began{0};
   Ledger ledger;
@@ -230,7 +229,7 @@ TEST_P(GatherRateLimited, CancelledFromOutsideNothingMoreBegins) {
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(GatherRateLimited, StartsNothingInACancelledScope) {
+TEST_ON_THREADS(GatherRateLimited, StartsNothingInACancelledScope) {
   RateLimiter limiter(10, 1);
   bool ran = false;
   machine.run([&]() -> Task<> {
@@ -246,7 +245,7 @@ TEST_P(GatherRateLimited, StartsNothingInACancelledScope) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(GatherRateLimited, TimeoutAroundIt) {
+TEST_ON_THREADS(GatherRateLimited, TimeoutAroundIt) {
   RateLimiter limiter(10, 1);
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
@@ -258,7 +257,7 @@ TEST_P(GatherRateLimited, TimeoutAroundIt) {
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(GatherRateLimited, NeverStartedItFreesItsTasks) {
+TEST_ON_THREADS(GatherRateLimited, NeverStartedItFreesItsTasks) {
   RateLimiter limiter(10, 1);
   Ledger ledger;
   auto child = [&](Tracked) -> Task<int> { co_return 1; };
@@ -271,7 +270,7 @@ TEST_P(GatherRateLimited, NeverStartedItFreesItsTasks) {
   EXPECT_TRUE(limiter.try_acquire());
 }
 
-TEST_P(GatherRateLimited, ResumesWhereItWasAwaited) {
+TEST_ON_THREADS(GatherRateLimited, ResumesWhereItWasAwaited) {
   RateLimiter limiter(1000, 1);
   WorkStealingExecutor other({.threads = 1});
   machine.run([&]() -> Task<> {
@@ -282,7 +281,7 @@ TEST_P(GatherRateLimited, ResumesWhereItWasAwaited) {
   });
 }
 
-TEST_P(GatherRateLimited, HundredThousandChildren) {
+TEST_ON_THREADS(GatherRateLimited, HundredThousandChildren) {
   const std::size_t many = scaled(100'000);
   machine.run([&]() -> Task<> {
     RateLimiter flood(1e9, 1000);

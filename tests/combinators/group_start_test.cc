@@ -29,14 +29,13 @@ namespace {
 using namespace test;
 
 class GroupStart : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, GroupStart, kThreads, threads_name);
 
 Task<> serve_a_function(ReadySignal<int> ready) {
   ready.set(11);
   co_return;
 }
 
-TEST_P(GroupStart, ReturnsOnceTheChildIsReadyWhichGoesOnInTheGroup) {  // B094, B098
+TEST_ON_THREADS(GroupStart, ReturnsOnceTheChildIsReadyWhichGoesOnInTheGroup) {  // B094, B098
   bool ended = false;
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
@@ -56,7 +55,7 @@ TEST_P(GroupStart, ReturnsOnceTheChildIsReadyWhichGoesOnInTheGroup) {  // B094, 
   EXPECT_EQ(machine.elapsed(), 11ms);
 }
 
-TEST_P(GroupStart, ItsTypeIsDeducedWhereItCanBe) {
+TEST_ON_THREADS(GroupStart, ItsTypeIsDeducedWhereItCanBe) {
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       const int a = co_await group.start([](ReadySignal<int> ready) -> Task<void> {
@@ -99,7 +98,7 @@ TEST_P(GroupStart, ItsTypeIsDeducedWhereItCanBe) {
   });
 }
 
-TEST_P(GroupStart, FailureBeforeTheSignalIsItsAlone) {  // B095
+TEST_ON_THREADS(GroupStart, FailureBeforeTheSignalIsItsAlone) {  // B095
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<int> {
       auto failing = [](ReadySignal<int>) -> Task<void> {
@@ -116,7 +115,7 @@ TEST_P(GroupStart, FailureBeforeTheSignalIsItsAlone) {  // B095
   });
 }
 
-TEST_P(GroupStart, FailureAfterTheSignalIsTheGroups) {  // B095
+TEST_ON_THREADS(GroupStart, FailureAfterTheSignalIsTheGroups) {  // B095
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       auto failing = [](ReadySignal<int> ready) -> Task<void> {
@@ -133,7 +132,7 @@ TEST_P(GroupStart, FailureAfterTheSignalIsTheGroups) {  // B095
   });
 }
 
-TEST_P(GroupStart, EndWithoutASignalIsAnError) {  // B096
+TEST_ON_THREADS(GroupStart, EndWithoutASignalIsAnError) {  // B096
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       auto silent = [](ReadySignal<int>) -> Task<void> { co_return; };
@@ -147,7 +146,7 @@ TEST_P(GroupStart, EndWithoutASignalIsAnError) {  // B096
   });
 }
 
-TEST_P(GroupStart, SecondSignalIsAnError) {  // B096
+TEST_ON_THREADS(GroupStart, SecondSignalIsAnError) {  // B096
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       auto twice = [](ReadySignal<int> ready) -> Task<void> {
@@ -170,7 +169,7 @@ struct Picky {
   int value;
 };
 
-TEST_P(GroupStart, SignalWhoseValueCannotBeMadeMayBeSetAgain) {
+TEST_ON_THREADS(GroupStart, SignalWhoseValueCannotBeMadeMayBeSetAgain) {
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       auto corrects = [](ReadySignal<Picky> ready) -> Task<void> {
@@ -186,7 +185,7 @@ TEST_P(GroupStart, SignalWhoseValueCannotBeMadeMayBeSetAgain) {
   });
 }
 
-TEST_P(GroupStart, CallableThatThrowsLeaksNothing) {
+TEST_ON_THREADS(GroupStart, CallableThatThrowsLeaksNothing) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
@@ -201,7 +200,7 @@ TEST_P(GroupStart, CallableThatThrowsLeaksNothing) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(GroupStart, CallableLivesAsLongAsTheChild) {
+TEST_ON_THREADS(GroupStart, CallableLivesAsLongAsTheChild) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
@@ -219,7 +218,7 @@ TEST_P(GroupStart, CallableLivesAsLongAsTheChild) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(GroupStart, CallableThatCannotBeCopiedIsReferenced) {
+TEST_ON_THREADS(GroupStart, CallableThatCannotBeCopiedIsReferenced) {
   machine.run([&]() -> Task<> {
     auto serve = [number = std::make_unique<int>(5)](ReadySignal<int> ready) -> Task<void> {
       ready.set(*number);
@@ -233,7 +232,7 @@ TEST_P(GroupStart, CallableThatCannotBeCopiedIsReferenced) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(GroupStart, CancelledOneTakesItsChildAlong) {  // B097
+TEST_ON_THREADS(GroupStart, CancelledOneTakesItsChildAlong) {  // B097
   bool ended = false;
   CancelKind why{};
   std::optional<ReadySignal<int>> late;
@@ -254,7 +253,7 @@ TEST_P(GroupStart, CancelledOneTakesItsChildAlong) {  // B097
   late->set(5);  // has no effect any more
 }
 
-TEST_P(GroupStart, ErrorOfAChildThatIsTakenAlongIsReportedByStart) {  // rule 0.4
+TEST_ON_THREADS(GroupStart, ErrorOfAChildThatIsTakenAlongIsReportedByStart) {  // rule 0.4
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       auto angry = [](ReadySignal<int>) -> Task<void> { co_await bitter("cleanup"); };
@@ -266,7 +265,7 @@ TEST_P(GroupStart, ErrorOfAChildThatIsTakenAlongIsReportedByStart) {  // rule 0.
   });
 }
 
-TEST_P(GroupStart, InACancelledScopeStartsNothing) {
+TEST_ON_THREADS(GroupStart, InACancelledScopeStartsNothing) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
@@ -287,7 +286,7 @@ TEST_P(GroupStart, InACancelledScopeStartsNothing) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(GroupStart, GroupThatIsCancelledMeanwhileCancelsBoth) {  // B099
+TEST_ON_THREADS(GroupStart, GroupThatIsCancelledMeanwhileCancelsBoth) {  // B099
   machine.run([&]() -> Task<> {
     for (const bool forgives : {false, true}) {
       auto cancel_soon = [](TaskGroup& group) -> Task<> {
@@ -312,7 +311,7 @@ TEST_P(GroupStart, GroupThatIsCancelledMeanwhileCancelsBoth) {  // B099
   });
 }
 
-TEST_P(GroupStart, ChildCancelledByHandBeforeItsSignal) {
+TEST_ON_THREADS(GroupStart, ChildCancelledByHandBeforeItsSignal) {
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       auto child = [](ReadySignal<int>) -> Task<void> { co_await cancel_itself("gave up"); };
@@ -324,7 +323,7 @@ TEST_P(GroupStart, ChildCancelledByHandBeforeItsSignal) {
   });
 }
 
-TEST_P(GroupStart, FromAnotherTaskThanTheGroups) {
+TEST_ON_THREADS(GroupStart, FromAnotherTaskThanTheGroups) {
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       auto elsewhere = [&]() -> Task<int> {
@@ -412,7 +411,7 @@ TEST(GroupStartAcrossThreads, SignalAgainstCancellation) {
   EXPECT_LE(ready_count, 200);
 }
 
-TEST_P(GroupStart, ItsCallableGoesWithTheChildAlsoIfItsSignalIsKept) {
+TEST_ON_THREADS(GroupStart, ItsCallableGoesWithTheChildAlsoIfItsSignalIsKept) {
   std::optional<ReadySignal<int>> kept;
   auto guard = std::make_shared<int>(1);
   const std::weak_ptr<int> alive = guard;
@@ -431,7 +430,7 @@ TEST_P(GroupStart, ItsCallableGoesWithTheChildAlsoIfItsSignalIsKept) {
   });
 }
 
-TEST_P(GroupStart, ItsChildIsCancelledForTheReasonThatItIs) {
+TEST_ON_THREADS(GroupStart, ItsChildIsCancelledForTheReasonThatItIs) {
   std::optional<CancelReason> seen;
   machine.run([&]() -> Task<> {
     auto child = [&](ReadySignal<int>) -> Task<> {

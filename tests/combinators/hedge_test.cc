@@ -41,11 +41,10 @@ class Hedge : public OnMachine {
 
   void start() { starts.push_back(machine.elapsed()); }
 };
-INSTANTIATE_TEST_SUITE_P(Threads, Hedge, kThreads, threads_name);
 
 using Times = std::vector<std::chrono::nanoseconds>;
 
-TEST_P(Hedge, AQuickAnswerNeedsOneRequest) {
+TEST_ON_THREADS(Hedge, AQuickAnswerNeedsOneRequest) {
   machine.run([&]() -> Task<> {
     auto ask = [&] {
       start();
@@ -59,7 +58,7 @@ TEST_P(Hedge, AQuickAnswerNeedsOneRequest) {
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(Hedge, ASlowOneIsAskedAgainUpToTheLimit) {
+TEST_ON_THREADS(Hedge, ASlowOneIsAskedAgainUpToTheLimit) {
   machine.run([&]() -> Task<> {
     auto ask = [&]() -> Task<int> {
       start();
@@ -72,7 +71,7 @@ TEST_P(Hedge, ASlowOneIsAskedAgainUpToTheLimit) {
   EXPECT_EQ(machine.elapsed(), 8s);
 }
 
-TEST_P(Hedge, AFailedOneIsAskedAgainAtOnce) {
+TEST_ON_THREADS(Hedge, AFailedOneIsAskedAgainAtOnce) {
   machine.run([&]() -> Task<> {
     auto ask = [&]() -> Task<int> {
       start();
@@ -84,7 +83,7 @@ TEST_P(Hedge, AFailedOneIsAskedAgainAtOnce) {
   EXPECT_EQ(starts, (Times{0s, 1s, 2s}));
 }
 
-TEST_P(Hedge, AllFailedIsAGroupInTheOrderOfTheAttempts) {
+TEST_ON_THREADS(Hedge, AllFailedIsAGroupInTheOrderOfTheAttempts) {
   machine.run([&]() -> Task<> {
     int attempt = 0;
     auto ask = [&] {
@@ -101,7 +100,7 @@ TEST_P(Hedge, AllFailedIsAGroupInTheOrderOfTheAttempts) {
   });
 }
 
-TEST_P(Hedge, OptionsHaveDefaultsAndAreCheckedWhenItIsAwaited) {
+TEST_ON_THREADS(Hedge, OptionsHaveDefaultsAndAreCheckedWhenItIsAwaited) {
   machine.run([&]() -> Task<> {
     auto ask = [&] {
       start();
@@ -119,7 +118,7 @@ TEST_P(Hedge, OptionsHaveDefaultsAndAreCheckedWhenItIsAwaited) {
   });
 }
 
-TEST_P(Hedge, AnyNumberOfAttemptsCostsOnlyThoseThatAreMade) {
+TEST_ON_THREADS(Hedge, AnyNumberOfAttemptsCostsOnlyThoseThatAreMade) {
   machine.run([&]() -> Task<> {
     int attempts = 0;
     auto ask = [&]() -> Task<int> { return ++attempts == 1000 ? give(1000) : fail("no"); };
@@ -129,7 +128,7 @@ TEST_P(Hedge, AnyNumberOfAttemptsCostsOnlyThoseThatAreMade) {
   });
 }
 
-TEST_P(Hedge, LosersAreCancelledAndTheirValuesGoToOnDiscard) {
+TEST_ON_THREADS(Hedge, LosersAreCancelledAndTheirValuesGoToOnDiscard) {
   machine.run([&]() -> Task<> {
     std::vector<std::pair<std::size_t, int>> discarded;
     auto ask = [&]() -> Task<int> {
@@ -145,7 +144,7 @@ TEST_P(Hedge, LosersAreCancelledAndTheirValuesGoToOnDiscard) {
   EXPECT_EQ(machine.elapsed(), 3s);
 }
 
-TEST_P(Hedge, AwkwardValues) {
+TEST_ON_THREADS(Hedge, AwkwardValues) {
   int object = 0;
   machine.run([&]() -> Task<> {
     auto move_only = []() -> Task<std::unique_ptr<int>> { co_return std::make_unique<int>(3); };
@@ -169,7 +168,7 @@ TEST_P(Hedge, AwkwardValues) {
   });
 }
 
-TEST_P(Hedge, KeepsItsFactory) {
+TEST_ON_THREADS(Hedge, KeepsItsFactory) {
   machine.run([&]() -> Task<> {
     auto start_it = [](int value) {
       auto ask = [value, text = std::string(
@@ -186,7 +185,7 @@ TEST_P(Hedge, KeepsItsFactory) {
   });
 }
 
-TEST_P(Hedge, CancelledBeforeItStartsNothingAndWhileItRunsNothingMore) {
+TEST_ON_THREADS(Hedge, CancelledBeforeItStartsNothingAndWhileItRunsNothingMore) {
   machine.run([&]() -> Task<> {
     auto ask = [&] {
       start();

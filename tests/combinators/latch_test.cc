@@ -33,9 +33,8 @@ namespace {
 using namespace test;
 
 class LatchTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, LatchTest, kThreads, threads_name);
 
-TEST_P(LatchTest, WaitersGoOnWhenTheCountReachesNothing) {
+TEST_ON_THREADS(LatchTest, WaitersGoOnWhenTheCountReachesNothing) {
   Latch latch(3);
   std::atomic<int> woken{0};
   machine.run([&]() -> Task<> {
@@ -58,14 +57,14 @@ TEST_P(LatchTest, WaitersGoOnWhenTheCountReachesNothing) {
   EXPECT_EQ(woken.load(), 10);
 }
 
-TEST_P(LatchTest, OneOfNothingIsOpen) {
+TEST_ON_THREADS(LatchTest, OneOfNothingIsOpen) {
   Latch latch(0);
   EXPECT_TRUE(latch.try_wait());
   latch.count_down(0);
   executor.run(latch.wait());
 }
 
-TEST_P(LatchTest, ArriveAndWait) {
+TEST_ON_THREADS(LatchTest, ArriveAndWait) {
   Latch latch(4);
   std::atomic<int> arrived{0};
   machine.run([&]() -> Task<> {
@@ -80,7 +79,7 @@ TEST_P(LatchTest, ArriveAndWait) {
   EXPECT_EQ(machine.elapsed(), 4ms);
 }
 
-TEST_P(LatchTest, CountingTooFarIsAnErrorAndCountsNothing) {
+TEST_ON_THREADS(LatchTest, CountingTooFarIsAnErrorAndCountsNothing) {
   constexpr std::size_t most = PTRDIFF_MAX;
   EXPECT_THROW(Latch(most + 1), std::invalid_argument);
   Latch latch(2);
@@ -100,7 +99,7 @@ TEST_P(LatchTest, CountingTooFarIsAnErrorAndCountsNothing) {
   EXPECT_TRUE(large.try_wait());
 }
 
-TEST_P(LatchTest, ACancelledWaiterLeavesNothingBehindButItsArrival) {  // B045
+TEST_ON_THREADS(LatchTest, ACancelledWaiterLeavesNothingBehindButItsArrival) {  // B045
   auto latch = std::make_unique<Latch>(2);
   machine.run([&]() -> Task<> {
     const Result<void> waited = co_await as_result(timeout(latch->wait(), 1ms));
@@ -120,7 +119,7 @@ TEST_P(LatchTest, ACancelledWaiterLeavesNothingBehindButItsArrival) {  // B045
   });
 }
 
-TEST_P(LatchTest, ReachingNothingBeforeTheCancellationIsDelivered) {
+TEST_ON_THREADS(LatchTest, ReachingNothingBeforeTheCancellationIsDelivered) {
   Latch latch(1);
   machine.run([&]() -> Task<> {
     JoinHandle<void> waiter = executor.spawn(latch.wait());
@@ -132,7 +131,7 @@ TEST_P(LatchTest, ReachingNothingBeforeTheCancellationIsDelivered) {
   });
 }
 
-TEST_P(LatchTest, GivenToCombinatorsDirectly) {
+TEST_ON_THREADS(LatchTest, GivenToCombinatorsDirectly) {
   Latch latch(1);
   machine.run([&]() -> Task<> {
     auto late = co_await race(latch.wait(), sleep_for(1ms));
@@ -144,7 +143,7 @@ TEST_P(LatchTest, GivenToCombinatorsDirectly) {
   });
 }
 
-TEST_P(LatchTest, AHundredThousandWaiters) {
+TEST_ON_THREADS(LatchTest, AHundredThousandWaiters) {
   const std::size_t n = scaled(100'000);
   Latch latch(n);
   machine.run([&]() -> Task<> {
@@ -155,7 +154,7 @@ TEST_P(LatchTest, AHundredThousandWaiters) {
   EXPECT_TRUE(latch.try_wait());
 }
 
-TEST_P(LatchTest, DumpsNameIt) {
+TEST_ON_THREADS(LatchTest, DumpsNameIt) {
   Latch latch(1);
   machine.run([&]() -> Task<> {
     JoinHandle<void> waiter = executor.spawn(latch.wait());

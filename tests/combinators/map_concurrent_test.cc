@@ -77,9 +77,8 @@ class MapConcurrent : public OnMachine {
     co_return value;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Threads, MapConcurrent, kThreads, threads_name);
 
-TEST_P(MapConcurrent, ResultsAreInTheOrderOfTheItemsAndNoMoreTasksExistThanTheLimit) {
+TEST_ON_THREADS(MapConcurrent, ResultsAreInTheOrderOfTheItemsAndNoMoreTasksExistThanTheLimit) {
   std::vector<int> items(30);
   std::iota(items.begin(), items.end(), 0);
   machine.run([&]() -> Task<> {
@@ -96,7 +95,7 @@ TEST_P(MapConcurrent, ResultsAreInTheOrderOfTheItemsAndNoMoreTasksExistThanTheLi
   EXPECT_EQ(machine.elapsed(), 16s);  // 60 s of work by four, one of whom has the last
 }
 
-TEST_P(MapConcurrent, ALimitOfOneRunsOneAfterTheOther) {
+TEST_ON_THREADS(MapConcurrent, ALimitOfOneRunsOneAfterTheOther) {
   machine.run([&]() -> Task<> {
     auto work = [&](int i) { return counted(Counted(*this), 1s, i); };
     const std::vector<int> values = co_await map_concurrent(std::views::iota(0, 5), 1, work);
@@ -106,7 +105,7 @@ TEST_P(MapConcurrent, ALimitOfOneRunsOneAfterTheOther) {
   EXPECT_EQ(machine.elapsed(), 5s);
 }
 
-TEST_P(MapConcurrent, ALargeLimitMakesNoMoreThanThereIs) {
+TEST_ON_THREADS(MapConcurrent, ALargeLimitMakesNoMoreThanThereIs) {
   machine.run([&]() -> Task<> {
     auto work = [&](int i) { return counted(Counted(*this), 1s, i); };
     const std::vector<int> values = co_await map_concurrent(
@@ -117,7 +116,7 @@ TEST_P(MapConcurrent, ALargeLimitMakesNoMoreThanThereIs) {
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(MapConcurrent, ALimitOfZeroIsAnError) {
+TEST_ON_THREADS(MapConcurrent, ALimitOfZeroIsAnError) {
   machine.run([&]() -> Task<> {
     auto work = [&](int i) { return counted(Counted(*this), 1s, i); };
     const auto result = co_await as_result(map_concurrent(std::views::iota(0, 9), 0, work));
@@ -128,7 +127,7 @@ TEST_P(MapConcurrent, ALimitOfZeroIsAnError) {
   EXPECT_EQ(made.load(), 0);
 }
 
-TEST_P(MapConcurrent, OfNothingGivesNothingAlsoInACancelledScope) {
+TEST_ON_THREADS(MapConcurrent, OfNothingGivesNothingAlsoInACancelledScope) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
       scope.cancel();
@@ -147,14 +146,14 @@ TEST_P(MapConcurrent, OfNothingGivesNothingAlsoInACancelledScope) {
   });
 }
 
-TEST_P(MapConcurrent, OneItem) {
+TEST_ON_THREADS(MapConcurrent, OneItem) {
   machine.run([&]() -> Task<> {
     const std::vector<int> one = co_await map_concurrent(std::views::single(7), 3, give);
     EXPECT_EQ(one, std::vector<int>{7});
   });
 }
 
-TEST_P(MapConcurrent, VoidReferencesAndAwkwardResults) {
+TEST_ON_THREADS(MapConcurrent, VoidReferencesAndAwkwardResults) {
   std::vector<int> items{1, 2, 3};
   machine.run([&]() -> Task<> {
     std::atomic<int> sum{0};
@@ -184,7 +183,7 @@ TEST_P(MapConcurrent, VoidReferencesAndAwkwardResults) {
   });
 }
 
-TEST_P(MapConcurrent, FnMayGiveAnyAwaitable) {
+TEST_ON_THREADS(MapConcurrent, FnMayGiveAnyAwaitable) {
   machine.run([&]() -> Task<> {
     auto sleeps = [](int i) { return sleep_for(std::chrono::seconds(i)); };
     co_await map_concurrent(std::views::iota(1, 4), 3, sleeps);
@@ -197,7 +196,7 @@ TEST_P(MapConcurrent, FnMayGiveAnyAwaitable) {
 
 // --- items ---------------------------------------------------------------------------------------
 
-TEST_P(MapConcurrent, ElementsOfAnLvalueRangeAreReferenced) {
+TEST_ON_THREADS(MapConcurrent, ElementsOfAnLvalueRangeAreReferenced) {
   std::vector<std::string> items{"a", "b", "c"};
   machine.run([&]() -> Task<> {
     auto change = [&](std::string& text) -> Task<std::size_t> {
@@ -217,7 +216,8 @@ TEST_P(MapConcurrent, ElementsOfAnLvalueRangeAreReferenced) {
   EXPECT_EQ(items, (std::vector<std::string>{"a!", "b!", "c!"}));  // nothing was moved out of them
 }
 
-TEST_P(MapConcurrent, ElementsOfAnRvalueContainerAreGivenAwayAndLiveUntilTheirTaskHasEnded) {
+TEST_ON_THREADS(MapConcurrent,
+                ElementsOfAnRvalueContainerAreGivenAwayAndLiveUntilTheirTaskHasEnded) {
   machine.run([&]() -> Task<> {
     std::vector<std::unique_ptr<int>> pointers;
     for (int i = 0; i < 5; ++i) pointers.push_back(std::make_unique<int>(i));
@@ -242,7 +242,7 @@ TEST_P(MapConcurrent, ElementsOfAnRvalueContainerAreGivenAwayAndLiveUntilTheirTa
   });
 }
 
-TEST_P(MapConcurrent, ElementsBehindAViewAreNotGivenAway) {
+TEST_ON_THREADS(MapConcurrent, ElementsBehindAViewAreNotGivenAway) {
   std::vector<std::string> items{"one", "two", "three"};
   machine.run([&]() -> Task<> {
     auto take = [](std::string text) -> Task<std::size_t> { co_return text.size(); };
@@ -258,7 +258,7 @@ TEST_P(MapConcurrent, ElementsBehindAViewAreNotGivenAway) {
   EXPECT_EQ(items, (std::vector<std::string>{"one", "two", "three"}));
 }
 
-TEST_P(MapConcurrent, WhatARangeMakesOnTheWayIsKeptBesideItsTask) {
+TEST_ON_THREADS(MapConcurrent, WhatARangeMakesOnTheWayIsKeptBesideItsTask) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     std::size_t alive_at_most = 0;
@@ -287,7 +287,7 @@ TEST_P(MapConcurrent, WhatARangeMakesOnTheWayIsKeptBesideItsTask) {
   });
 }
 
-TEST_P(MapConcurrent, SinglePassRangesAreReadOnceAndInOrder) {
+TEST_ON_THREADS(MapConcurrent, SinglePassRangesAreReadOnceAndInOrder) {
   machine.run([&]() -> Task<> {
     std::istringstream words("the quick brown fox jumps over the lazy dog");
     auto length = [&](const std::string& word)
@@ -306,7 +306,7 @@ TEST_P(MapConcurrent, SinglePassRangesAreReadOnceAndInOrder) {
   });
 }
 
-TEST_P(MapConcurrent, RangesOfManyKinds) {
+TEST_ON_THREADS(MapConcurrent, RangesOfManyKinds) {
   machine.run([&]() -> Task<> {
     const std::vector<int> from_list = co_await map_concurrent(std::list<int>(3, 4), 2, give);
     const std::vector<int> from_forward_list =
@@ -330,7 +330,7 @@ TEST_P(MapConcurrent, RangesOfManyKinds) {
   });
 }
 
-TEST_P(MapConcurrent, CallsFnByOneThreadAtATimeInOrder) {
+TEST_ON_THREADS(MapConcurrent, CallsFnByOneThreadAtATimeInOrder) {
   machine.run([&]() -> Task<> {
     std::vector<int> order;  // unprotected on purpose
     auto note = [&, calls = 0](int i) mutable {
@@ -344,7 +344,7 @@ TEST_P(MapConcurrent, CallsFnByOneThreadAtATimeInOrder) {
   });
 }
 
-TEST_P(MapConcurrent, KeepsItsCallableAndItsRange) {
+TEST_ON_THREADS(MapConcurrent, KeepsItsCallableAndItsRange) {
   machine.run([&]() -> Task<> {
     auto start = [](int factor) {
       std::vector<int> items{1, 2, 3};
@@ -366,7 +366,7 @@ TEST_P(MapConcurrent, KeepsItsCallableAndItsRange) {
 
 // --- failures and cancellation -------------------------------------------------------------------
 
-TEST_P(MapConcurrent, AfterAFailureNoMoreAreMade) {
+TEST_ON_THREADS(MapConcurrent, AfterAFailureNoMoreAreMade) {
   machine.run([&]() -> Task<> {
     int read = 0;
     auto count = [&](int i) {
@@ -388,7 +388,7 @@ TEST_P(MapConcurrent, AfterAFailureNoMoreAreMade) {
   EXPECT_EQ(machine.elapsed(), 500ms);
 }
 
-TEST_P(MapConcurrent, ARangeThatThrowsCancelsAndJoinsWhatWasStarted) {
+TEST_ON_THREADS(MapConcurrent, ARangeThatThrowsCancelsAndJoinsWhatWasStarted) {
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -406,7 +406,7 @@ TEST_P(MapConcurrent, ARangeThatThrowsCancelsAndJoinsWhatWasStarted) {
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(MapConcurrent, AnFnThatThrowsIsAFailureOfItsItem) {
+TEST_ON_THREADS(MapConcurrent, AnFnThatThrowsIsAFailureOfItsItem) {
   machine.run([&]() -> Task<> {
     auto work = [&](int i) -> Task<int> {
       if (i == 1) throw std::runtime_error("fn");
@@ -425,7 +425,7 @@ TEST_P(MapConcurrent, AnFnThatThrowsIsAFailureOfItsItem) {
   });
 }
 
-TEST_P(MapConcurrent, ACopyThatThrowsIsAFailure) {
+TEST_ON_THREADS(MapConcurrent, ACopyThatThrowsIsAFailure) {
   machine.run([&]() -> Task<> {
     std::vector<ThrowsOnCopy> items;
     items.emplace_back(1);
@@ -435,7 +435,7 @@ TEST_P(MapConcurrent, ACopyThatThrowsIsAFailure) {
   });
 }
 
-TEST_P(MapConcurrent, InACancelledScopeItReadsAndStartsNothing) {
+TEST_ON_THREADS(MapConcurrent, InACancelledScopeItReadsAndStartsNothing) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
       scope.cancel("before");
@@ -452,7 +452,7 @@ TEST_P(MapConcurrent, InACancelledScopeItReadsAndStartsNothing) {
   });
 }
 
-TEST_P(MapConcurrent, CancelledFromOutsideCancelsWhatRunsAndMakesNoMore) {
+TEST_ON_THREADS(MapConcurrent, CancelledFromOutsideCancelsWhatRunsAndMakesNoMore) {
   machine.run([&]() -> Task<> {
     auto work = [&](int i) { return counted(Counted(*this), 1s, i); };
     const auto result =
@@ -471,7 +471,7 @@ TEST_P(MapConcurrent, CancelledFromOutsideCancelsWhatRunsAndMakesNoMore) {
   });
 }
 
-TEST_P(MapConcurrent, ComesHomeFromOtherExecutorsAndMakesTasksAtHome) {
+TEST_ON_THREADS(MapConcurrent, ComesHomeFromOtherExecutorsAndMakesTasksAtHome) {
   WorkStealingExecutor other({.threads = 2});
   machine.run([&]() -> Task<> {
     auto away = [&](int i) -> Task<int> {
@@ -485,7 +485,7 @@ TEST_P(MapConcurrent, ComesHomeFromOtherExecutorsAndMakesTasksAtHome) {
   });
 }
 
-TEST_P(MapConcurrent, FnSeesTheTaskLocalsOfItsCaller) {
+TEST_ON_THREADS(MapConcurrent, FnSeesTheTaskLocalsOfItsCaller) {
   TaskLocal<int> local{0};
   machine.run([&]() -> Task<> {
     auto inside = [&](int i) -> Task<int> {
@@ -511,7 +511,7 @@ TEST_P(MapConcurrent, FnSeesTheTaskLocalsOfItsCaller) {
   });
 }
 
-TEST_P(MapConcurrent, OneHundredThousandItems) {
+TEST_ON_THREADS(MapConcurrent, OneHundredThousandItems) {
   const std::size_t n = scaled(100'000);
   machine.run([&]() -> Task<> {
     auto work = [&](std::size_t i) -> Task<std::size_t> {

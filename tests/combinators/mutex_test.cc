@@ -33,7 +33,6 @@ namespace {
 using namespace test;
 
 class MutexTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, MutexTest, kThreads, threads_name);
 
 bool is_free(Mutex& mutex) {
   return mutex.try_lock().has_value();
@@ -45,7 +44,7 @@ Task<> lock_and_note(Mutex& mutex, int name, std::vector<int>& order, Duration h
   co_await sleep_for(hold);
 }
 
-TEST_P(MutexTest, LocksComeAndGo) {
+TEST_ON_THREADS(MutexTest, LocksComeAndGo) {
   Mutex mutex;
   machine.run([&]() -> Task<> {
     Mutex::Lock lock = co_await mutex.lock();
@@ -74,7 +73,7 @@ TEST_P(MutexTest, LocksComeAndGo) {
   EXPECT_TRUE(is_free(mutex));
 }
 
-TEST_P(MutexTest, TryLock) {
+TEST_ON_THREADS(MutexTest, TryLock) {
   Mutex mutex;
   std::optional<Mutex::Lock> lock = mutex.try_lock();
   ASSERT_TRUE(lock.has_value());
@@ -83,7 +82,7 @@ TEST_P(MutexTest, TryLock) {
   EXPECT_TRUE(mutex.try_lock().has_value());
 }
 
-TEST_P(MutexTest, FirstInFirstOut) {  // B182
+TEST_ON_THREADS(MutexTest, FirstInFirstOut) {  // B182
   Mutex mutex;
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -102,7 +101,7 @@ TEST_P(MutexTest, FirstInFirstOut) {  // B182
   EXPECT_TRUE(is_free(mutex));
 }
 
-TEST_P(MutexTest, NobodyOvertakesTheOldestWaiter) {  // B182
+TEST_ON_THREADS(MutexTest, NobodyOvertakesTheOldestWaiter) {  // B182
   Mutex mutex;
   machine.run([&]() -> Task<> {
     std::vector<int> order;
@@ -118,7 +117,7 @@ TEST_P(MutexTest, NobodyOvertakesTheOldestWaiter) {  // B182
   });
 }
 
-TEST_P(MutexTest, CancelledWaiterIsSkippedAndLeavesNothingBehind) {  // B045, B183
+TEST_ON_THREADS(MutexTest, CancelledWaiterIsSkippedAndLeavesNothingBehind) {  // B045, B183
   auto mutex = std::make_unique<Mutex>();
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -138,7 +137,7 @@ TEST_P(MutexTest, CancelledWaiterIsSkippedAndLeavesNothingBehind) {  // B045, B1
   });
 }
 
-TEST_P(MutexTest, OnlyWaiterCancelledAndTheMutexIsFreeAfterwards) {
+TEST_ON_THREADS(MutexTest, OnlyWaiterCancelledAndTheMutexIsFreeAfterwards) {
   Mutex mutex;
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -153,7 +152,7 @@ TEST_P(MutexTest, OnlyWaiterCancelledAndTheMutexIsFreeAfterwards) {
   });
 }
 
-TEST_P(MutexTest, LockGrantedBeforeTheCancellationIsDelivered) {
+TEST_ON_THREADS(MutexTest, LockGrantedBeforeTheCancellationIsDelivered) {
   Mutex mutex;
   machine.run([&]() -> Task<> {
     bool got = false;
@@ -173,7 +172,7 @@ TEST_P(MutexTest, LockGrantedBeforeTheCancellationIsDelivered) {
   });
 }
 
-TEST_P(MutexTest, InACancelledScopeAFreeMutexIsNotTaken) {  // B186
+TEST_ON_THREADS(MutexTest, InACancelledScopeAFreeMutexIsNotTaken) {  // B186
   Mutex mutex;
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
@@ -186,7 +185,7 @@ TEST_P(MutexTest, InACancelledScopeAFreeMutexIsNotTaken) {  // B186
   });
 }
 
-TEST_P(MutexTest, ALoserOfARaceTakesNothing) {  // B138
+TEST_ON_THREADS(MutexTest, ALoserOfARaceTakesNothing) {  // B138
   Mutex mutex;
   Mutex other;
   machine.run([&]() -> Task<> {
@@ -225,7 +224,7 @@ TEST_P(MutexTest, ALoserOfARaceTakesNothing) {  // B138
   });
 }
 
-TEST_P(MutexTest, TimedOutWhileHoldingOrWaitingLeavesItUsable) {  // B191
+TEST_ON_THREADS(MutexTest, TimedOutWhileHoldingOrWaitingLeavesItUsable) {  // B191
   Mutex mutex;
   machine.run([&]() -> Task<> {
     auto hold = [&]() -> Task<> {
@@ -244,7 +243,7 @@ TEST_P(MutexTest, TimedOutWhileHoldingOrWaitingLeavesItUsable) {  // B191
   EXPECT_TRUE(is_free(mutex));
 }
 
-TEST_P(MutexTest, GivenToOtherCombinatorsDirectly) {
+TEST_ON_THREADS(MutexTest, GivenToOtherCombinatorsDirectly) {
   Mutex a;
   Mutex b;
   machine.run([&]() -> Task<> {
@@ -269,7 +268,7 @@ TEST_P(MutexTest, GivenToOtherCombinatorsDirectly) {
   EXPECT_TRUE(is_free(a) && is_free(b));
 }
 
-TEST_P(MutexTest, AHundredThousandWaitersHaveTheirTurn) {
+TEST_ON_THREADS(MutexTest, AHundredThousandWaitersHaveTheirTurn) {
   const std::size_t n = scaled(100'000);
   Mutex mutex;
   std::size_t count = 0;
@@ -289,7 +288,7 @@ TEST_P(MutexTest, AHundredThousandWaitersHaveTheirTurn) {
   EXPECT_EQ(count, n);
 }
 
-TEST_P(MutexTest, DumpsNameIt) {
+TEST_ON_THREADS(MutexTest, DumpsNameIt) {
   Mutex mutex;
   std::vector<int> order;
   machine.run([&]() -> Task<> {

@@ -49,11 +49,10 @@ using test::scaled;
 using test::Tracked;
 
 class ParallelTest : public test::OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, ParallelTest, test::kThreads, test::threads_name);
 
 // --- what is called ------------------------------------------------------------------------------
 
-TEST_P(ParallelTest, CallsTheFunctionOnceForEachIndex) {
+TEST_ON_THREADS(ParallelTest, CallsTheFunctionOnceForEachIndex) {
   for (const std::size_t grain : {0U, 1U, 7U, 1000U, 1U << 20}) {
     std::vector<std::atomic<int>> calls(10'001);
     auto body = [&]() -> Task<> {
@@ -64,7 +63,7 @@ TEST_P(ParallelTest, CallsTheFunctionOnceForEachIndex) {
   }
 }
 
-TEST_P(ParallelTest, AHundredThousandGrains) {
+TEST_ON_THREADS(ParallelTest, AHundredThousandGrains) {
   std::vector<std::atomic<int>> calls(100'000);
   auto body = [&]() -> Task<> {
     co_await parallel_for(std::size_t{0}, calls.size(), 1, [&](std::size_t i) { ++calls[i]; });
@@ -73,7 +72,7 @@ TEST_P(ParallelTest, AHundredThousandGrains) {
   EXPECT_TRUE(std::ranges::all_of(calls, [](const auto& n) { return n == 1; }));
 }
 
-TEST_P(ParallelTest, AnEmptyRangeCallsNothing) {
+TEST_ON_THREADS(ParallelTest, AnEmptyRangeCallsNothing) {
   auto body = [&]() -> Task<> {
     auto fail = [](auto) { ADD_FAILURE(); };
     co_await parallel_for(0, 0, 0, fail);
@@ -89,7 +88,7 @@ TEST_P(ParallelTest, AnEmptyRangeCallsNothing) {
   machine.run(body);
 }
 
-TEST_P(ParallelTest, ARangeOfOneGrainIsAPlainCall) {
+TEST_ON_THREADS(ParallelTest, ARangeOfOneGrainIsAPlainCall) {
   auto body = [&]() -> Task<> {
     const std::thread::id here = std::this_thread::get_id();
     int sum = 0;  // no atomic: nobody else is there
@@ -126,7 +125,7 @@ Task<> both_ends(WorkStealingExecutor&) {
   }
 }
 
-TEST_P(ParallelTest, IndicesOfEveryTypeUpToTheirLimits) {
+TEST_ON_THREADS(ParallelTest, IndicesOfEveryTypeUpToTheirLimits) {
   executor.run(both_ends<std::int8_t>(executor));
   executor.run(both_ends<std::uint8_t>(executor));
   executor.run(both_ends<std::int16_t>(executor));
@@ -137,7 +136,7 @@ TEST_P(ParallelTest, IndicesOfEveryTypeUpToTheirLimits) {
 }
 
 // Nobody can wait for 2^64 calls: the loop is stopped after a few, having cut the range.
-TEST_P(ParallelTest, ARangeOfAllNumbersIsCutWithoutOverflow) {
+TEST_ON_THREADS(ParallelTest, ARangeOfAllNumbersIsCutWithoutOverflow) {
   auto body = [&]() -> Task<> {
     for (const std::size_t grain : {std::size_t{1}, std::size_t{0}, std::size_t{1} << 63}) {
       std::atomic<int> calls{0};
@@ -153,7 +152,7 @@ TEST_P(ParallelTest, ARangeOfAllNumbersIsCutWithoutOverflow) {
   machine.run(body);
 }
 
-TEST_P(ParallelTest, EndsOfTwoTypesCountInTheirCommonType) {
+TEST_ON_THREADS(ParallelTest, EndsOfTwoTypesCountInTheirCommonType) {
   auto body = [&]() -> Task<> {
     std::vector<int> values(100, 1);
     std::atomic<int> sum{0};
@@ -173,7 +172,7 @@ TEST_P(ParallelTest, EndsOfTwoTypesCountInTheirCommonType) {
   machine.run(body);
 }
 
-TEST_P(ParallelTest, ElementsOfAnLvalueRangeAreReferencedThoseOfAnRvalueMovedIn) {
+TEST_ON_THREADS(ParallelTest, ElementsOfAnLvalueRangeAreReferencedThoseOfAnRvalueMovedIn) {
   Ledger ledger;
   auto body = [&]() -> Task<> {
     std::vector<int> values(1000);
@@ -214,7 +213,7 @@ TEST_P(ParallelTest, ElementsOfAnLvalueRangeAreReferencedThoseOfAnRvalueMovedIn)
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(ParallelTest, AFunctionThatIsAnLvalueIsReferencedAnRvalueMovedIn) {
+TEST_ON_THREADS(ParallelTest, AFunctionThatIsAnLvalueIsReferencedAnRvalueMovedIn) {
   struct Counts {
     std::atomic<int>& moved_in;
     std::atomic<int> calls{0};
@@ -240,7 +239,7 @@ TEST_P(ParallelTest, AFunctionThatIsAnLvalueIsReferencedAnRvalueMovedIn) {
 
 // --- reduce --------------------------------------------------------------------------------------
 
-TEST_P(ParallelTest, CombinesFromLeftToRight) {
+TEST_ON_THREADS(ParallelTest, CombinesFromLeftToRight) {
   std::string expected;
   for (int i = 0; i < 3000; ++i) expected += std::to_string(i) + " ";
   for (const std::size_t grain : {0U, 1U, 13U, 3000U}) {
@@ -255,7 +254,7 @@ TEST_P(ParallelTest, CombinesFromLeftToRight) {
   }
 }
 
-TEST_P(ParallelTest, SumsOfNumbers) {
+TEST_ON_THREADS(ParallelTest, SumsOfNumbers) {
   auto body = []() -> Task<> {
     std::int64_t sum = co_await parallel_reduce(
         0, 1'000'000, 0, std::int64_t{0}, [](int i) { return i; }, std::plus<>());
@@ -272,7 +271,7 @@ TEST_P(ParallelTest, SumsOfNumbers) {
   machine.run(body);
 }
 
-TEST_P(ParallelTest, ValuesThatCannotBeCopiedDefaultConstructedOrAssigned) {
+TEST_ON_THREADS(ParallelTest, ValuesThatCannotBeCopiedDefaultConstructedOrAssigned) {
   auto body = []() -> Task<> {
     MoveOnly sum = co_await parallel_reduce(
         0, 1000, 3, MoveOnly(0), [](int i) { return MoveOnly(i); },
@@ -308,7 +307,7 @@ struct Token {
 };
 static_assert(std::is_trivially_copyable_v<Token>);
 
-TEST_P(ParallelTest, ReducesWhatCanOnlyBeMovedHoweverSimple) {
+TEST_ON_THREADS(ParallelTest, ReducesWhatCanOnlyBeMovedHoweverSimple) {
   auto body = []() -> Task<> {
     Token sum = co_await parallel_reduce(
         0, 100, 7, Token(0), [](int i) { return Token(i); },
@@ -331,7 +330,7 @@ TEST(ParallelPieces, LieWhereTheirValuesMayLie) {
   }
 }
 
-TEST_P(ParallelTest, AMapThatGivesAnotherTypeIsCombinedWithTheIdentity) {
+TEST_ON_THREADS(ParallelTest, AMapThatGivesAnotherTypeIsCombinedWithTheIdentity) {
   struct Item {
     int value;
   };
@@ -360,7 +359,7 @@ TEST_P(ParallelTest, AMapThatGivesAnotherTypeIsCombinedWithTheIdentity) {
 constexpr long kEndless = 1'000'000'000'000;
 
 // B105's rule for children, applied to grains: nothing new is begun, what runs is waited for.
-TEST_P(ParallelTest, TheFirstExceptionStopsTheLoopAndIsThrown) {
+TEST_ON_THREADS(ParallelTest, TheFirstExceptionStopsTheLoopAndIsThrown) {
   std::atomic<int> running{0};
   std::atomic<long> calls{0};
   auto body = [&]() -> Task<> {
@@ -380,7 +379,7 @@ TEST_P(ParallelTest, TheFirstExceptionStopsTheLoopAndIsThrown) {
   EXPECT_GE(calls, 1);
 }
 
-TEST_P(ParallelTest, WhenEveryCallFailsOneOfTheErrorsIsThrown) {
+TEST_ON_THREADS(ParallelTest, WhenEveryCallFailsOneOfTheErrorsIsThrown) {
   auto body = [&]() -> Task<> {
     std::atomic<int> calls{0};
     auto loop = parallel_for(0, 1000, 1, [&](int i) {
@@ -403,7 +402,7 @@ TEST_P(ParallelTest, WhenEveryCallFailsOneOfTheErrorsIsThrown) {
   machine.run(body);
 }
 
-TEST_P(ParallelTest, AnErrorGoesBeforeACancellationThatAFunctionThrewItself) {
+TEST_ON_THREADS(ParallelTest, AnErrorGoesBeforeACancellationThatAFunctionThrewItself) {
   auto body = [&]() -> Task<> {
     auto loop = parallel_for(0, 1000, 1, [](int) {
       throw CancelledError(CancelReason{CancelKind::requested, "mine"});
@@ -435,7 +434,7 @@ TEST_P(ParallelTest, AnErrorGoesBeforeACancellationThatAFunctionThrewItself) {
   });
 }
 
-TEST_P(ParallelTest, ACancelledScopeStartsNothing) {
+TEST_ON_THREADS(ParallelTest, ACancelledScopeStartsNothing) {
   auto body = [&]() -> Task<> {
     auto inside = [&](CancelScope& scope) -> Task<> {
       scope.cancel("before");
@@ -456,7 +455,7 @@ TEST_P(ParallelTest, ACancelledScopeStartsNothing) {
   machine.run(body);
 }
 
-TEST_P(ParallelTest, ACancellationIsSeenBetweenGrains) {
+TEST_ON_THREADS(ParallelTest, ACancellationIsSeenBetweenGrains) {
   std::atomic<long> calls{0};
   long before = 0;
   CancellationSource source;
@@ -475,7 +474,7 @@ TEST_P(ParallelTest, ACancellationIsSeenBetweenGrains) {
   EXPECT_LE(calls, before + 64);  // whoever ran a grain ended it
 }
 
-TEST_P(ParallelTest, ACancellationInTheLastGrainLeavesTheValue) {
+TEST_ON_THREADS(ParallelTest, ACancellationInTheLastGrainLeavesTheValue) {
   CancellationSource source;
   auto body = [&]() -> Task<> {
     auto loop = parallel_reduce(
@@ -492,7 +491,7 @@ TEST_P(ParallelTest, ACancellationInTheLastGrainLeavesTheValue) {
   machine.run(body);
 }
 
-TEST_P(ParallelTest, AnErrorIsNotHiddenByACancellation) {
+TEST_ON_THREADS(ParallelTest, AnErrorIsNotHiddenByACancellation) {
   CancellationSource source;
   auto body = [&]() -> Task<> {
     auto loop = parallel_for(0, 1000, 1, [&](int i) {

@@ -35,7 +35,6 @@ namespace {
 using namespace test;
 
 class PromiseTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, PromiseTest, kThreads, threads_name);
 
 template <class T>
 Task<T> copy_from(Future<T> future) {
@@ -46,7 +45,7 @@ Task<T> move_from(Future<T> future) {
   co_return co_await std::move(future);
 }
 
-TEST_P(PromiseTest, ManyWaitersGetCopies) {
+TEST_ON_THREADS(PromiseTest, ManyWaitersGetCopies) {
   Promise<std::string> promise;
   Future<std::string> future = promise.future();
   std::vector<JoinHandle<std::string>> waiters;
@@ -64,7 +63,7 @@ TEST_P(PromiseTest, ManyWaitersGetCopies) {
   EXPECT_EQ(future.wait().value().size(), 100u);
 }
 
-TEST_P(PromiseTest, AnRvalueMovesTheValueOut) {
+TEST_ON_THREADS(PromiseTest, AnRvalueMovesTheValueOut) {
   machine.run([&]() -> Task<> {
     Promise<MoveOnly> promise;
     Future<MoveOnly> future = promise.future();
@@ -79,7 +78,7 @@ TEST_P(PromiseTest, AnRvalueMovesTheValueOut) {
   });
 }
 
-TEST_P(PromiseTest, AMoverComesAfterThoseWhoWaitedBefore) {
+TEST_ON_THREADS(PromiseTest, AMoverComesAfterThoseWhoWaitedBefore) {
   machine.run([&]() -> Task<> {
     Promise<std::string> promise;
     std::vector<JoinHandle<std::string>> copiers;
@@ -93,7 +92,7 @@ TEST_P(PromiseTest, AMoverComesAfterThoseWhoWaitedBefore) {
   });
 }
 
-TEST_P(PromiseTest, ValuesOfAwkwardTypes) {
+TEST_ON_THREADS(PromiseTest, ValuesOfAwkwardTypes) {
   int number = 4;
   Promise<std::vector<int>> braces;
   braces.set_value({1, 2});
@@ -130,7 +129,7 @@ TEST_P(PromiseTest, ValuesOfAwkwardTypes) {
   });
 }
 
-TEST_P(PromiseTest, FailuresCanBeAskedForAnyNumberOfTimes) {
+TEST_ON_THREADS(PromiseTest, FailuresCanBeAskedForAnyNumberOfTimes) {
   machine.run([&]() -> Task<> {
     Promise<int> promise;
     Future<int> future = promise.future();
@@ -145,7 +144,7 @@ TEST_P(PromiseTest, FailuresCanBeAskedForAnyNumberOfTimes) {
   });
 }
 
-TEST_P(PromiseTest, ACancelledErrorIsACancellation) {
+TEST_ON_THREADS(PromiseTest, ACancelledErrorIsACancellation) {
   machine.run([&]() -> Task<> {
     Promise<int> promise;
     promise.set_exception(std::make_exception_ptr(
@@ -163,13 +162,13 @@ TEST_P(PromiseTest, ACancelledErrorIsACancellation) {
   });
 }
 
-TEST_P(PromiseTest, ATimeoutErrorIsATimeout) {
+TEST_ON_THREADS(PromiseTest, ATimeoutErrorIsATimeout) {
   Promise<int> promise;
   promise.set_exception(std::make_exception_ptr(TimeoutError()));
   EXPECT_TRUE(promise.future().result().is_timeout());
 }
 
-TEST_P(PromiseTest, ItIsSetOnce) {
+TEST_ON_THREADS(PromiseTest, ItIsSetOnce) {
   Promise<int> promise;
   EXPECT_THROW(promise.set_exception(nullptr), std::invalid_argument);
   promise.set_value(1);
@@ -182,7 +181,7 @@ TEST_P(PromiseTest, ItIsSetOnce) {
   EXPECT_EQ(what_of(failed.future().result().error()), "first");
 }
 
-TEST_P(PromiseTest, AValueThatCannotBeMadeLeavesItUnset) {
+TEST_ON_THREADS(PromiseTest, AValueThatCannotBeMadeLeavesItUnset) {
   struct Picky {
     explicit Picky(int v) : value(v) {
       if (v < 0) throw std::invalid_argument("negative");
@@ -196,7 +195,7 @@ TEST_P(PromiseTest, AValueThatCannotBeMadeLeavesItUnset) {
   EXPECT_EQ(promise.future().wait().value().value, 2);
 }
 
-TEST_P(PromiseTest, DyingUnsetBreaksIt) {  // B065
+TEST_ON_THREADS(PromiseTest, DyingUnsetBreaksIt) {  // B065
   machine.run([&]() -> Task<> {
     auto promise = std::make_unique<Promise<int>>();
     Future<int> future = promise->future();
@@ -219,7 +218,7 @@ TEST_P(PromiseTest, DyingUnsetBreaksIt) {  // B065
   });
 }
 
-TEST_P(PromiseTest, EmptyOnesRefuseEveryUse) {
+TEST_ON_THREADS(PromiseTest, EmptyOnesRefuseEveryUse) {
   Future<int> empty;
   EXPECT_THROW((void)empty.done(), InvalidStateError);
   EXPECT_THROW(empty.result(), InvalidStateError);
@@ -237,7 +236,7 @@ TEST_P(PromiseTest, EmptyOnesRefuseEveryUse) {
   EXPECT_EQ(from.future().wait().value(), 3);
 }
 
-TEST_P(PromiseTest, CopiesNameTheSameResult) {
+TEST_ON_THREADS(PromiseTest, CopiesNameTheSameResult) {
   Promise<int> a;
   Promise<int> b;
   Future<int> first = a.future();
@@ -248,7 +247,7 @@ TEST_P(PromiseTest, CopiesNameTheSameResult) {
   EXPECT_NE(first, Future<int>());
 }
 
-TEST_P(PromiseTest, ACancelledWaiterLeavesTheOthers) {  // B007, B066
+TEST_ON_THREADS(PromiseTest, ACancelledWaiterLeavesTheOthers) {  // B007, B066
   machine.run([&]() -> Task<> {
     Promise<int> promise;
     JoinHandle<int> first = executor.spawn(copy_from(promise.future()));
@@ -266,7 +265,7 @@ TEST_P(PromiseTest, ACancelledWaiterLeavesTheOthers) {  // B007, B066
   });
 }
 
-TEST_P(PromiseTest, AValueThatCameFirstWinsOverTheCancellation) {  // B064
+TEST_ON_THREADS(PromiseTest, AValueThatCameFirstWinsOverTheCancellation) {  // B064
   machine.run([&]() -> Task<> {
     Promise<int> promise;
     JoinHandle<int> waiter = executor.spawn(copy_from(promise.future()));
@@ -278,7 +277,7 @@ TEST_P(PromiseTest, AValueThatCameFirstWinsOverTheCancellation) {  // B064
   });
 }
 
-TEST_P(PromiseTest, AwaitingOneThatIsSetIsACancellationPoint) {
+TEST_ON_THREADS(PromiseTest, AwaitingOneThatIsSetIsACancellationPoint) {
   machine.run([&]() -> Task<> {
     Promise<int> promise;
     promise.set_value(1);
@@ -292,7 +291,7 @@ TEST_P(PromiseTest, AwaitingOneThatIsSetIsACancellationPoint) {
   });
 }
 
-TEST_P(PromiseTest, GivenToCombinatorsDirectly) {
+TEST_ON_THREADS(PromiseTest, GivenToCombinatorsDirectly) {
   machine.run([&]() -> Task<> {
     Promise<int> a;
     Promise<std::string> b;
@@ -327,7 +326,7 @@ TEST_P(PromiseTest, GivenToCombinatorsDirectly) {
   EXPECT_EQ(executor.run(outside.future()), 8);
 }
 
-TEST_P(PromiseTest, ALoserOfARaceLeavesTheValue) {  // B138
+TEST_ON_THREADS(PromiseTest, ALoserOfARaceLeavesTheValue) {  // B138
   machine.run([&]() -> Task<> {
     Promise<MoveOnly> a;
     Promise<MoveOnly> b;
@@ -341,7 +340,7 @@ TEST_P(PromiseTest, ALoserOfARaceLeavesTheValue) {  // B138
   });
 }
 
-TEST_P(PromiseTest, AThrowingCopyReachesItsWaiterAlone) {
+TEST_ON_THREADS(PromiseTest, AThrowingCopyReachesItsWaiterAlone) {
   machine.run([&]() -> Task<> {
     Promise<ThrowsOnCopy> promise;
     Future<ThrowsOnCopy> future = promise.future();
@@ -356,7 +355,7 @@ TEST_P(PromiseTest, AThrowingCopyReachesItsWaiterAlone) {
   });
 }
 
-TEST_P(PromiseTest, WaitOnAWorkerIsALogicErrorAlsoWhenDone) {
+TEST_ON_THREADS(PromiseTest, WaitOnAWorkerIsALogicErrorAlsoWhenDone) {
   Promise<int> promise;
   promise.set_value(1);
   machine.run([&]() -> Task<> {
@@ -366,7 +365,7 @@ TEST_P(PromiseTest, WaitOnAWorkerIsALogicErrorAlsoWhenDone) {
 }
 
 // The thread that waits belongs to no executor, and virtual time goes on for it.
-TEST_P(PromiseTest, VirtualTimeMovesForAThreadThatWaits) {
+TEST_ON_THREADS(PromiseTest, VirtualTimeMovesForAThreadThatWaits) {
   Promise<int> promise;
   Future<int> future = promise.future();
   auto set_later = [&]() -> Task<> {
@@ -400,7 +399,7 @@ TEST(PromiseAcrossThreads, VirtualTimeMovesAlsoOnAClockThatComesLater) {
   }
 }
 
-TEST_P(PromiseTest, AHundredThousandWaiters) {
+TEST_ON_THREADS(PromiseTest, AHundredThousandWaiters) {
   const std::size_t n = scaled(100'000);
   machine.run([&]() -> Task<> {
     Promise<int> promise;

@@ -34,9 +34,8 @@ namespace {
 using namespace test;
 
 class Race : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, Race, kThreads, threads_name);
 
-TEST_P(Race, FirstToCompleteWinsAndTheOthersAreCancelledAndAwaited) {  // B131
+TEST_ON_THREADS(Race, FirstToCompleteWinsAndTheOthersAreCancelledAndAwaited) {  // B131
   bool ended = false;
   CancelKind why{};
   const Indexed<int> first = machine.run([&]() -> Task<Indexed<int>> {
@@ -50,7 +49,7 @@ TEST_P(Race, FirstToCompleteWinsAndTheOthersAreCancelledAndAwaited) {  // B131
   EXPECT_EQ(machine.elapsed(), 10ms);
 }
 
-TEST_P(Race, LoserThatCannotBeCancelledIsWaitedFor) {  // B132
+TEST_ON_THREADS(Race, LoserThatCannotBeCancelledIsWaitedFor) {  // B132
   machine.run([&]() -> Task<> {
     auto first = co_await race(stubborn(1s, 1), give_after(10ms, 2));
     EXPECT_EQ(first.value, 2);
@@ -58,7 +57,7 @@ TEST_P(Race, LoserThatCannotBeCancelledIsWaitedFor) {  // B132
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(Race, FirstErrorIsThrown) {  // B134
+TEST_ON_THREADS(Race, FirstErrorIsThrown) {  // B134
   machine.run([&]() -> Task<> {
     Result<Indexed<int>> r =
         co_await as_result(race(never(), fail_after(1ms, "oops"), give_after(2ms, 1)));
@@ -67,7 +66,7 @@ TEST_P(Race, FirstErrorIsThrown) {  // B134
   EXPECT_EQ(machine.elapsed(), 1ms);
 }
 
-TEST_P(Race, ChildThatEndsCancelledByItselfCompletesIt) {
+TEST_ON_THREADS(Race, ChildThatEndsCancelledByItselfCompletesIt) {
   machine.run([&]() -> Task<> {
     Result<Indexed<int>> r = co_await as_result(race(never(), cancel_itself("mine")));
     EXPECT_TRUE(r.is_cancelled());
@@ -77,7 +76,7 @@ TEST_P(Race, ChildThatEndsCancelledByItselfCompletesIt) {
   EXPECT_EQ(machine.elapsed(), 0ms);
 }
 
-TEST_P(Race, RealErrorOfALoserIsNotHiddenByACancelledWinner) {  // rule 0.4
+TEST_ON_THREADS(Race, RealErrorOfALoserIsNotHiddenByACancelledWinner) {  // rule 0.4
   machine.run([&]() -> Task<> {
     auto quits = []() -> Task<int> {
       co_await sleep_for(1ms);  // when the other one has begun
@@ -88,14 +87,14 @@ TEST_P(Race, RealErrorOfALoserIsNotHiddenByACancelledWinner) {  // rule 0.4
   });
 }
 
-TEST_P(Race, ValueWinsOverALosersError) {
+TEST_ON_THREADS(Race, ValueWinsOverALosersError) {
   machine.run([&]() -> Task<> {
     auto first = co_await race(bitter("dropped"), give(1));
     EXPECT_EQ(first.value, 1);
   });
 }
 
-TEST_P(Race, NothingIsAnError) {  // B136
+TEST_ON_THREADS(Race, NothingIsAnError) {  // B136
   machine.run([&]() -> Task<> {
     auto empty = race();
     Result<Indexed<void>> none = co_await as_result(std::move(empty));
@@ -107,7 +106,7 @@ TEST_P(Race, NothingIsAnError) {  // B136
   });
 }
 
-TEST_P(Race, OneContestantAlone) {
+TEST_ON_THREADS(Race, OneContestantAlone) {
   machine.run([&]() -> Task<> {
     auto one = co_await race(give_after(1ms, 4));
     EXPECT_EQ(one.index, 0u);
@@ -120,7 +119,7 @@ TEST_P(Race, OneContestantAlone) {
   });
 }
 
-TEST_P(Race, SeveralReadyAtOnceHaveOneWinner) {  // B133
+TEST_ON_THREADS(Race, SeveralReadyAtOnceHaveOneWinner) {  // B133
   machine.run([&]() -> Task<> {
     for (int i = 0; i < 200; ++i) {
       auto first = co_await race(give(0), give(1), give(2));
@@ -129,7 +128,7 @@ TEST_P(Race, SeveralReadyAtOnceHaveOneWinner) {  // B133
   });
 }
 
-TEST_P(Race, DifferentTypesGiveAVariantWithOneAlternativeEach) {
+TEST_ON_THREADS(Race, DifferentTypesGiveAVariantWithOneAlternativeEach) {
   int number = 3;
   machine.run([&]() -> Task<> {
     auto mixed = co_await race(give_after(1s, 1), give_text("text"), nothing_after(1s));
@@ -155,7 +154,7 @@ TEST_P(Race, DifferentTypesGiveAVariantWithOneAlternativeEach) {
   });
 }
 
-TEST_P(Race, OfVoidsHasOnlyTheIndex) {
+TEST_ON_THREADS(Race, OfVoidsHasOnlyTheIndex) {
   machine.run([&]() -> Task<> {
     Indexed<void> first = co_await race(nothing_after(2ms), nothing_after(1ms));
     EXPECT_EQ(first.index, 1u);
@@ -167,7 +166,7 @@ TEST_P(Race, OfVoidsHasOnlyTheIndex) {
   });
 }
 
-TEST_P(Race, ReferencesStayTheSameObject) {
+TEST_ON_THREADS(Race, ReferencesStayTheSameObject) {
   int a = 1;
   int b = 2;
   machine.run([&]() -> Task<> {
@@ -186,7 +185,7 @@ TEST_P(Race, ReferencesStayTheSameObject) {
   });
 }
 
-TEST_P(Race, AwkwardValues) {
+TEST_ON_THREADS(Race, AwkwardValues) {
   machine.run([&]() -> Task<> {
     auto move_only = [](int v) -> Task<MoveOnly> { co_return MoveOnly(v); };
     auto no_default = [](int v, Duration d) -> Task<NoDefault> {
@@ -202,7 +201,7 @@ TEST_P(Race, AwkwardValues) {
   });
 }
 
-TEST_P(Race, TakesRangesOfAllKinds) {
+TEST_ON_THREADS(Race, TakesRangesOfAllKinds) {
   machine.run([&]() -> Task<> {
     constexpr int kCount = 500;
     std::vector<Task<int>> tasks;
@@ -233,7 +232,7 @@ TEST_P(Race, TakesRangesOfAllKinds) {
   });
 }
 
-TEST_P(Race, CallablesAreContestants) {
+TEST_ON_THREADS(Race, CallablesAreContestants) {
   machine.run([&]() -> Task<> {
     auto slow = []() -> Task<int> { return never(); };
     auto fast = [] { return 7; };
@@ -246,7 +245,7 @@ TEST_P(Race, CallablesAreContestants) {
   });
 }
 
-TEST_P(Race, CombinatorsAndOperationsAreContestants) {
+TEST_ON_THREADS(Race, CombinatorsAndOperationsAreContestants) {
   Event event;
   machine.run([&]() -> Task<> {
     auto first =
@@ -258,7 +257,7 @@ TEST_P(Race, CombinatorsAndOperationsAreContestants) {
   });
 }
 
-TEST_P(Race, ForeignAwaitablesAreContestantsAndComeHome) {
+TEST_ON_THREADS(Race, ForeignAwaitablesAreContestantsAndComeHome) {
   auto hold = machine.clock.hold();  // for the foreign thread
   machine.run([&]() -> Task<> {
     auto first = co_await race(OnForeignThread(4), never());
@@ -276,7 +275,7 @@ TEST_P(Race, ForeignAwaitablesAreContestantsAndComeHome) {
   });
 }
 
-TEST_P(Race, OfPureOperationsEndsInPlace) {
+TEST_ON_THREADS(Race, OfPureOperationsEndsInPlace) {
   Event event;
   machine.run([&]() -> Task<> {
     Indexed<void> first = co_await race(event.wait(), sleep_for(1ms));
@@ -290,7 +289,7 @@ TEST_P(Race, OfPureOperationsEndsInPlace) {
 
 // --- handles -------------------------------------------------------------------------------------
 
-TEST_P(Race, CancelsItsWaitForAHandleNotTheTaskBehindIt) {
+TEST_ON_THREADS(Race, CancelsItsWaitForAHandleNotTheTaskBehindIt) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(give_after(1s, 8));
     auto first = co_await race(handle, give_after(1ms, 1));
@@ -301,7 +300,7 @@ TEST_P(Race, CancelsItsWaitForAHandleNotTheTaskBehindIt) {
   });
 }
 
-TEST_P(Race, HandleOfACancelledTaskCompletesIt) {
+TEST_ON_THREADS(Race, HandleOfACancelledTaskCompletesIt) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(never());
     handle.cancel("elsewhere");
@@ -311,7 +310,8 @@ TEST_P(Race, HandleOfACancelledTaskCompletesIt) {
   });
 }
 
-TEST_P(Race, MovedHandleThatLosesKeepsItsResult) {  // one winner: the loser leaves no trace
+TEST_ON_THREADS(Race,
+                MovedHandleThatLosesKeepsItsResult) {  // one winner: the loser leaves no trace
   machine.run([&]() -> Task<> {
     for (int i = 0; i < 100; ++i) {
       JoinHandle<MoveOnly> a = executor.spawn([]() -> Task<MoveOnly> { co_return MoveOnly(1); }());
@@ -326,7 +326,7 @@ TEST_P(Race, MovedHandleThatLosesKeepsItsResult) {  // one winner: the loser lea
   });
 }
 
-TEST_P(Race, MovedHandleThatFailedWins) {
+TEST_ON_THREADS(Race, MovedHandleThatFailedWins) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(fail("of the task"));
     Result<Indexed<int>> r = co_await as_result(race(std::move(handle), never()));
@@ -336,7 +336,7 @@ TEST_P(Race, MovedHandleThatFailedWins) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(Race, StartsNothingInACancelledScope) {
+TEST_ON_THREADS(Race, StartsNothingInACancelledScope) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto result = co_await cancel_scope([&](CancelScope& scope) -> Task<> {
@@ -350,7 +350,7 @@ TEST_P(Race, StartsNothingInACancelledScope) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(Race, CancelledFromOutsideCancelsAndAwaitsAll) {  // B137
+TEST_ON_THREADS(Race, CancelledFromOutsideCancelsAndAwaitsAll) {  // B137
   bool ended[2] = {};
   CancelKind why[2] = {};
   JoinHandle<Indexed<int>> handle;
@@ -368,7 +368,7 @@ TEST_P(Race, CancelledFromOutsideCancelsAndAwaitsAll) {  // B137
   EXPECT_EQ(why[0], CancelKind::requested);
 }
 
-TEST_P(Race, ValueGivenInSpiteOfACancellationFromOutsideWins) {
+TEST_ON_THREADS(Race, ValueGivenInSpiteOfACancellationFromOutsideWins) {
   machine.run([&]() -> Task<> {
     auto body = [&]() -> Task<int> {
       auto first = co_await race(forgiving(3), never());
@@ -384,7 +384,7 @@ TEST_P(Race, ValueGivenInSpiteOfACancellationFromOutsideWins) {
   });
 }
 
-TEST_P(Race, ErrorAfterACancellationFromOutsideIsReported) {  // rule 0.4
+TEST_ON_THREADS(Race, ErrorAfterACancellationFromOutsideIsReported) {  // rule 0.4
   machine.run([&]() -> Task<> {
     auto body = [&]() -> Task<Indexed<int>> {
       co_return co_await race(never(), bitter("cleanup"));
@@ -397,7 +397,7 @@ TEST_P(Race, ErrorAfterACancellationFromOutsideIsReported) {  // rule 0.4
   });
 }
 
-TEST_P(Race, CancellationAfterTheWinnerIsSeenLater) {
+TEST_ON_THREADS(Race, CancellationAfterTheWinnerIsSeenLater) {
   machine.run([&]() -> Task<> {
     auto body = [&]() -> Task<int> {
       auto first = co_await race(give_after(1ms, 5), stubborn(1s, 6));
@@ -413,7 +413,7 @@ TEST_P(Race, CancellationAfterTheWinnerIsSeenLater) {
   });
 }
 
-TEST_P(Race, WithinATimeout) {
+TEST_ON_THREADS(Race, WithinATimeout) {
   machine.run([&]() -> Task<> {
     Result<Indexed<int>> r = co_await as_result(timeout(race(never(), never()), 3ms));
     EXPECT_TRUE(r.is_timeout());
@@ -423,7 +423,7 @@ TEST_P(Race, WithinATimeout) {
 
 // --- what a loser gives --------------------------------------------------------------------------
 
-TEST_P(Race, LosersValuesGoToOnDiscard) {  // B142
+TEST_ON_THREADS(Race, LosersValuesGoToOnDiscard) {  // B142
   machine.run([&]() -> Task<> {
     std::vector<std::pair<std::size_t, int>> discarded;
     auto keep = [&](std::size_t index, int&& value) { discarded.emplace_back(index, value); };
@@ -435,7 +435,7 @@ TEST_P(Race, LosersValuesGoToOnDiscard) {  // B142
   });
 }
 
-TEST_P(Race, OnDiscardGetsTheLosersOwnType) {
+TEST_ON_THREADS(Race, OnDiscardGetsTheLosersOwnType) {
   machine.run([&]() -> Task<> {
     std::string text;
     int voids = 0;
@@ -460,7 +460,7 @@ TEST_P(Race, OnDiscardGetsTheLosersOwnType) {
   });
 }
 
-TEST_P(Race, OnDiscardOfAVector) {
+TEST_ON_THREADS(Race, OnDiscardOfAVector) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks;
     for (int i = 0; i < 5; ++i) tasks.push_back(stubborn(std::chrono::milliseconds(5 - i), i));
@@ -476,7 +476,7 @@ TEST_P(Race, OnDiscardOfAVector) {
   });
 }
 
-TEST_P(Race, OnDiscardIsCalledForAllAlsoWhenOneCallThrows) {
+TEST_ON_THREADS(Race, OnDiscardIsCalledForAllAlsoWhenOneCallThrows) {
   machine.run([&]() -> Task<> {
     int calls = 0;
     auto refuse = [&](std::size_t, int&&) {
@@ -491,7 +491,7 @@ TEST_P(Race, OnDiscardIsCalledForAllAlsoWhenOneCallThrows) {
   });
 }
 
-TEST_P(Race, ValuesAreDestroyedOnceWhereverTheyGo) {
+TEST_ON_THREADS(Race, ValuesAreDestroyedOnceWhereverTheyGo) {
   Ledger ledger;
   auto value = [&](Duration pause) -> Task<Tracked> {
     co_await uncancellable(sleep_for(pause));
@@ -508,7 +508,7 @@ TEST_P(Race, ValuesAreDestroyedOnceWhereverTheyGo) {
   EXPECT_GE(ledger.total(), 250);
 }
 
-TEST_P(Race, IsMovableUntilAwaited) {
+TEST_ON_THREADS(Race, IsMovableUntilAwaited) {
   machine.run([&]() -> Task<> {
     auto make = [] { return race(give_after(1ms, 1), never()); };
     auto contest = make();
@@ -518,7 +518,7 @@ TEST_P(Race, IsMovableUntilAwaited) {
   });
 }
 
-TEST_P(Race, DroppedUnawaitedFreesItsTasks) {
+TEST_ON_THREADS(Race, DroppedUnawaitedFreesItsTasks) {
   Ledger ledger;
   auto hold = [](Tracked tracked) -> Task<int> {
     tracked.touch();
@@ -533,7 +533,7 @@ TEST_P(Race, DroppedUnawaitedFreesItsTasks) {
 
 // --- things that only the winner takes -----------------------------------------------------------
 
-TEST_P(Race, AcquireThatLosesTakesNoPermit) {  // B138
+TEST_ON_THREADS(Race, AcquireThatLosesTakesNoPermit) {  // B138
   Semaphore semaphore(0);
   machine.run([&]() -> Task<> {
     auto first = co_await race(semaphore.acquire(), sleep_for(1ms));
@@ -543,7 +543,7 @@ TEST_P(Race, AcquireThatLosesTakesNoPermit) {  // B138
   });
 }
 
-TEST_P(Race, OnlyOneOfTwoAcquiresTakes) {
+TEST_ON_THREADS(Race, OnlyOneOfTwoAcquiresTakes) {
   Semaphore semaphore(2);
   machine.run([&]() -> Task<> {
     auto first = co_await race(semaphore.acquire(), semaphore.acquire());
@@ -554,7 +554,7 @@ TEST_P(Race, OnlyOneOfTwoAcquiresTakes) {
   });
 }
 
-TEST_P(Race, AcquireAgainstWhatIsReadyAtOnce) {
+TEST_ON_THREADS(Race, AcquireAgainstWhatIsReadyAtOnce) {
   Semaphore semaphore(1);
   machine.run([&]() -> Task<> {
     for (int i = 0; i < 300; ++i) {
@@ -565,7 +565,7 @@ TEST_P(Race, AcquireAgainstWhatIsReadyAtOnce) {
   });
 }
 
-TEST_P(Race, AcquireOfTooManyIsItsError) {
+TEST_ON_THREADS(Race, AcquireOfTooManyIsItsError) {
   BoundedSemaphore semaphore(1);
   machine.run([&]() -> Task<> {
     Result<Indexed<Permit>> r =

@@ -39,7 +39,6 @@ using namespace test;
 using std::chrono::nanoseconds;
 
 class RateLimiterTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, RateLimiterTest, kThreads, threads_name);
 
 /// A clock that shows what it is told to.
 struct SetClock : Clock {
@@ -60,7 +59,7 @@ TEST(RateLimiterNumbers, ThatMakeNoSense) {
   EXPECT_TRUE(limiter.try_acquire(3));
 }
 
-TEST_P(RateLimiterTest, MoreThanTheBurstCanNeverBeTaken) {
+TEST_ON_THREADS(RateLimiterTest, MoreThanTheBurstCanNeverBeTaken) {
   RateLimiter limiter(1, 3);
   machine.run([&]() -> Task<> {
     Result<void> r = co_await as_result(limiter.acquire(4));
@@ -70,7 +69,7 @@ TEST_P(RateLimiterTest, MoreThanTheBurstCanNeverBeTaken) {
   EXPECT_EQ(machine.elapsed(), 0s);
 }
 
-TEST_P(RateLimiterTest, BucketIsFullAtFirst) {
+TEST_ON_THREADS(RateLimiterTest, BucketIsFullAtFirst) {
   RateLimiter limiter(10, 4);
   machine.run([&]() -> Task<> {
     co_await sleep_for(1h);  // not more than full
@@ -82,7 +81,7 @@ TEST_P(RateLimiterTest, BucketIsFullAtFirst) {
   });
 }
 
-TEST_P(RateLimiterTest, TryAcquireTakesWhatHasFlowedIn) {
+TEST_ON_THREADS(RateLimiterTest, TryAcquireTakesWhatHasFlowedIn) {
   RateLimiter limiter(1000, 2);
   machine.run([&]() -> Task<> {
     EXPECT_TRUE(limiter.try_acquire(2));
@@ -100,7 +99,7 @@ TEST_P(RateLimiterTest, TryAcquireTakesWhatHasFlowedIn) {
   });
 }
 
-TEST_P(RateLimiterTest, AcquireOfNothingCompletesAtOnce) {
+TEST_ON_THREADS(RateLimiterTest, AcquireOfNothingCompletesAtOnce) {
   RateLimiter limiter(0.001, 1);
   machine.run([&]() -> Task<> {
     co_await limiter.acquire();
@@ -137,13 +136,13 @@ std::vector<nanoseconds> starts_of(Machine& machine, RateLimiter& limiter, int t
   return starts;
 }
 
-TEST_P(RateLimiterTest, TenSecondsHaveRateTimesTimeAndABurst) {  // B197
+TEST_ON_THREADS(RateLimiterTest, TenSecondsHaveRateTimesTimeAndABurst) {  // B197
   struct Case {
     double rate;
     std::size_t burst;
   };
   for (const Case& c : {Case{10, 1}, Case{100, 7}, Case{3, 2}, Case{0.7, 1}, Case{333.3, 40}}) {
-    Machine fresh(GetParam());
+    Machine fresh(threads);
     RateLimiter limiter(c.rate, c.burst);
     const auto starts = starts_of(fresh, limiter, 5);
     const double expected = c.rate * 10 + static_cast<double>(c.burst);
@@ -157,7 +156,7 @@ TEST_P(RateLimiterTest, TenSecondsHaveRateTimesTimeAndABurst) {  // B197
   }
 }
 
-TEST_P(RateLimiterTest, DoesNotDriftByRounding) {  // B197
+TEST_ON_THREADS(RateLimiterTest, DoesNotDriftByRounding) {  // B197
   RateLimiter limiter(3, 1);  // a third of a second is no whole number of nanoseconds
   machine.run([&]() -> Task<> {
     for (int i = 0; i <= 3000; ++i) co_await limiter.acquire();
@@ -165,9 +164,9 @@ TEST_P(RateLimiterTest, DoesNotDriftByRounding) {  // B197
   EXPECT_EQ(machine.elapsed(), 1000s);
 }
 
-TEST_P(RateLimiterTest, RateIsTakenForTheDecimalNumberThatItIs) {
+TEST_ON_THREADS(RateLimiterTest, RateIsTakenForTheDecimalNumberThatItIs) {
   for (const double period : {10.0, 5.0, 2.5, 1e6, 0.0016}) {
-    Machine fresh(GetParam());
+    Machine fresh(threads);
     RateLimiter limiter(1 / period, 1);
     fresh.run([&]() -> Task<> {
       for (int i = 0; i <= 7; ++i) co_await limiter.acquire();
@@ -177,7 +176,7 @@ TEST_P(RateLimiterTest, RateIsTakenForTheDecimalNumberThatItIs) {
   }
 }
 
-TEST_P(RateLimiterTest, LargeRequestsWaitForAllOfTheirTokens) {
+TEST_ON_THREADS(RateLimiterTest, LargeRequestsWaitForAllOfTheirTokens) {
   RateLimiter limiter(10, 5);
   machine.run([&]() -> Task<> {
     co_await limiter.acquire(5);
@@ -191,7 +190,7 @@ TEST_P(RateLimiterTest, LargeRequestsWaitForAllOfTheirTokens) {
   });
 }
 
-TEST_P(RateLimiterTest, ExtremeRatesNeitherHangNorOverflow) {
+TEST_ON_THREADS(RateLimiterTest, ExtremeRatesNeitherHangNorOverflow) {
   RateLimiter torrent(1e300, std::numeric_limits<std::size_t>::max());
   RateLimiter drip(1e-300, 1);
   machine.run([&]() -> Task<> {
@@ -212,7 +211,7 @@ Task<> take_and_note(RateLimiter& limiter, std::size_t n, int name, std::vector<
   order.push_back(name);
 }
 
-TEST_P(RateLimiterTest, FirstInFirstOutAndNobodyOvertakes) {
+TEST_ON_THREADS(RateLimiterTest, FirstInFirstOutAndNobodyOvertakes) {
   RateLimiter limiter(10, 1);
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -233,7 +232,7 @@ TEST_P(RateLimiterTest, FirstInFirstOutAndNobodyOvertakes) {
   EXPECT_EQ(order, expected);
 }
 
-TEST_P(RateLimiterTest, LargeRequestAtTheHeadIsNotStarved) {
+TEST_ON_THREADS(RateLimiterTest, LargeRequestAtTheHeadIsNotStarved) {
   RateLimiter limiter(10, 4);
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -255,7 +254,7 @@ TEST_P(RateLimiterTest, LargeRequestAtTheHeadIsNotStarved) {
   EXPECT_EQ(order, (std::vector<int>{4, 1, 1, 1}));
 }
 
-TEST_P(RateLimiterTest, WaiterThatLeavesGivesItsPlaceToTheNext) {  // B197
+TEST_ON_THREADS(RateLimiterTest, WaiterThatLeavesGivesItsPlaceToTheNext) {  // B197
   RateLimiter limiter(1, 3);
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -278,7 +277,7 @@ TEST_P(RateLimiterTest, WaiterThatLeavesGivesItsPlaceToTheNext) {  // B197
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(RateLimiterTest, CancelledWaiterHasTakenNothing) {  // B197
+TEST_ON_THREADS(RateLimiterTest, CancelledWaiterHasTakenNothing) {  // B197
   RateLimiter limiter(10, 2);
   machine.run([&]() -> Task<> {
     co_await limiter.acquire(2);
@@ -291,7 +290,7 @@ TEST_P(RateLimiterTest, CancelledWaiterHasTakenNothing) {  // B197
   });
 }
 
-TEST_P(RateLimiterTest, TokenGrantedBeforeTheCancellationIsDelivered) {
+TEST_ON_THREADS(RateLimiterTest, TokenGrantedBeforeTheCancellationIsDelivered) {
   SetClock clock;
   RateLimiter limiter(1, 1, &clock);
   EXPECT_TRUE(limiter.try_acquire());
@@ -343,7 +342,7 @@ TEST(RateLimiterOrder, TokenOfAWaiterThatWasCancelledGoesToTheNext) {
   });
 }
 
-TEST_P(RateLimiterTest, InACancelledScopeNothingIsTaken) {
+TEST_ON_THREADS(RateLimiterTest, InACancelledScopeNothingIsTaken) {
   RateLimiter limiter(1, 1);
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
@@ -356,7 +355,7 @@ TEST_P(RateLimiterTest, InACancelledScopeNothingIsTaken) {
   });
 }
 
-TEST_P(RateLimiterTest, GivenToARaceItTakesItsTokenOnlyIfItWins) {
+TEST_ON_THREADS(RateLimiterTest, GivenToARaceItTakesItsTokenOnlyIfItWins) {
   RateLimiter limiter(1, 1);
   machine.run([&]() -> Task<> {
     co_await limiter.acquire();
@@ -373,7 +372,7 @@ TEST_P(RateLimiterTest, GivenToARaceItTakesItsTokenOnlyIfItWins) {
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(RateLimiterTest, MovedBeforeItIsAwaited) {
+TEST_ON_THREADS(RateLimiterTest, MovedBeforeItIsAwaited) {
   RateLimiter limiter(1, 2);
   machine.run([&]() -> Task<> {
     auto make = [&] { return limiter.acquire(2); };
@@ -430,7 +429,7 @@ TEST(RateLimiterClocks, OneThatGoesBackwardsStandsStill) {  // B197
   EXPECT_TRUE(limiter.try_acquire(2));
 }
 
-TEST_P(RateLimiterTest, WaitersFollowAClockThatIsNotTheExecutors) {
+TEST_ON_THREADS(RateLimiterTest, WaitersFollowAClockThatIsNotTheExecutors) {
   SetClock clock;
   RateLimiter limiter(1, 1, &clock);
   machine.run([&]() -> Task<> {
@@ -446,7 +445,7 @@ TEST_P(RateLimiterTest, WaitersFollowAClockThatIsNotTheExecutors) {
   });
 }
 
-TEST_P(RateLimiterTest, UsersOnTwoClocksDoNotHang) {
+TEST_ON_THREADS(RateLimiterTest, UsersOnTwoClocksDoNotHang) {
   RateLimiter limiter(10, 1);
   Machine other(1);
   while (limiter.try_acquire()) {

@@ -32,7 +32,6 @@ using namespace test;
 using std::chrono::nanoseconds;
 
 class RetryPolicyTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, RetryPolicyTest, kThreads, threads_name);
 
 /// The pauses between the attempts of a retry that never succeeds: as it was told, and as it took.
 struct Pauses {
@@ -61,7 +60,7 @@ using Expected = std::vector<nanoseconds>;
 
 // --- pauses --------------------------------------------------------------------------------------
 
-TEST_P(RetryPolicyTest, PausesAreExact) {  // B180
+TEST_ON_THREADS(RetryPolicyTest, PausesAreExact) {  // B180
   EXPECT_EQ(taken(machine, 4, Backoff::none()), (Expected{0ns, 0ns, 0ns}));
   EXPECT_EQ(taken(machine, 4, Backoff()), (Expected{0ns, 0ns, 0ns}));
   EXPECT_EQ(taken(machine, 4, Backoff::constant(70ms)), (Expected{70ms, 70ms, 70ms}));
@@ -116,7 +115,7 @@ void expect_fills(const std::vector<nanoseconds>& values, nanoseconds least, nan
   EXPECT_GE(*high, most - tenth);
 }
 
-TEST_P(RetryPolicyTest, FullAndEqualJitterStayWithinTheirBounds) {  // B180
+TEST_ON_THREADS(RetryPolicyTest, FullAndEqualJitterStayWithinTheirBounds) {  // B180
   expect_fills(taken(machine, 200, Backoff::constant(1s).jitter(Jitter::full)), 0s, 1s);
   expect_fills(taken(machine, 200, Backoff::constant(1s).jitter(Jitter::equal)), 500ms, 1s);
   const auto growing = taken(machine, 5, Backoff::exponential(1s, 2, 1h).jitter(Jitter::equal));
@@ -128,7 +127,7 @@ TEST_P(RetryPolicyTest, FullAndEqualJitterStayWithinTheirBounds) {  // B180
   EXPECT_EQ(taken(machine, 3, Backoff::constant(1ns).jitter(Jitter::equal)), (Expected{1ns, 1ns}));
 }
 
-TEST_P(RetryPolicyTest, DecorrelatedJitterDrawsFromThePauseBefore) {
+TEST_ON_THREADS(RetryPolicyTest, DecorrelatedJitterDrawsFromThePauseBefore) {
   std::vector<nanoseconds> first;
   for (int round = 0; round < 100; ++round) {
     const auto pauses =
@@ -150,7 +149,7 @@ TEST_P(RetryPolicyTest, DecorrelatedJitterDrawsFromThePauseBefore) {
   EXPECT_EQ(long_ones.size(), 29u);
 }
 
-TEST_P(RetryPolicyTest, JitterIsDrawnAnewForEachCall) {
+TEST_ON_THREADS(RetryPolicyTest, JitterIsDrawnAnewForEachCall) {
   RetryPolicy policy;
   policy.max_attempts(2).backoff(Backoff::constant(1h).jitter(Jitter::full));
   std::set<nanoseconds> different;
@@ -158,7 +157,7 @@ TEST_P(RetryPolicyTest, JitterIsDrawnAnewForEachCall) {
   EXPECT_EQ(different.size(), 20u);
 }
 
-TEST_P(RetryPolicyTest, SeedMakesTheJitterTheSame) {
+TEST_ON_THREADS(RetryPolicyTest, SeedMakesTheJitterTheSame) {
   RetryPolicy policy;
   policy.max_attempts(6).backoff(Backoff::constant(1h).jitter(Jitter::full)).seed(42);
   const auto once = executor.run(pauses_of(policy)).taken;
@@ -179,7 +178,7 @@ TEST(RetryInASimulation, JitterFollowsFromTheSeed) {
 
 // --- predicates and events -----------------------------------------------------------------------
 
-TEST_P(RetryPolicyTest, RetryIfDecidesAndSeesTheError) {  // B178
+TEST_ON_THREADS(RetryPolicyTest, RetryIfDecidesAndSeesTheError) {  // B178
   machine.run([&]() -> Task<> {
     int calls = 0;
     auto factory = [&]() -> Task<int> {
@@ -204,7 +203,7 @@ TEST_P(RetryPolicyTest, RetryIfDecidesAndSeesTheError) {  // B178
   });
 }
 
-TEST_P(RetryPolicyTest, OnRetryIsToldOfEachRetryBeforeItsPause) {
+TEST_ON_THREADS(RetryPolicyTest, OnRetryIsToldOfEachRetryBeforeItsPause) {
   machine.run([&]() -> Task<> {
     const Deadline start = co_await this_task::now();
     int calls = 0;
@@ -228,7 +227,7 @@ TEST_P(RetryPolicyTest, OnRetryIsToldOfEachRetryBeforeItsPause) {
   });
 }
 
-TEST_P(RetryPolicyTest, WhatCallbacksThrowEndsTheRetry) {
+TEST_ON_THREADS(RetryPolicyTest, WhatCallbacksThrowEndsTheRetry) {
   machine.run([&]() -> Task<> {
     int calls = 0;
     auto factory = [&]() -> Task<int> {
@@ -247,7 +246,7 @@ TEST_P(RetryPolicyTest, WhatCallbacksThrowEndsTheRetry) {
   });
 }
 
-TEST_P(RetryPolicyTest, PolicyIsAValueThatCanBeUsedAgain) {
+TEST_ON_THREADS(RetryPolicyTest, PolicyIsAValueThatCanBeUsedAgain) {
   int events = 0;
   const RetryPolicy policy =
       RetryPolicy().max_attempts(2).on_retry([&](const RetryEvent&) { ++events; });
@@ -273,7 +272,7 @@ TEST(RetryBudgetTest, NumbersThatMakeNoSense) {
   EXPECT_GE(RetryBudget(1e300, SIZE_MAX).available(), 9'000'000'000u);
 }
 
-TEST_P(RetryPolicyTest, WhatWasWithdrawnIsPutBackIfOnRetryThrows) {
+TEST_ON_THREADS(RetryPolicyTest, WhatWasWithdrawnIsPutBackIfOnRetryThrows) {
   RetryBudget budget(0, 1);
   auto bad = [] { return fail("bad"); };
   auto on_retry = [](const RetryEvent&) { throw std::runtime_error("enough"); };
@@ -285,7 +284,7 @@ TEST_P(RetryPolicyTest, WhatWasWithdrawnIsPutBackIfOnRetryThrows) {
   });
 }
 
-TEST_P(RetryPolicyTest, BudgetIsSpentThenEarnedByFirstAttempts) {
+TEST_ON_THREADS(RetryPolicyTest, BudgetIsSpentThenEarnedByFirstAttempts) {
   RetryBudget budget(0.1, 2);
   int calls = 0;
   auto bad = [&]() -> Task<int> {
@@ -310,7 +309,7 @@ TEST_P(RetryPolicyTest, BudgetIsSpentThenEarnedByFirstAttempts) {
   });
 }
 
-TEST_P(RetryPolicyTest, BudgetPaysForRetriesThatAreMadeOnly) {
+TEST_ON_THREADS(RetryPolicyTest, BudgetPaysForRetriesThatAreMadeOnly) {
   RetryBudget budget(0, 5);
   auto bad = [] { return fail("bad"); };
   machine.run([&]() -> Task<> {

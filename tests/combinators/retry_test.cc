@@ -34,7 +34,6 @@ namespace {
 using namespace test;
 
 class Retry : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, Retry, kThreads, threads_name);
 
 Task<int> fails_before(int& calls, int good) {
   ++calls;
@@ -44,7 +43,7 @@ Task<int> fails_before(int& calls, int good) {
 
 // --- attempts ------------------------------------------------------------------------------------
 
-TEST_P(Retry, SuccessAtOnceIsOneCallAndNoPause) {  // B176
+TEST_ON_THREADS(Retry, SuccessAtOnceIsOneCallAndNoPause) {  // B176
   int calls = 0;
   int events = 0;
   auto factory = [&] { return fails_before(calls, 1); };
@@ -61,7 +60,7 @@ TEST_P(Retry, SuccessAtOnceIsOneCallAndNoPause) {  // B176
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(Retry, FirstErrorIsForgottenWhenALaterAttemptSucceeds) {
+TEST_ON_THREADS(Retry, FirstErrorIsForgottenWhenALaterAttemptSucceeds) {
   int calls = 0;
   auto factory = [&] { return fails_before(calls, 3); };
   machine.run([&]() -> Task<> {
@@ -71,7 +70,7 @@ TEST_P(Retry, FirstErrorIsForgottenWhenALaterAttemptSucceeds) {
   EXPECT_EQ(machine.elapsed(), 2s);
 }
 
-TEST_P(Retry, WhenAllAttemptsFailTheLastErrorIsThrown) {  // B177
+TEST_ON_THREADS(Retry, WhenAllAttemptsFailTheLastErrorIsThrown) {  // B177
   int calls = 0;
   auto factory = [&] { return fails_before(calls, 1000); };
   machine.run([&]() -> Task<> {
@@ -86,7 +85,7 @@ TEST_P(Retry, WhenAllAttemptsFailTheLastErrorIsThrown) {  // B177
   EXPECT_EQ(machine.elapsed(), 0s);
 }
 
-TEST_P(Retry, NoAttemptsAtAllAreMisuse) {
+TEST_ON_THREADS(Retry, NoAttemptsAtAllAreMisuse) {
   int calls = 0;
   auto factory = [&] { return fails_before(calls, 1); };
   machine.run([&]() -> Task<> {
@@ -98,7 +97,7 @@ TEST_P(Retry, NoAttemptsAtAllAreMisuse) {
   EXPECT_EQ(calls, 0);
 }
 
-TEST_P(Retry, FactoryThatThrowsIsAFailedAttempt) {
+TEST_ON_THREADS(Retry, FactoryThatThrowsIsAFailedAttempt) {
   int calls = 0;
   auto factory = [&]() -> Task<int> {
     if (++calls < 3) throw std::runtime_error("no task");
@@ -113,7 +112,7 @@ TEST_P(Retry, FactoryThatThrowsIsAFailedAttempt) {
   });
 }
 
-TEST_P(Retry, EveryKindOfValue) {
+TEST_ON_THREADS(Retry, EveryKindOfValue) {
   machine.run([&]() -> Task<> {
     int calls = 0;
     const auto may_fail = [&] {
@@ -147,7 +146,7 @@ TEST_P(Retry, EveryKindOfValue) {
   });
 }
 
-TEST_P(Retry, FactoriesMayGiveAnyAwaitable) {
+TEST_ON_THREADS(Retry, FactoriesMayGiveAnyAwaitable) {
   machine.run([&]() -> Task<> {
     auto sleeps = [] { return sleep_for(1s); };
     co_await retry(sleeps);
@@ -165,7 +164,7 @@ TEST_P(Retry, FactoriesMayGiveAnyAwaitable) {
   EXPECT_EQ(machine.elapsed(), 2s);
 }
 
-TEST_P(Retry, FactoryLivesUntilTheRetryHasEnded) {
+TEST_ON_THREADS(Retry, FactoryLivesUntilTheRetryHasEnded) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto make = [&] {
@@ -185,7 +184,7 @@ TEST_P(Retry, FactoryLivesUntilTheRetryHasEnded) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(Retry, FactoryGivenAsAnLvalueIsCalledInPlace) {
+TEST_ON_THREADS(Retry, FactoryGivenAsAnLvalueIsCalledInPlace) {
   struct Counter {
     int calls = 0;
     Counter() = default;
@@ -203,7 +202,7 @@ TEST_P(Retry, FactoryGivenAsAnLvalueIsCalledInPlace) {
   EXPECT_EQ(counter.calls, 2);
 }
 
-TEST_P(Retry, AttemptsNeverOverlapAndEachHasEnded) {
+TEST_ON_THREADS(Retry, AttemptsNeverOverlapAndEachHasEnded) {
   int running = 0;
   int most = 0;
   auto factory = [&]() -> Task<int> {
@@ -223,7 +222,7 @@ TEST_P(Retry, AttemptsNeverOverlapAndEachHasEnded) {
   EXPECT_EQ(machine.elapsed(), 18s);
 }
 
-TEST_P(Retry, ManyAttemptsAndManyRetries) {
+TEST_ON_THREADS(Retry, ManyAttemptsAndManyRetries) {
   const int many = static_cast<int>(scaled(100'000));
   machine.run([&]() -> Task<> {
     int calls = 0;
@@ -245,7 +244,7 @@ TEST_P(Retry, ManyAttemptsAndManyRetries) {
   EXPECT_EQ(machine.elapsed(), 1s);
 }
 
-TEST_P(Retry, ResumesWhereItWasAwaited) {
+TEST_ON_THREADS(Retry, ResumesWhereItWasAwaited) {
   WorkStealingExecutor other({.threads = 1});
   machine.run([&]() -> Task<> {
     auto factory = [&]() -> Task<int> {
@@ -261,7 +260,7 @@ TEST_P(Retry, ResumesWhereItWasAwaited) {
 
 // --- deadlines -----------------------------------------------------------------------------------
 
-TEST_P(Retry, EachAttemptHasAFreshTimeout) {  // B181
+TEST_ON_THREADS(Retry, EachAttemptHasAFreshTimeout) {  // B181
   int calls = 0;
   auto factory = [&]() -> Task<int> {
     ++calls;
@@ -276,7 +275,7 @@ TEST_P(Retry, EachAttemptHasAFreshTimeout) {  // B181
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(Retry, TimeoutOfTheLastAttemptIsThrown) {
+TEST_ON_THREADS(Retry, TimeoutOfTheLastAttemptIsThrown) {
   machine.run([&]() -> Task<> {
     Result<int> r =
         co_await as_result(retry(never, RetryPolicy().max_attempts(2).attempt_timeout(1s)));
@@ -285,7 +284,7 @@ TEST_P(Retry, TimeoutOfTheLastAttemptIsThrown) {
   EXPECT_EQ(machine.elapsed(), 2s);
 }
 
-TEST_P(Retry, PauseThatWouldEndPastTheTotalDeadlineIsNotBegun) {  // B181
+TEST_ON_THREADS(Retry, PauseThatWouldEndPastTheTotalDeadlineIsNotBegun) {  // B181
   int calls = 0;
   auto factory = [&]() -> Task<int> {
     ++calls;
@@ -300,7 +299,7 @@ TEST_P(Retry, PauseThatWouldEndPastTheTotalDeadlineIsNotBegun) {  // B181
   EXPECT_EQ(machine.elapsed(), 3 * 1s + 2 * 700ms);
 }
 
-TEST_P(Retry, PauseMayEndAtTheTotalDeadlineButNoAttemptBeginsThere) {
+TEST_ON_THREADS(Retry, PauseMayEndAtTheTotalDeadlineButNoAttemptBeginsThere) {
   int calls = 0;
   auto factory = [&]() -> Task<int> {
     ++calls;
@@ -315,7 +314,7 @@ TEST_P(Retry, PauseMayEndAtTheTotalDeadlineButNoAttemptBeginsThere) {
   EXPECT_EQ(machine.elapsed(), 2s);
 }
 
-TEST_P(Retry, TotalDeadlineWithinAnAttemptGivesTheErrorBefore) {
+TEST_ON_THREADS(Retry, TotalDeadlineWithinAnAttemptGivesTheErrorBefore) {
   int calls = 0;
   auto factory = [&]() -> Task<int> {
     ++calls;
@@ -330,7 +329,7 @@ TEST_P(Retry, TotalDeadlineWithinAnAttemptGivesTheErrorBefore) {
   EXPECT_EQ(machine.elapsed(), 10s);
 }
 
-TEST_P(Retry, TotalDeadlineWithinTheFirstAttemptIsATimeout) {
+TEST_ON_THREADS(Retry, TotalDeadlineWithinTheFirstAttemptIsATimeout) {
   machine.run([&]() -> Task<> {
     Result<int> r =
         co_await as_result(retry(never, RetryPolicy().total_timeout(3s).attempt_timeout(1h)));
@@ -344,7 +343,7 @@ TEST_P(Retry, TotalDeadlineWithinTheFirstAttemptIsATimeout) {
   EXPECT_EQ(machine.elapsed(), 3s);
 }
 
-TEST_P(Retry, AttemptsOwnTimeoutIsRetriedUpToTheTotalDeadline) {
+TEST_ON_THREADS(Retry, AttemptsOwnTimeoutIsRetriedUpToTheTotalDeadline) {
   int calls = 0;
   auto factory = [&]() -> Task<int> {
     ++calls;
@@ -359,7 +358,7 @@ TEST_P(Retry, AttemptsOwnTimeoutIsRetriedUpToTheTotalDeadline) {
   EXPECT_EQ(machine.elapsed(), 10s);
 }
 
-TEST_P(Retry, RealErrorOfAnAttemptThatTheTotalDeadlineCancelsIsThrown) {
+TEST_ON_THREADS(Retry, RealErrorOfAnAttemptThatTheTotalDeadlineCancelsIsThrown) {
   machine.run([&]() -> Task<> {
     auto factory = [] { return bitter("cleanup", 1s); };
     Result<int> r = co_await as_result(retry(factory, RetryPolicy().total_timeout(2s)));
@@ -371,7 +370,7 @@ TEST_P(Retry, RealErrorOfAnAttemptThatTheTotalDeadlineCancelsIsThrown) {
   EXPECT_EQ(machine.elapsed(), 5s);
 }
 
-TEST_P(Retry, OuterTimeoutEndsItAll) {
+TEST_ON_THREADS(Retry, OuterTimeoutEndsItAll) {
   int calls = 0;
   auto factory = [&]() -> Task<int> {
     ++calls;
@@ -386,7 +385,7 @@ TEST_P(Retry, OuterTimeoutEndsItAll) {
   EXPECT_EQ(machine.elapsed(), 5500ms);
 }
 
-TEST_P(Retry, DeadlineIsSeenInside) {
+TEST_ON_THREADS(Retry, DeadlineIsSeenInside) {
   machine.run([&]() -> Task<> {
     const Deadline now = co_await this_task::now();
     auto factory = []() -> Task<std::optional<Deadline>> {
@@ -408,7 +407,7 @@ TEST_P(Retry, DeadlineIsSeenInside) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(Retry, StartsNothingInACancelledScope) {
+TEST_ON_THREADS(Retry, StartsNothingInACancelledScope) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto factory = [&] { return started(ran); };
@@ -422,7 +421,7 @@ TEST_P(Retry, StartsNothingInACancelledScope) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(Retry, CancelledAttemptIsNeverTriedAgain) {  // B179
+TEST_ON_THREADS(Retry, CancelledAttemptIsNeverTriedAgain) {  // B179
   int calls = 0;
   machine.run([&]() -> Task<> {
     auto factory = [&]() -> Task<int> {
@@ -450,7 +449,7 @@ TEST_P(Retry, CancelledAttemptIsNeverTriedAgain) {  // B179
   EXPECT_EQ(calls, 3);
 }
 
-TEST_P(Retry, CancelledPauseEndsIt) {  // B179
+TEST_ON_THREADS(Retry, CancelledPauseEndsIt) {  // B179
   int calls = 0;
   machine.run([&]() -> Task<> {
     auto factory = [&]() -> Task<int> {
@@ -469,7 +468,7 @@ TEST_P(Retry, CancelledPauseEndsIt) {  // B179
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(Retry, CancellationIsSeenBetweenAttemptsThatNeverSuspend) {
+TEST_ON_THREADS(Retry, CancellationIsSeenBetweenAttemptsThatNeverSuspend) {
   int calls = 0;
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<int> {
@@ -488,7 +487,7 @@ TEST_P(Retry, CancellationIsSeenBetweenAttemptsThatNeverSuspend) {
   EXPECT_EQ(calls, 5);
 }
 
-TEST_P(Retry, RealErrorGoesBeforeTheCancellationAndIsNotRetried) {
+TEST_ON_THREADS(Retry, RealErrorGoesBeforeTheCancellationAndIsNotRetried) {
   int calls = 0;
   machine.run([&]() -> Task<> {
     auto factory = [&]() -> Task<int> {
@@ -516,7 +515,7 @@ TEST_P(Retry, RealErrorGoesBeforeTheCancellationAndIsNotRetried) {
   EXPECT_EQ(calls, 1);
 }
 
-TEST_P(Retry, CancellationAfterTheValueChangesNothing) {
+TEST_ON_THREADS(Retry, CancellationAfterTheValueChangesNothing) {
   machine.run([&]() -> Task<> {
     auto factory = [] { return stubborn(1s, 6); };
     auto body = [&]() -> Task<int> { co_return co_await retry(factory); };
@@ -528,7 +527,7 @@ TEST_P(Retry, CancellationAfterTheValueChangesNothing) {
   });
 }
 
-TEST_P(Retry, MaskedRetryDoesNotSeeTheCancellation) {
+TEST_ON_THREADS(Retry, MaskedRetryDoesNotSeeTheCancellation) {
   machine.run([&]() -> Task<> {
     int calls = 0;
     auto factory = [&]() -> Task<int> {
@@ -545,7 +544,7 @@ TEST_P(Retry, MaskedRetryDoesNotSeeTheCancellation) {
 
 // --- retry_with_timeout --------------------------------------------------------------------------
 
-TEST_P(Retry, WithTimeoutRetriesTimeoutsAfterASecond) {
+TEST_ON_THREADS(Retry, WithTimeoutRetriesTimeoutsAfterASecond) {
   int calls = 0;
   auto factory = [&]() -> Task<int> {
     ++calls;
@@ -558,7 +557,7 @@ TEST_P(Retry, WithTimeoutRetriesTimeoutsAfterASecond) {
   EXPECT_EQ(machine.elapsed(), 5s + 1s + 5s + 1s + 1s);
 }
 
-TEST_P(Retry, WithTimeoutThrowsTheLastTimeoutWithoutAPause) {
+TEST_ON_THREADS(Retry, WithTimeoutThrowsTheLastTimeoutWithoutAPause) {
   machine.run([&]() -> Task<> {
     Result<int> r = co_await as_result(retry_with_timeout(never, 3, 5s, 2s));
     EXPECT_TRUE(is<TimeoutError>(r.error()));
@@ -566,7 +565,7 @@ TEST_P(Retry, WithTimeoutThrowsTheLastTimeoutWithoutAPause) {
   EXPECT_EQ(machine.elapsed(), 5s + 2s + 5s + 2s + 5s);
 }
 
-TEST_P(Retry, WithTimeoutRetriesTheTasksOwnTimeoutErrorsAndNothingElse) {
+TEST_ON_THREADS(Retry, WithTimeoutRetriesTheTasksOwnTimeoutErrorsAndNothingElse) {
   struct Late : TimeoutError {};
   int calls = 0;
   auto late = [&]() -> Task<int> {

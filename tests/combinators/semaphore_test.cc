@@ -34,7 +34,6 @@ namespace {
 using namespace test;
 
 class SemaphoreTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, SemaphoreTest, kThreads, threads_name);
 
 Task<> take_and_note(Semaphore& semaphore, std::size_t n, int name, std::vector<int>& order,
                      Duration hold = {}) {
@@ -47,7 +46,7 @@ Task<> take_and_note(Semaphore& semaphore, std::size_t n, int name, std::vector<
   co_await sleep_for(hold);
 }
 
-TEST_P(SemaphoreTest, PermitsComeAndGo) {
+TEST_ON_THREADS(SemaphoreTest, PermitsComeAndGo) {
   Semaphore semaphore(3);
   machine.run([&]() -> Task<> {
     EXPECT_EQ(semaphore.available(), 3u);
@@ -78,7 +77,7 @@ TEST_P(SemaphoreTest, PermitsComeAndGo) {
   EXPECT_EQ(semaphore.available(), 3u);
 }
 
-TEST_P(SemaphoreTest, TryAcquire) {
+TEST_ON_THREADS(SemaphoreTest, TryAcquire) {
   Semaphore semaphore(2);
   std::optional<Permit> a = semaphore.try_acquire(2);
   EXPECT_TRUE(a.has_value());
@@ -89,7 +88,7 @@ TEST_P(SemaphoreTest, TryAcquire) {
   EXPECT_FALSE(semaphore.try_acquire(3).has_value());
 }
 
-TEST_P(SemaphoreTest, FirstInFirstOut) {  // B182
+TEST_ON_THREADS(SemaphoreTest, FirstInFirstOut) {  // B182
   Semaphore semaphore(0);
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -107,7 +106,7 @@ TEST_P(SemaphoreTest, FirstInFirstOut) {  // B182
   EXPECT_EQ(semaphore.available(), 1u);
 }
 
-TEST_P(SemaphoreTest, NobodyOvertakesTheOldestWaiter) {  // B182
+TEST_ON_THREADS(SemaphoreTest, NobodyOvertakesTheOldestWaiter) {  // B182
   Semaphore semaphore(1);
   machine.run([&]() -> Task<> {
     std::vector<int> order;
@@ -124,7 +123,7 @@ TEST_P(SemaphoreTest, NobodyOvertakesTheOldestWaiter) {  // B182
   });
 }
 
-TEST_P(SemaphoreTest, LargeRequestAtTheHeadIsNotStarved) {  // B185
+TEST_ON_THREADS(SemaphoreTest, LargeRequestAtTheHeadIsNotStarved) {  // B185
   Semaphore semaphore(4);
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -145,7 +144,7 @@ TEST_P(SemaphoreTest, LargeRequestAtTheHeadIsNotStarved) {  // B185
   EXPECT_EQ(semaphore.available(), 4u);
 }
 
-TEST_P(SemaphoreTest, LargeRequestThatLeavesMakesWay) {  // B185
+TEST_ON_THREADS(SemaphoreTest, LargeRequestThatLeavesMakesWay) {  // B185
   Semaphore semaphore(2);
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -164,7 +163,7 @@ TEST_P(SemaphoreTest, LargeRequestThatLeavesMakesWay) {  // B185
   EXPECT_EQ(semaphore.available(), 2u);
 }
 
-TEST_P(SemaphoreTest, CancelledWaiterIsSkipped) {  // B183
+TEST_ON_THREADS(SemaphoreTest, CancelledWaiterIsSkipped) {  // B183
   Semaphore semaphore(0);
   std::vector<int> order;
   machine.run([&]() -> Task<> {
@@ -180,7 +179,7 @@ TEST_P(SemaphoreTest, CancelledWaiterIsSkipped) {  // B183
   });
 }
 
-TEST_P(SemaphoreTest, PermitGrantedBeforeTheCancellationIsDelivered) {
+TEST_ON_THREADS(SemaphoreTest, PermitGrantedBeforeTheCancellationIsDelivered) {
   Semaphore semaphore(0);
   machine.run([&]() -> Task<> {
     bool got = false;
@@ -199,7 +198,7 @@ TEST_P(SemaphoreTest, PermitGrantedBeforeTheCancellationIsDelivered) {
   });
 }
 
-TEST_P(SemaphoreTest, InACancelledScopeAFreePermitIsNotTaken) {  // B186
+TEST_ON_THREADS(SemaphoreTest, InACancelledScopeAFreePermitIsNotTaken) {  // B186
   Semaphore semaphore(1);
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
@@ -212,7 +211,7 @@ TEST_P(SemaphoreTest, InACancelledScopeAFreePermitIsNotTaken) {  // B186
   });
 }
 
-TEST_P(SemaphoreTest, AcquireOfNothingCompletesAtOnce) {
+TEST_ON_THREADS(SemaphoreTest, AcquireOfNothingCompletesAtOnce) {
   Semaphore semaphore(0);
   machine.run([&]() -> Task<> {
     JoinHandle<Permit> waiting = executor.spawn(semaphore.acquire(1));
@@ -225,7 +224,7 @@ TEST_P(SemaphoreTest, AcquireOfNothingCompletesAtOnce) {
   });
 }
 
-TEST_P(SemaphoreTest, NumbersThatAreTooLarge) {
+TEST_ON_THREADS(SemaphoreTest, NumbersThatAreTooLarge) {
   constexpr std::size_t most = PTRDIFF_MAX;
   EXPECT_THROW(Semaphore(most + 1), std::invalid_argument);
   EXPECT_THROW(Semaphore(SIZE_MAX), std::invalid_argument);
@@ -247,7 +246,7 @@ TEST_P(SemaphoreTest, NumbersThatAreTooLarge) {
   EXPECT_EQ(small.available(), 1u);
 }
 
-TEST_P(SemaphoreTest, BoundedOneNeverHasMoreThanItBeganWith) {  // B188
+TEST_ON_THREADS(SemaphoreTest, BoundedOneNeverHasMoreThanItBeganWith) {  // B188
   BoundedSemaphore semaphore(2);
   machine.run([&]() -> Task<> {
     EXPECT_THROW(semaphore.add_permits(1), std::logic_error);

@@ -30,9 +30,8 @@ namespace {
 using namespace test;
 
 class Shield : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, Shield, kThreads, threads_name);
 
-TEST_P(Shield, GivesWhatTheTaskGives) {  // B166, B168
+TEST_ON_THREADS(Shield, GivesWhatTheTaskGives) {  // B166, B168
   int number = 2;
   machine.run([&]() -> Task<> {
     const int value = co_await shield(give_after(1ms, 3));
@@ -52,7 +51,7 @@ TEST_P(Shield, GivesWhatTheTaskGives) {  // B166, B168
   });
 }
 
-TEST_P(Shield, CallerIsCancelledAtOnceAndTheTaskGoesOn) {  // B165
+TEST_ON_THREADS(Shield, CallerIsCancelledAtOnceAndTheTaskGoesOn) {  // B165
   bool finished = false;
   machine.run([&]() -> Task<> {
     auto work = [&]() -> Task<int> {
@@ -70,7 +69,7 @@ TEST_P(Shield, CallerIsCancelledAtOnceAndTheTaskGoesOn) {  // B165
   });
 }
 
-TEST_P(Shield, StartsNothingInACancelledScope) {
+TEST_ON_THREADS(Shield, StartsNothingInACancelledScope) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
@@ -84,7 +83,7 @@ TEST_P(Shield, StartsNothingInACancelledScope) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(Shield, InheritsNoDeadline) {
+TEST_ON_THREADS(Shield, InheritsNoDeadline) {
   machine.run([&]() -> Task<> {
     auto ask = []() -> Task<std::optional<Deadline>> { co_return co_await this_task::deadline(); };
     const auto seen = co_await timeout(shield(ask()), 1s);
@@ -92,7 +91,7 @@ TEST_P(Shield, InheritsNoDeadline) {
   });
 }
 
-TEST_P(Shield, HandleIsJustWaitedFor) {
+TEST_ON_THREADS(Shield, HandleIsJustWaitedFor) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(give_after(5ms, 2));
     Result<int> r = co_await as_result(timeout(shield(handle), 1ms));
@@ -102,7 +101,7 @@ TEST_P(Shield, HandleIsJustWaitedFor) {
   });
 }
 
-TEST_P(Shield, InsideAGatherOnlyTheWaitIsCancelled) {  // B169
+TEST_ON_THREADS(Shield, InsideAGatherOnlyTheWaitIsCancelled) {  // B169
   std::atomic<int> finished{0};
   machine.run([&]() -> Task<> {
     auto work = [&]() -> Task<int> {
@@ -163,7 +162,7 @@ TEST(ShieldErrors, ExecutorOwnsWhatIsShielded) {
   EXPECT_EQ(why, CancelKind::shutdown);
 }
 
-TEST_P(Shield, DroppedUnawaitedNeverRuns) {
+TEST_ON_THREADS(Shield, DroppedUnawaitedNeverRuns) {
   Ledger ledger;
   auto hold = [](Tracked tracked) -> Task<> {
     tracked.touch();

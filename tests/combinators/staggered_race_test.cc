@@ -62,11 +62,10 @@ class StaggeredRace : public OnMachine {
     return all;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Threads, StaggeredRace, kThreads, threads_name);
 
 using Times = std::vector<std::chrono::nanoseconds>;
 
-TEST_P(StaggeredRace, TheFirstAloneIfItIsQuick) {  // B140
+TEST_ON_THREADS(StaggeredRace, TheFirstAloneIfItIsQuick) {  // B140
   machine.run([&]() -> Task<> {
     const Indexed<int> first = co_await staggered_race(list(gives(1s, 5), gives(1s, 6)), 2s);
     EXPECT_EQ(first.index, 0u);
@@ -77,7 +76,7 @@ TEST_P(StaggeredRace, TheFirstAloneIfItIsQuick) {  // B140
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(StaggeredRace, TheNextStartsAfterTheDelay) {  // B140
+TEST_ON_THREADS(StaggeredRace, TheNextStartsAfterTheDelay) {  // B140
   machine.run([&]() -> Task<> {
     const auto first =
         co_await staggered_race(list(gives(10s, 0), gives(10s, 1), gives(1s, 2), gives(1s, 3)), 3s);
@@ -88,7 +87,7 @@ TEST_P(StaggeredRace, TheNextStartsAfterTheDelay) {  // B140
   EXPECT_EQ(machine.elapsed(), 7s);
 }
 
-TEST_P(StaggeredRace, TheNextStartsAtOnceWhenOneFailsAndTheDelayCountsFromThere) {  // B140
+TEST_ON_THREADS(StaggeredRace, TheNextStartsAtOnceWhenOneFailsAndTheDelayCountsFromThere) {  // B140
   machine.run([&]() -> Task<> {
     const auto first = co_await staggered_race(
         list(fails(1s, "a"), gives(20s, 1), fails(500ms, "c"), gives(1s, 3)), 3s);
@@ -98,7 +97,7 @@ TEST_P(StaggeredRace, TheNextStartsAtOnceWhenOneFailsAndTheDelayCountsFromThere)
   EXPECT_EQ(machine.elapsed(), 5500ms);
 }
 
-TEST_P(StaggeredRace, AnyFailureStartsOneNotOnlyTheLatest) {
+TEST_ON_THREADS(StaggeredRace, AnyFailureStartsOneNotOnlyTheLatest) {
   machine.run([&]() -> Task<> {
     // The first one fails at 4 s, when the second has run for a second.
     const auto first = co_await staggered_race(
@@ -109,7 +108,7 @@ TEST_P(StaggeredRace, AnyFailureStartsOneNotOnlyTheLatest) {
   EXPECT_EQ(machine.elapsed(), 5s);
 }
 
-TEST_P(StaggeredRace, NoDelayStartsAllAtOnceNeverOnlyAfterFailures) {
+TEST_ON_THREADS(StaggeredRace, NoDelayStartsAllAtOnceNeverOnlyAfterFailures) {
   machine.run([&]() -> Task<> {
     const auto first = co_await staggered_race(list(gives(3s, 0), gives(2s, 1), gives(1s, 2)), 0s);
     EXPECT_EQ(first.index, 2u);
@@ -125,7 +124,7 @@ TEST_P(StaggeredRace, NoDelayStartsAllAtOnceNeverOnlyAfterFailures) {
   });
 }
 
-TEST_P(StaggeredRace, AllFailuresAreAGroupInTheOrderOfTheAttempts) {  // B141
+TEST_ON_THREADS(StaggeredRace, AllFailuresAreAGroupInTheOrderOfTheAttempts) {  // B141
   machine.run([&]() -> Task<> {
     const auto result = co_await as_result(
         staggered_race(list(fails(9s, "a"), fails(1s, "b"), fails(3s, "c")), 2s));
@@ -140,7 +139,7 @@ TEST_P(StaggeredRace, AllFailuresAreAGroupInTheOrderOfTheAttempts) {  // B141
   EXPECT_EQ(starts, (Times{0s, 2s, 3s, 9s}));
 }
 
-TEST_P(StaggeredRace, OfNothingIsAnError) {  // B141
+TEST_ON_THREADS(StaggeredRace, OfNothingIsAnError) {  // B141
   machine.run([&]() -> Task<> {
     Factories none;
     const auto result = co_await as_result(staggered_race(none, 1s));
@@ -149,7 +148,7 @@ TEST_P(StaggeredRace, OfNothingIsAnError) {  // B141
   });
 }
 
-TEST_P(StaggeredRace, LosersAreCancelledAndAwaited) {
+TEST_ON_THREADS(StaggeredRace, LosersAreCancelledAndAwaited) {
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -164,7 +163,7 @@ TEST_P(StaggeredRace, LosersAreCancelledAndAwaited) {
   EXPECT_EQ(machine.elapsed(), 10s);
 }
 
-TEST_P(StaggeredRace, AFactoryThatThrowsIsAFailedAttempt) {
+TEST_ON_THREADS(StaggeredRace, AFactoryThatThrowsIsAFailedAttempt) {
   machine.run([&]() -> Task<> {
     auto bad = []() -> Task<int> { throw std::runtime_error("factory"); };
     auto empty = [] { return Task<int>(); };
@@ -177,7 +176,7 @@ TEST_P(StaggeredRace, AFactoryThatThrowsIsAFailedAttempt) {
   });
 }
 
-TEST_P(StaggeredRace, OneThatEndsCancelledByItselfHasFailedButIsNoError) {
+TEST_ON_THREADS(StaggeredRace, OneThatEndsCancelledByItselfHasFailedButIsNoError) {
   machine.run([&]() -> Task<> {
     auto quits = [] { return cancel_itself("quit"); };
     const auto first = co_await staggered_race(list(noted(quits), gives(1s, 1)), 1h);
@@ -193,7 +192,7 @@ TEST_P(StaggeredRace, OneThatEndsCancelledByItselfHasFailedButIsNoError) {
 
 // --- values that lost ----------------------------------------------------------------------------
 
-TEST_P(StaggeredRace, LosersValuesGoToOnDiscard) {  // B142
+TEST_ON_THREADS(StaggeredRace, LosersValuesGoToOnDiscard) {  // B142
   machine.run([&]() -> Task<> {
     std::vector<std::pair<std::size_t, int>> discarded;
     auto discard = [&](std::size_t index, int&& value) { discarded.emplace_back(index, value); };
@@ -208,7 +207,7 @@ TEST_P(StaggeredRace, LosersValuesGoToOnDiscard) {  // B142
   });
 }
 
-TEST_P(StaggeredRace, AnOnDiscardThatThrowsReplacesTheResultAndStillGetsTheRest) {
+TEST_ON_THREADS(StaggeredRace, AnOnDiscardThatThrowsReplacesTheResultAndStillGetsTheRest) {
   machine.run([&]() -> Task<> {
     int calls = 0;
     auto discard = [&](std::size_t, int&&) {
@@ -224,7 +223,7 @@ TEST_P(StaggeredRace, AnOnDiscardThatThrowsReplacesTheResultAndStillGetsTheRest)
   });
 }
 
-TEST_P(StaggeredRace, AwkwardValues) {
+TEST_ON_THREADS(StaggeredRace, AwkwardValues) {
   Ledger ledger;
   int object = 0;
   machine.run([&]() -> Task<> {
@@ -262,7 +261,7 @@ TEST_P(StaggeredRace, AwkwardValues) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(StaggeredRace, InACancelledScopeItStartsNothing) {
+TEST_ON_THREADS(StaggeredRace, InACancelledScopeItStartsNothing) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
       scope.cancel("before");
@@ -275,7 +274,7 @@ TEST_P(StaggeredRace, InACancelledScopeItStartsNothing) {
   EXPECT_TRUE(starts.empty());
 }
 
-TEST_P(StaggeredRace, CancelledFromOutsideCancelsWhatRunsAndStartsNoMore) {
+TEST_ON_THREADS(StaggeredRace, CancelledFromOutsideCancelsWhatRunsAndStartsNoMore) {
   machine.run([&]() -> Task<> {
     auto endless = [] { return never(); };
     const auto result =
@@ -286,7 +285,7 @@ TEST_P(StaggeredRace, CancelledFromOutsideCancelsWhatRunsAndStartsNoMore) {
   EXPECT_EQ(machine.elapsed(), 2500ms);
 }
 
-TEST_P(StaggeredRace, WhatIsThereAllTheSameGoesBeforeACancellation) {
+TEST_ON_THREADS(StaggeredRace, WhatIsThereAllTheSameGoesBeforeACancellation) {
   machine.run([&]() -> Task<> {
     auto endless = [] { return never(); };
     auto mind = [] { return stubborn(2s, 7); };
@@ -302,7 +301,7 @@ TEST_P(StaggeredRace, WhatIsThereAllTheSameGoesBeforeACancellation) {
   });
 }
 
-TEST_P(StaggeredRace, CanBeKeptAndGivenToOthers) {
+TEST_ON_THREADS(StaggeredRace, CanBeKeptAndGivenToOthers) {
   machine.run([&]() -> Task<> {
     auto quick = [] { return give_after(1s, 3); };
     auto slow = [] { return give_after(2s, 1); };
@@ -315,7 +314,7 @@ TEST_P(StaggeredRace, CanBeKeptAndGivenToOthers) {
   });
 }
 
-TEST_P(StaggeredRace, ComesHomeAndCallsFactoriesAtHome) {
+TEST_ON_THREADS(StaggeredRace, ComesHomeAndCallsFactoriesAtHome) {
   WorkStealingExecutor other({.threads = 2});
   TaskLocal<int> local{0};
   machine.run([&]() -> Task<> {
@@ -345,7 +344,7 @@ TEST_P(StaggeredRace, ComesHomeAndCallsFactoriesAtHome) {
   });
 }
 
-TEST_P(StaggeredRace, OneHundredThousandAttempts) {
+TEST_ON_THREADS(StaggeredRace, OneHundredThousandAttempts) {
   const std::size_t n = scaled(100'000);
   machine.run([&]() -> Task<> {
     Factories failing(n, [] { return fail("no"); });

@@ -30,9 +30,8 @@ namespace {
 using namespace test;
 
 class TaskGroupTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, TaskGroupTest, kThreads, threads_name);
 
-TEST_P(TaskGroupTest, GivesTheBodysValueOnceAllChildrenHaveEnded) {
+TEST_ON_THREADS(TaskGroupTest, GivesTheBodysValueOnceAllChildrenHaveEnded) {
   int ended = 0;
   machine.run([&]() -> Task<> {
     const int value = co_await task_group([&](TaskGroup& group) -> Task<int> {
@@ -52,7 +51,7 @@ TEST_P(TaskGroupTest, GivesTheBodysValueOnceAllChildrenHaveEnded) {
   EXPECT_EQ(machine.elapsed(), 5ms);
 }
 
-TEST_P(TaskGroupTest, HandlesGiveTheChildrensValuesAfterTheBlock) {  // B001
+TEST_ON_THREADS(TaskGroupTest, HandlesGiveTheChildrensValuesAfterTheBlock) {  // B001
   machine.run([&]() -> Task<> {
     JoinHandle<int> a;
     JoinHandle<std::string> b;
@@ -71,7 +70,7 @@ TEST_P(TaskGroupTest, HandlesGiveTheChildrensValuesAfterTheBlock) {  // B001
   });
 }
 
-TEST_P(TaskGroupTest, ValuesOfAllKindsFromTheBody) {
+TEST_ON_THREADS(TaskGroupTest, ValuesOfAllKindsFromTheBody) {
   int number = 3;
   machine.run([&]() -> Task<> {
     auto move_only = [](TaskGroup&) -> Task<MoveOnly> { co_return MoveOnly(2); };
@@ -90,7 +89,7 @@ TEST_P(TaskGroupTest, ValuesOfAllKindsFromTheBody) {
 
 // --- failures ------------------------------------------------------------------------------------
 
-TEST_P(TaskGroupTest, FirstFailureCancelsTheOthersAndTheBody) {  // B070, B071, B075
+TEST_ON_THREADS(TaskGroupTest, FirstFailureCancelsTheOthersAndTheBody) {  // B070, B071, B075
   bool ended[2] = {};
   CancelKind why[2] = {};
   machine.run([&]() -> Task<> {
@@ -111,7 +110,7 @@ TEST_P(TaskGroupTest, FirstFailureCancelsTheOthersAndTheBody) {  // B070, B071, 
   EXPECT_EQ(machine.elapsed(), 1ms);
 }
 
-TEST_P(TaskGroupTest, ReasonNamesTheFailedTaskAndItsError) {  // B037
+TEST_ON_THREADS(TaskGroupTest, ReasonNamesTheFailedTaskAndItsError) {  // B037
   std::string message;
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
@@ -125,7 +124,7 @@ TEST_P(TaskGroupTest, ReasonNamesTheFailedTaskAndItsError) {  // B037
   EXPECT_NE(message.find("disk full"), std::string::npos) << message;
 }
 
-TEST_P(TaskGroupTest, EveryFailureIsListedInOrderOfCompletion) {  // B072, B073, B074
+TEST_ON_THREADS(TaskGroupTest, EveryFailureIsListedInOrderOfCompletion) {  // B072, B073, B074
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       group.spawn(bitter("third", 3ms));
@@ -147,7 +146,7 @@ TEST_P(TaskGroupTest, EveryFailureIsListedInOrderOfCompletion) {  // B072, B073,
   });
 }
 
-TEST_P(TaskGroupTest, SimultaneousFailuresAreAllThere) {  // B072
+TEST_ON_THREADS(TaskGroupTest, SimultaneousFailuresAreAllThere) {  // B072
   machine.run([&]() -> Task<> {
     for (int round = 0; round < 20; ++round) {
       auto body = [&](TaskGroup& group) -> Task<> {
@@ -161,7 +160,7 @@ TEST_P(TaskGroupTest, SimultaneousFailuresAreAllThere) {  // B072
   });
 }
 
-TEST_P(TaskGroupTest, BodysErrorCancelsTheChildren) {  // B073
+TEST_ON_THREADS(TaskGroupTest, BodysErrorCancelsTheChildren) {  // B073
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -177,7 +176,7 @@ TEST_P(TaskGroupTest, BodysErrorCancelsTheChildren) {  // B073
   EXPECT_EQ(why, CancelKind::sibling_failed);
 }
 
-TEST_P(TaskGroupTest, FailureThatComesBackThroughAHandleIsOneFailure) {
+TEST_ON_THREADS(TaskGroupTest, FailureThatComesBackThroughAHandleIsOneFailure) {
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<int> {
       JoinHandle<int> child = group.spawn(fail_after(1ms, "once"));
@@ -188,7 +187,7 @@ TEST_P(TaskGroupTest, FailureThatComesBackThroughAHandleIsOneFailure) {
   });
 }
 
-TEST_P(TaskGroupTest, ChildCancelledByHandIsNoFailure) {  // B076
+TEST_ON_THREADS(TaskGroupTest, ChildCancelledByHandIsNoFailure) {  // B076
   machine.run([&]() -> Task<> {
     const int value = co_await task_group([&](TaskGroup& group) -> Task<int> {
       JoinHandle<int> child = group.spawn(never());
@@ -204,7 +203,7 @@ TEST_P(TaskGroupTest, ChildCancelledByHandIsNoFailure) {  // B076
   });
 }
 
-TEST_P(TaskGroupTest, GroupsNestAndSoDoTheirErrors) {  // B082
+TEST_ON_THREADS(TaskGroupTest, GroupsNestAndSoDoTheirErrors) {  // B082
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -225,7 +224,7 @@ TEST_P(TaskGroupTest, GroupsNestAndSoDoTheirErrors) {  // B082
   EXPECT_TRUE(ended);
 }
 
-TEST_P(TaskGroupTest, OuterErrorCancelsTheInnerGroup) {  // B082
+TEST_ON_THREADS(TaskGroupTest, OuterErrorCancelsTheInnerGroup) {  // B082
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -245,7 +244,7 @@ TEST_P(TaskGroupTest, OuterErrorCancelsTheInnerGroup) {  // B082
   EXPECT_TRUE(ended);
 }
 
-TEST_P(TaskGroupTest, BodyThatThrowsBeforeItIsACoroutine) {
+TEST_ON_THREADS(TaskGroupTest, BodyThatThrowsBeforeItIsACoroutine) {
   machine.run([&]() -> Task<> {
     auto body = [](TaskGroup& group) -> Task<> {
       group.spawn(never());
@@ -258,7 +257,7 @@ TEST_P(TaskGroupTest, BodyThatThrowsBeforeItIsACoroutine) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(TaskGroupTest, CancelledFromOutsideCancelsAndAwaitsEverything) {  // B077, B083
+TEST_ON_THREADS(TaskGroupTest, CancelledFromOutsideCancelsAndAwaitsEverything) {  // B077, B083
   bool ended[2] = {};
   CancelKind why[2] = {};
   machine.run([&]() -> Task<> {
@@ -277,7 +276,7 @@ TEST_P(TaskGroupTest, CancelledFromOutsideCancelsAndAwaitsEverything) {  // B077
   EXPECT_TRUE(ended[0] && ended[1]);
 }
 
-TEST_P(TaskGroupTest, ErrorsBeatACancellationFromOutside) {  // B078, B079
+TEST_ON_THREADS(TaskGroupTest, ErrorsBeatACancellationFromOutside) {  // B078, B079
   machine.run([&]() -> Task<> {
     auto body = [](TaskGroup& group) -> Task<> {
       group.spawn(bitter("in cleanup"));
@@ -297,7 +296,7 @@ TEST_P(TaskGroupTest, ErrorsBeatACancellationFromOutside) {  // B078, B079
   });
 }
 
-TEST_P(TaskGroupTest, IfAllReturnedValuesInSpiteOfACancellationTheValueIsGiven) {  // B086
+TEST_ON_THREADS(TaskGroupTest, IfAllReturnedValuesInSpiteOfACancellationTheValueIsGiven) {  // B086
   machine.run([&]() -> Task<> {
     auto body = [](TaskGroup& group) -> Task<int> {
       group.spawn(forgiving(1));
@@ -312,8 +311,8 @@ TEST_P(TaskGroupTest, IfAllReturnedValuesInSpiteOfACancellationTheValueIsGiven) 
   });
 }
 
-TEST_P(TaskGroupTest,
-       ChildCancelledByHandEarlierDoesNotMakeACancellationFromOutsideAnInterruption) {
+TEST_ON_THREADS(TaskGroupTest,
+                ChildCancelledByHandEarlierDoesNotMakeACancellationFromOutsideAnInterruption) {
   machine.run([&]() -> Task<> {
     auto body = [](TaskGroup& group) -> Task<int> {
       JoinHandle<int> child = group.spawn(never());
@@ -331,7 +330,7 @@ TEST_P(TaskGroupTest,
   });
 }
 
-TEST_P(TaskGroupTest, InterruptedChildMakesItCancelledAlthoughTheBodyReturned) {
+TEST_ON_THREADS(TaskGroupTest, InterruptedChildMakesItCancelledAlthoughTheBodyReturned) {
   machine.run([&]() -> Task<> {
     auto body = [](TaskGroup& group) -> Task<int> {
       group.spawn(never());
@@ -342,7 +341,7 @@ TEST_P(TaskGroupTest, InterruptedChildMakesItCancelledAlthoughTheBodyReturned) {
   });
 }
 
-TEST_P(TaskGroupTest, StartsNothingInACancelledScope) {  // B085
+TEST_ON_THREADS(TaskGroupTest, StartsNothingInACancelledScope) {  // B085
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup&) -> Task<> {
@@ -359,7 +358,7 @@ TEST_P(TaskGroupTest, StartsNothingInACancelledScope) {  // B085
   EXPECT_FALSE(ran);
 }
 
-TEST_P(TaskGroupTest, LeavingItIsNoCancellationPointWhenAllCompleted) {  // B085, C-12
+TEST_ON_THREADS(TaskGroupTest, LeavingItIsNoCancellationPointWhenAllCompleted) {  // B085, C-12
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<int> {
       auto body = [&](TaskGroup& group) -> Task<int> {
@@ -386,7 +385,7 @@ TEST_P(TaskGroupTest, LeavingItIsNoCancellationPointWhenAllCompleted) {  // B085
 
 // --- group.cancel() ------------------------------------------------------------------------------
 
-TEST_P(TaskGroupTest, CancelEndsItWithoutAnError) {  // B084, B090
+TEST_ON_THREADS(TaskGroupTest, CancelEndsItWithoutAnError) {  // B084, B090
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -406,7 +405,7 @@ TEST_P(TaskGroupTest, CancelEndsItWithoutAnError) {  // B084, B090
   EXPECT_EQ(machine.elapsed(), 1ms);
 }
 
-TEST_P(TaskGroupTest, VoidBodyInterruptedByCancelEndsNormally) {
+TEST_ON_THREADS(TaskGroupTest, VoidBodyInterruptedByCancelEndsNormally) {
   machine.run([&]() -> Task<> {
     auto cancel_soon = [](TaskGroup& group) -> Task<> {
       co_await sleep_for(1ms);
@@ -427,7 +426,7 @@ TEST_P(TaskGroupTest, VoidBodyInterruptedByCancelEndsNormally) {
   });
 }
 
-TEST_P(TaskGroupTest, CancelBeforeTheFirstSuspensionOfAnybody) {  // B084, gh-155418
+TEST_ON_THREADS(TaskGroupTest, CancelBeforeTheFirstSuspensionOfAnybody) {  // B084, gh-155418
   machine.run([&]() -> Task<> {
     bool ran = false;
     auto child = [](TaskGroup& group) -> Task<> {
@@ -451,7 +450,7 @@ TEST_P(TaskGroupTest, CancelBeforeTheFirstSuspensionOfAnybody) {  // B084, gh-15
   EXPECT_EQ(machine.elapsed(), 0ms);
 }
 
-TEST_P(TaskGroupTest, CancellationFromOutsideAfterCancelIsNotLost) {  // gh-155433
+TEST_ON_THREADS(TaskGroupTest, CancellationFromOutsideAfterCancelIsNotLost) {  // gh-155433
   machine.run([&]() -> Task<> {
     auto body = [](TaskGroup& group) -> Task<> {
       group.cancel();
@@ -468,7 +467,7 @@ TEST_P(TaskGroupTest, CancellationFromOutsideAfterCancelIsNotLost) {  // gh-1554
   });
 }
 
-TEST_P(TaskGroupTest, ErrorsBeatCancel) {
+TEST_ON_THREADS(TaskGroupTest, ErrorsBeatCancel) {
   machine.run([&]() -> Task<> {
     auto body = [](TaskGroup& group) -> Task<> {
       group.spawn(bitter("late"));
@@ -480,7 +479,7 @@ TEST_P(TaskGroupTest, ErrorsBeatCancel) {
   });
 }
 
-TEST_P(TaskGroupTest, BodyThatEndsCancelledByItselfTakesTheChildrenAlong) {
+TEST_ON_THREADS(TaskGroupTest, BodyThatEndsCancelledByItselfTakesTheChildrenAlong) {
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -498,7 +497,7 @@ TEST_P(TaskGroupTest, BodyThatEndsCancelledByItselfTakesTheChildrenAlong) {
 
 // --- who spawns, and when ------------------------------------------------------------------------
 
-TEST_P(TaskGroupTest, ChildrenSpawnWhileItCloses) {  // B067
+TEST_ON_THREADS(TaskGroupTest, ChildrenSpawnWhileItCloses) {  // B067
   std::atomic<int> ran{0};
   struct Tree {
     static Task<> grow(TaskGroup& group, int depth, std::atomic<int>& ran) {
@@ -521,7 +520,7 @@ TEST_P(TaskGroupTest, ChildrenSpawnWhileItCloses) {  // B067
   EXPECT_TRUE(eventually([&] { return executor.stats().live_tasks == 0; }));
 }
 
-TEST_P(TaskGroupTest, OtherThreadsSpawnWhileTheBlockRuns) {
+TEST_ON_THREADS(TaskGroupTest, OtherThreadsSpawnWhileTheBlockRuns) {
   std::atomic<int> ran{0};
   machine.run([&]() -> Task<> {
     Event done;
@@ -543,7 +542,7 @@ TEST_P(TaskGroupTest, OtherThreadsSpawnWhileTheBlockRuns) {
   EXPECT_EQ(ran.load(), 500);
 }
 
-TEST_P(TaskGroupTest, LongLivedGroupDoesNotCollectFinishedChildren) {  // B016
+TEST_ON_THREADS(TaskGroupTest, LongLivedGroupDoesNotCollectFinishedChildren) {  // B016
   Ledger ledger;
   auto hold = [](Tracked tracked) -> Task<> {
     tracked.touch();
@@ -564,7 +563,7 @@ TEST_P(TaskGroupTest, LongLivedGroupDoesNotCollectFinishedChildren) {  // B016
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(TaskGroupTest, ChildrenInheritTheDeadline) {
+TEST_ON_THREADS(TaskGroupTest, ChildrenInheritTheDeadline) {
   machine.run([&]() -> Task<> {
     const Deadline now = co_await this_task::now();
     auto ask = []() -> Task<std::optional<Deadline>> { co_return co_await this_task::deadline(); };
@@ -583,7 +582,7 @@ TEST_P(TaskGroupTest, ChildrenInheritTheDeadline) {
   });
 }
 
-TEST_P(TaskGroupTest, ManyChildren) {
+TEST_ON_THREADS(TaskGroupTest, ManyChildren) {
   std::atomic<long> sum{0};
   auto add = [](std::atomic<long>& to, long value) -> Task<> {
     to.fetch_add(value);
@@ -599,7 +598,7 @@ TEST_P(TaskGroupTest, ManyChildren) {
   EXPECT_EQ(sum.load(), 10'000L * 9'999 / 2);
 }
 
-TEST_P(TaskGroupTest, BodyThatEndsOnAnotherExecutorComesHomeAndLetsThatOneGo) {
+TEST_ON_THREADS(TaskGroupTest, BodyThatEndsOnAnotherExecutorComesHomeAndLetsThatOneGo) {
   machine.run([&]() -> Task<> {
     Executor& home = co_await this_task::executor();
     for (const bool with_child : {false, true}) {

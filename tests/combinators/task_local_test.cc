@@ -31,7 +31,6 @@ namespace {
 using namespace test;
 
 class TaskLocalTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, TaskLocalTest, kThreads, threads_name);
 
 TaskLocal<std::string> request{"none"};
 TaskLocal<int> number{7};
@@ -41,7 +40,7 @@ Task<std::string> ask(Duration pause = {}) {
   co_return co_await request.get();
 }
 
-TEST_P(TaskLocalTest, InnermostBindingIsSeenAndEndsWithItsBlock) {
+TEST_ON_THREADS(TaskLocalTest, InnermostBindingIsSeenAndEndsWithItsBlock) {
   machine.run([&]() -> Task<> {
     std::string seen = co_await request.get();
     EXPECT_EQ(seen, "none");
@@ -63,7 +62,7 @@ TEST_P(TaskLocalTest, InnermostBindingIsSeenAndEndsWithItsBlock) {
   });
 }
 
-TEST_P(TaskLocalTest, BindingEndsWithAnErrorAndACancellationToo) {
+TEST_ON_THREADS(TaskLocalTest, BindingEndsWithAnErrorAndACancellationToo) {
   machine.run([&]() -> Task<> {
     Result<int> error = co_await as_result(request.with("a", fail("e")));
     EXPECT_EQ(what_of(error.error()), "e");
@@ -76,7 +75,7 @@ TEST_P(TaskLocalTest, BindingEndsWithAnErrorAndACancellationToo) {
   });
 }
 
-TEST_P(TaskLocalTest, ChildrenOfAllCombinatorsInherit) {
+TEST_ON_THREADS(TaskLocalTest, ChildrenOfAllCombinatorsInherit) {
   machine.run([&]() -> Task<> {
     auto body = [&]() -> Task<> {
       auto pair = co_await gather(ask(1ms), ask(2ms));
@@ -103,7 +102,7 @@ TEST_P(TaskLocalTest, ChildrenOfAllCombinatorsInherit) {
   });
 }
 
-TEST_P(TaskLocalTest, SpawnedTaskHasASnapshot) {  // B017
+TEST_ON_THREADS(TaskLocalTest, SpawnedTaskHasASnapshot) {  // B017
   machine.run([&]() -> Task<> {
     JoinHandle<std::string> handle;
     auto body = [&]() -> Task<> {
@@ -119,7 +118,7 @@ TEST_P(TaskLocalTest, SpawnedTaskHasASnapshot) {  // B017
   });
 }
 
-TEST_P(TaskLocalTest, SiblingsAndParentsDoNotSeeIt) {  // B017
+TEST_ON_THREADS(TaskLocalTest, SiblingsAndParentsDoNotSeeIt) {  // B017
   machine.run([&]() -> Task<> {
     auto results = co_await gather(request.with("a", ask(2ms)), ask(1ms),
                                    request.with("b", ask(1ms)), ask(3ms));
@@ -130,7 +129,7 @@ TEST_P(TaskLocalTest, SiblingsAndParentsDoNotSeeIt) {  // B017
   });
 }
 
-TEST_P(TaskLocalTest, GroupsChildSeesWhatItsSpawnerSaw) {
+TEST_ON_THREADS(TaskLocalTest, GroupsChildSeesWhatItsSpawnerSaw) {
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       JoinHandle<std::string> bound;
@@ -149,7 +148,7 @@ TEST_P(TaskLocalTest, GroupsChildSeesWhatItsSpawnerSaw) {
   });
 }
 
-TEST_P(TaskLocalTest, GroupsChildSpawnedByAThreadSeesTheGroups) {
+TEST_ON_THREADS(TaskLocalTest, GroupsChildSpawnedByAThreadSeesTheGroups) {
   machine.run([&]() -> Task<> {
     auto body = [&](TaskGroup& group) -> Task<> {
       auto child = co_await to_thread([&] { return group.spawn(ask()); });
@@ -160,7 +159,7 @@ TEST_P(TaskLocalTest, GroupsChildSpawnedByAThreadSeesTheGroups) {
   });
 }
 
-TEST_P(TaskLocalTest, FollowsTheTaskToOtherThreadsAndExecutors) {
+TEST_ON_THREADS(TaskLocalTest, FollowsTheTaskToOtherThreadsAndExecutors) {
   WorkStealingExecutor other({.threads = 1});
   machine.run([&]() -> Task<> {
     auto body = [&]() -> Task<> {
@@ -182,7 +181,7 @@ TEST_P(TaskLocalTest, FollowsTheTaskToOtherThreadsAndExecutors) {
   });
 }
 
-TEST_P(TaskLocalTest, ValuesLiveAsLongAsSomebodyCanSeeThem) {
+TEST_ON_THREADS(TaskLocalTest, ValuesLiveAsLongAsSomebodyCanSeeThem) {
   Ledger ledger;
   {
     TaskLocal<std::shared_ptr<Tracked>> local;
@@ -198,7 +197,7 @@ TEST_P(TaskLocalTest, ValuesLiveAsLongAsSomebodyCanSeeThem) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(TaskLocalTest, GetIsNoCancellationPoint) {
+TEST_ON_THREADS(TaskLocalTest, GetIsNoCancellationPoint) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
       scope.cancel();

@@ -26,9 +26,8 @@ namespace {
 using namespace test;
 
 class TimeoutScopeTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, TimeoutScopeTest, kThreads, threads_name);
 
-TEST_P(TimeoutScopeTest, GivesTheBodysValue) {
+TEST_ON_THREADS(TimeoutScopeTest, GivesTheBodysValue) {
   machine.run([&]() -> Task<> {
     const int value = co_await timeout_scope(1s, [&](TimeoutScope& scope) -> Task<int> {
       EXPECT_FALSE(scope.expired());
@@ -44,7 +43,7 @@ TEST_P(TimeoutScopeTest, GivesTheBodysValue) {
   EXPECT_EQ(machine.elapsed(), 0ms);
 }
 
-TEST_P(TimeoutScopeTest, ThrowsAtExpiry) {
+TEST_ON_THREADS(TimeoutScopeTest, ThrowsAtExpiry) {
   bool expired = false;
   machine.run([&]() -> Task<> {
     auto body = [&](TimeoutScope& scope) -> Task<int> {
@@ -59,7 +58,7 @@ TEST_P(TimeoutScopeTest, ThrowsAtExpiry) {
   EXPECT_EQ(machine.elapsed(), 2ms);
 }
 
-TEST_P(TimeoutScopeTest, LaterDeadlineHolds) {  // B159
+TEST_ON_THREADS(TimeoutScopeTest, LaterDeadlineHolds) {  // B159
   machine.run([&]() -> Task<> {
     auto body = [&](TimeoutScope& scope) -> Task<int> {
       const Deadline now = co_await this_task::now();
@@ -76,7 +75,7 @@ TEST_P(TimeoutScopeTest, LaterDeadlineHolds) {  // B159
   EXPECT_EQ(machine.elapsed(), 10ms);
 }
 
-TEST_P(TimeoutScopeTest, EarlierDeadlineHolds) {
+TEST_ON_THREADS(TimeoutScopeTest, EarlierDeadlineHolds) {
   machine.run([&]() -> Task<> {
     auto body = [&](TimeoutScope& scope) -> Task<int> {
       const Deadline now = co_await this_task::now();
@@ -89,7 +88,7 @@ TEST_P(TimeoutScopeTest, EarlierDeadlineHolds) {
   EXPECT_EQ(machine.elapsed(), 1ms);
 }
 
-TEST_P(TimeoutScopeTest, DeadlineCanBeTakenAwayAndGivenBack) {
+TEST_ON_THREADS(TimeoutScopeTest, DeadlineCanBeTakenAwayAndGivenBack) {
   machine.run([&]() -> Task<> {
     auto body = [&](TimeoutScope& scope) -> Task<int> {
       EXPECT_TRUE(scope.reschedule(std::nullopt));
@@ -106,7 +105,7 @@ TEST_P(TimeoutScopeTest, DeadlineCanBeTakenAwayAndGivenBack) {
   EXPECT_EQ(machine.elapsed(), 1h + 1ms);
 }
 
-TEST_P(TimeoutScopeTest, ScopeThatBeganWithoutADeadlineCanGetOne) {
+TEST_ON_THREADS(TimeoutScopeTest, ScopeThatBeganWithoutADeadlineCanGetOne) {
   machine.run([&]() -> Task<> {
     auto body = [&](TimeoutScope& scope) -> Task<int> {
       EXPECT_FALSE(scope.deadline().has_value());
@@ -120,7 +119,7 @@ TEST_P(TimeoutScopeTest, ScopeThatBeganWithoutADeadlineCanGetOne) {
   EXPECT_EQ(machine.elapsed(), 3ms);
 }
 
-TEST_P(TimeoutScopeTest, DeadlineInThePastExpiresAtOnceWithoutTheClockMoving) {
+TEST_ON_THREADS(TimeoutScopeTest, DeadlineInThePastExpiresAtOnceWithoutTheClockMoving) {
   machine.run([&]() -> Task<> {
     for (const bool had_one : {true, false}) {
       auto body = [&](TimeoutScope& scope) -> Task<int> {
@@ -139,7 +138,7 @@ TEST_P(TimeoutScopeTest, DeadlineInThePastExpiresAtOnceWithoutTheClockMoving) {
   EXPECT_EQ(machine.elapsed(), 0ms);
 }
 
-TEST_P(TimeoutScopeTest, OnceExpiredItCannotBeMoved) {
+TEST_ON_THREADS(TimeoutScopeTest, OnceExpiredItCannotBeMoved) {
   machine.run([&]() -> Task<> {
     auto body = [&](TimeoutScope& scope) -> Task<int> {
       co_await as_result(never());
@@ -154,7 +153,7 @@ TEST_P(TimeoutScopeTest, OnceExpiredItCannotBeMoved) {
   });
 }
 
-TEST_P(TimeoutScopeTest, RealErrorAndOuterCancellationGoFirst) {
+TEST_ON_THREADS(TimeoutScopeTest, RealErrorAndOuterCancellationGoFirst) {
   machine.run([&]() -> Task<> {
     auto angry = [](TimeoutScope&) -> Task<int> { return bitter("real"); };
     Result<int> error = co_await as_result(timeout_scope(1ms, angry));
@@ -174,7 +173,7 @@ TEST_P(TimeoutScopeTest, RealErrorAndOuterCancellationGoFirst) {
   });
 }
 
-TEST_P(TimeoutScopeTest, BodyThatThrowsBeforeItIsACoroutine) {
+TEST_ON_THREADS(TimeoutScopeTest, BodyThatThrowsBeforeItIsACoroutine) {
   machine.run([&]() -> Task<> {
     auto body = [](TimeoutScope&) -> Task<int> { throw std::runtime_error("no coroutine"); };
     Result<int> r = co_await as_result(timeout_scope(1s, body));
@@ -183,7 +182,7 @@ TEST_P(TimeoutScopeTest, BodyThatThrowsBeforeItIsACoroutine) {
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(TimeoutScopeTest, ChildrenAndOthersMoveItsDeadline) {
+TEST_ON_THREADS(TimeoutScopeTest, ChildrenAndOthersMoveItsDeadline) {
   machine.run([&]() -> Task<> {
     auto body = [&](TimeoutScope& scope) -> Task<int> {
       auto keep_alive = [&]() -> Task<> {

@@ -31,9 +31,8 @@ namespace {
 using namespace test;
 
 class Timeout : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, Timeout, kThreads, threads_name);
 
-TEST_P(Timeout, GivesTheValueOfATaskThatEndsInTime) {  // B144
+TEST_ON_THREADS(Timeout, GivesTheValueOfATaskThatEndsInTime) {  // B144
   machine.run([&]() -> Task<> {
     const int value = co_await timeout(give_after(1ms, 3), 2ms);
     EXPECT_EQ(value, 3);
@@ -42,7 +41,7 @@ TEST_P(Timeout, GivesTheValueOfATaskThatEndsInTime) {  // B144
   EXPECT_EQ(machine.elapsed(), 1ms);
 }
 
-TEST_P(Timeout, CancelsAndAwaitsTheTaskThenThrows) {  // B143, B148
+TEST_ON_THREADS(Timeout, CancelsAndAwaitsTheTaskThenThrows) {  // B143, B148
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -57,7 +56,7 @@ TEST_P(Timeout, CancelsAndAwaitsTheTaskThenThrows) {  // B143, B148
   EXPECT_EQ(machine.elapsed(), 6ms);
 }
 
-TEST_P(Timeout, TaskThatIgnoresItDelaysItAndItsValueWins) {  // B149
+TEST_ON_THREADS(Timeout, TaskThatIgnoresItDelaysItAndItsValueWins) {  // B149
   machine.run([&]() -> Task<> {
     const int late = co_await timeout(stubborn(10ms, 4), 1ms);
     EXPECT_EQ(late, 4);
@@ -67,7 +66,7 @@ TEST_P(Timeout, TaskThatIgnoresItDelaysItAndItsValueWins) {  // B149
   EXPECT_EQ(machine.elapsed(), 11ms);
 }
 
-TEST_P(Timeout, RealErrorOnTheWayIsThrown) {  // B150
+TEST_ON_THREADS(Timeout, RealErrorOnTheWayIsThrown) {  // B150
   machine.run([&]() -> Task<> {
     Result<int> r = co_await as_result(timeout(bitter("cleanup failed", 1ms), 1ms));
     EXPECT_EQ(what_of(r.error()), "cleanup failed");
@@ -75,7 +74,7 @@ TEST_P(Timeout, RealErrorOnTheWayIsThrown) {  // B150
   });
 }
 
-TEST_P(Timeout, ErrorInTimeGoesOn) {
+TEST_ON_THREADS(Timeout, ErrorInTimeGoesOn) {
   machine.run([&]() -> Task<> {
     Result<int> r = co_await as_result(timeout(fail_after(1ms, "plain"), 1s));
     EXPECT_EQ(what_of(r.error()), "plain");
@@ -83,7 +82,7 @@ TEST_P(Timeout, ErrorInTimeGoesOn) {
   EXPECT_EQ(machine.elapsed(), 1ms);
 }
 
-TEST_P(Timeout, NothingOrLessStartsNoTask) {  // B147
+TEST_ON_THREADS(Timeout, NothingOrLessStartsNoTask) {  // B147
   bool ran = false;
   machine.run([&]() -> Task<> {
     Result<int> zero = co_await as_result(timeout(started(ran), 0ms));
@@ -106,7 +105,7 @@ TEST_P(Timeout, NothingOrLessStartsNoTask) {  // B147
   EXPECT_FALSE(ran);
 }
 
-TEST_P(Timeout, NothingOrLessGivesTheResultOfAHandleThatIsDone) {  // B147
+TEST_ON_THREADS(Timeout, NothingOrLessGivesTheResultOfAHandleThatIsDone) {  // B147
   machine.run([&]() -> Task<> {
     JoinHandle<int> done = executor.spawn(give(5));
     co_await as_result(done);
@@ -128,7 +127,7 @@ TEST_P(Timeout, NothingOrLessGivesTheResultOfAHandleThatIsDone) {  // B147
   });
 }
 
-TEST_P(Timeout, HandleIsWaitedForNotCancelled) {
+TEST_ON_THREADS(Timeout, HandleIsWaitedForNotCancelled) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(give_after(10ms, 6));
     Result<int> late = co_await as_result(timeout(handle, 1ms));
@@ -139,7 +138,7 @@ TEST_P(Timeout, HandleIsWaitedForNotCancelled) {
   });
 }
 
-TEST_P(Timeout, NeverAndVeryLongDoNotOverflow) {  // B145
+TEST_ON_THREADS(Timeout, NeverAndVeryLongDoNotOverflow) {  // B145
   machine.run([&]() -> Task<> {
     const int a = co_await timeout(give_after(1ms, 1), Duration::never());
     const int b = co_await timeout(give_after(1ms, 2), std::chrono::hours::max());
@@ -153,7 +152,7 @@ TEST_P(Timeout, NeverAndVeryLongDoNotOverflow) {  // B145
                std::invalid_argument);
 }
 
-TEST_P(Timeout, ClockStartsWhenItIsAwaited) {  // B161
+TEST_ON_THREADS(Timeout, ClockStartsWhenItIsAwaited) {  // B161
   machine.run([&]() -> Task<> {
     auto limited = timeout(give_after(5ms, 1), 10ms);
     co_await sleep_for(1h);
@@ -162,7 +161,7 @@ TEST_P(Timeout, ClockStartsWhenItIsAwaited) {  // B161
   });
 }
 
-TEST_P(Timeout, TaskThatEndsAtItsDeadlineOrderIsEither) {
+TEST_ON_THREADS(Timeout, TaskThatEndsAtItsDeadlineOrderIsEither) {
   machine.run([&]() -> Task<> {
     Result<int> r = co_await as_result(timeout(give_after(5ms, 1), 5ms));
     EXPECT_TRUE(r.has_value() || r.is_timeout());
@@ -172,7 +171,7 @@ TEST_P(Timeout, TaskThatEndsAtItsDeadlineOrderIsEither) {
 
 // --- nesting -------------------------------------------------------------------------------------
 
-TEST_P(Timeout, InnerTimeoutErrorPassesThroughAnOuterOne) {
+TEST_ON_THREADS(Timeout, InnerTimeoutErrorPassesThroughAnOuterOne) {
   machine.run([&]() -> Task<> {
     Result<int> tried = co_await try_timeout(timeout(never(), 1ms), 1s);
     EXPECT_FALSE(tried.is_timeout());  // not this one's
@@ -185,7 +184,7 @@ TEST_P(Timeout, InnerTimeoutErrorPassesThroughAnOuterOne) {
   EXPECT_EQ(machine.elapsed(), 2ms);
 }
 
-TEST_P(Timeout, OuterOneIsThrownWhenBothHaveExpired) {  // B154
+TEST_ON_THREADS(Timeout, OuterOneIsThrownWhenBothHaveExpired) {  // B154
   machine.run([&]() -> Task<> {
     // The inner one expires first; what it cancels ends after the outer one has expired too.
     auto slow_to_end = []() -> Task<int> {
@@ -209,7 +208,7 @@ TEST_P(Timeout, OuterOneIsThrownWhenBothHaveExpired) {  // B154
   });
 }
 
-TEST_P(Timeout, OuterOneExpiresFirst) {
+TEST_ON_THREADS(Timeout, OuterOneExpiresFirst) {
   machine.run([&]() -> Task<> {
     bool inner_error = false;
     auto inner = [&]() -> Task<int> {
@@ -225,7 +224,7 @@ TEST_P(Timeout, OuterOneExpiresFirst) {
   EXPECT_EQ(machine.elapsed(), 1ms);
 }
 
-TEST_P(Timeout, InnerOneExpiresAndTheOuterInterruptsWhatFollows) {  // B156
+TEST_ON_THREADS(Timeout, InnerOneExpiresAndTheOuterInterruptsWhatFollows) {  // B156
   machine.run([&]() -> Task<> {
     bool inner_error = false;
     auto body = [&]() -> Task<int> {
@@ -241,7 +240,7 @@ TEST_P(Timeout, InnerOneExpiresAndTheOuterInterruptsWhatFollows) {  // B156
   EXPECT_EQ(machine.elapsed(), 5ms);
 }
 
-TEST_P(Timeout, ManyDeepEachWithItsDeadline) {
+TEST_ON_THREADS(Timeout, ManyDeepEachWithItsDeadline) {
   struct Nest {
     static Task<int> at(int depth) {
       if (depth == 0) co_return co_await never();
@@ -258,7 +257,7 @@ TEST_P(Timeout, ManyDeepEachWithItsDeadline) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(Timeout, CancellationFromOutsideGoesOnAndTheTaskIsAwaited) {  // B153, B157
+TEST_ON_THREADS(Timeout, CancellationFromOutsideGoesOnAndTheTaskIsAwaited) {  // B153, B157
   bool ended = false;
   CancelKind why{};
   machine.run([&]() -> Task<> {
@@ -273,7 +272,7 @@ TEST_P(Timeout, CancellationFromOutsideGoesOnAndTheTaskIsAwaited) {  // B153, B1
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(Timeout, CancellationFromOutsideWinsWhenBothHappened) {  // B157
+TEST_ON_THREADS(Timeout, CancellationFromOutsideWinsWhenBothHappened) {  // B157
   machine.run([&]() -> Task<> {
     auto slow_to_end = []() -> Task<int> {
       Result<int> waited = co_await as_result(never());
@@ -292,7 +291,7 @@ TEST_P(Timeout, CancellationFromOutsideWinsWhenBothHappened) {  // B157
   });
 }
 
-TEST_P(Timeout, TryTimeoutThrowsACancellationFromOutside) {
+TEST_ON_THREADS(Timeout, TryTimeoutThrowsACancellationFromOutside) {
   machine.run([&]() -> Task<> {
     bool returned = false;
     auto body = [&]() -> Task<> {
@@ -308,7 +307,7 @@ TEST_P(Timeout, TryTimeoutThrowsACancellationFromOutside) {
   });
 }
 
-TEST_P(Timeout, StartsNothingInACancelledScope) {
+TEST_ON_THREADS(Timeout, StartsNothingInACancelledScope) {
   bool ran = false;
   machine.run([&]() -> Task<> {
     auto body = [&](CancelScope& scope) -> Task<> {
@@ -335,7 +334,7 @@ TEST_P(Timeout, StartsNothingInACancelledScope) {
   EXPECT_FALSE(ran);
 }
 
-TEST_P(Timeout, TaskThatEndedCancelledByItselfIsNoTimeout) {
+TEST_ON_THREADS(Timeout, TaskThatEndedCancelledByItselfIsNoTimeout) {
   machine.run([&]() -> Task<> {
     Result<int> r = co_await as_result(timeout(cancel_itself("mine"), 1s));
     EXPECT_EQ(reason_of(r.error()).message, "mine");
@@ -345,7 +344,7 @@ TEST_P(Timeout, TaskThatEndedCancelledByItselfIsNoTimeout) {
   });
 }
 
-TEST_P(Timeout, WorksInTheCleanupOfACancelledTask) {  // B158
+TEST_ON_THREADS(Timeout, WorksInTheCleanupOfACancelledTask) {  // B158
   machine.run([&]() -> Task<> {
     bool cleaned = false;
     auto cleanup = [&]() -> Task<> {
@@ -363,7 +362,7 @@ TEST_P(Timeout, WorksInTheCleanupOfACancelledTask) {  // B158
   });
 }
 
-TEST_P(Timeout, IsLevelTriggeredInside) {  // B020
+TEST_ON_THREADS(Timeout, IsLevelTriggeredInside) {  // B020
   machine.run([&]() -> Task<> {
     int seen = 0;
     auto deaf = [&]() -> Task<int> {
@@ -381,7 +380,7 @@ TEST_P(Timeout, IsLevelTriggeredInside) {  // B020
 
 // --- the variants --------------------------------------------------------------------------------
 
-TEST_P(Timeout, WithTimeoutGivesTheDefaultOnlyForItself) {
+TEST_ON_THREADS(Timeout, WithTimeoutGivesTheDefaultOnlyForItself) {
   machine.run([&]() -> Task<> {
     const int fallback = co_await with_timeout(never(), 1ms, -1);
     EXPECT_EQ(fallback, -1);
@@ -412,7 +411,7 @@ TEST_P(Timeout, WithTimeoutGivesTheDefaultOnlyForItself) {
   });
 }
 
-TEST_P(Timeout, TryTimeoutGivesEveryOutcome) {
+TEST_ON_THREADS(Timeout, TryTimeoutGivesEveryOutcome) {
   machine.run([&]() -> Task<> {
     Result<int> value = co_await try_timeout(give(1), 1s);
     EXPECT_EQ(value.outcome(), Outcome::value);
@@ -428,7 +427,7 @@ TEST_P(Timeout, TryTimeoutGivesEveryOutcome) {
   });
 }
 
-TEST_P(Timeout, TakesEveryKindOfAwaitable) {
+TEST_ON_THREADS(Timeout, TakesEveryKindOfAwaitable) {
   Event event;
   Semaphore semaphore(0);
   machine.run([&]() -> Task<> {
@@ -451,7 +450,7 @@ TEST_P(Timeout, TakesEveryKindOfAwaitable) {
   EXPECT_EQ(machine.elapsed(), 4ms);
 }
 
-TEST_P(Timeout, AwkwardValues) {
+TEST_ON_THREADS(Timeout, AwkwardValues) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto move_only = []() -> Task<MoveOnly> { co_return MoveOnly(3); };
@@ -473,7 +472,7 @@ TEST_P(Timeout, AwkwardValues) {
 
 // --- deadlines -----------------------------------------------------------------------------------
 
-TEST_P(Timeout, DeadlineIsTheEarliestThatCanReachThePoint) {  // B160
+TEST_ON_THREADS(Timeout, DeadlineIsTheEarliestThatCanReachThePoint) {  // B160
   machine.run([&]() -> Task<> {
     const Deadline now = co_await this_task::now();
     const std::optional<Deadline> none = co_await this_task::deadline();

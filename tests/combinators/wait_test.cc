@@ -53,9 +53,8 @@ class Wait : public OnMachine {
     return executor.spawn(give_after(pause, value));
   }
 };
-INSTANTIATE_TEST_SUITE_P(Threads, Wait, kThreads, threads_name);
 
-TEST_P(Wait, AllCompletedIsTheDefaultAndWaitsForEveryOne) {
+TEST_ON_THREADS(Wait, AllCompletedIsTheDefaultAndWaitsForEveryOne) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles;
     for (int i = 0; i < 4; ++i) handles.push_back(in(std::chrono::seconds(i), i));
@@ -67,7 +66,7 @@ TEST_P(Wait, AllCompletedIsTheDefaultAndWaitsForEveryOne) {
   EXPECT_EQ(machine.elapsed(), 3s);
 }
 
-TEST_P(Wait, AllCompletedDoesNotStopAtAnError) {  // B119
+TEST_ON_THREADS(Wait, AllCompletedDoesNotStopAtAnError) {  // B119
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{executor.spawn(fail_after(1s, "oops")), in(2s),
                                          executor.spawn(cancel_itself())};
@@ -78,7 +77,7 @@ TEST_P(Wait, AllCompletedDoesNotStopAtAnError) {  // B119
   EXPECT_EQ(machine.elapsed(), 2s);
 }
 
-TEST_P(Wait, FirstCompletedReturnsWithTheFirstToEndHoweverItEnds) {
+TEST_ON_THREADS(Wait, FirstCompletedReturnsWithTheFirstToEndHoweverItEnds) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(3s), in(1s), in(2s)};
     auto first = co_await wait(handles, ReturnWhen::first_completed);
@@ -100,7 +99,7 @@ TEST_P(Wait, FirstCompletedReturnsWithTheFirstToEndHoweverItEnds) {
   });
 }
 
-TEST_P(Wait, EveryTaskThatIsDoneByThenIsInDone) {  // B117
+TEST_ON_THREADS(Wait, EveryTaskThatIsDoneByThenIsInDone) {  // B117
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(1s), in(5s), in(1s), in(1s)};
     co_await sleep_for(2s);
@@ -110,7 +109,7 @@ TEST_P(Wait, EveryTaskThatIsDoneByThenIsInDone) {  // B117
   });
 }
 
-TEST_P(Wait, FirstExceptionReturnsWithTheFirstErrorAndNotWithACancelledTask) {  // B118
+TEST_ON_THREADS(Wait, FirstExceptionReturnsWithTheFirstErrorAndNotWithACancelledTask) {  // B118
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(1s), executor.spawn(cancel_itself()),
                                          executor.spawn(fail_after(2s, "oops")), in(9s)};
@@ -122,7 +121,7 @@ TEST_P(Wait, FirstExceptionReturnsWithTheFirstErrorAndNotWithACancelledTask) {  
   EXPECT_EQ(machine.elapsed(), 2s);
 }
 
-TEST_P(Wait, FirstExceptionWithoutOneWaitsForAll) {  // B119
+TEST_ON_THREADS(Wait, FirstExceptionWithoutOneWaitsForAll) {  // B119
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(3s), executor.spawn(cancel_itself()), in(1s)};
     auto result = co_await wait(handles, ReturnWhen::first_exception);
@@ -131,7 +130,7 @@ TEST_P(Wait, FirstExceptionWithoutOneWaitsForAll) {  // B119
   EXPECT_EQ(machine.elapsed(), 3s);
 }
 
-TEST_P(Wait, FirstExceptionSeesAnErrorThatWasThereBefore) {
+TEST_ON_THREADS(Wait, FirstExceptionSeesAnErrorThatWasThereBefore) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(3s), executor.spawn(fail("early"))};
     co_await sleep_for(1s);
@@ -142,7 +141,7 @@ TEST_P(Wait, FirstExceptionSeesAnErrorThatWasThereBefore) {
   });
 }
 
-TEST_P(Wait, TimeoutIsNoErrorAndCancelsNothing) {  // B120
+TEST_ON_THREADS(Wait, TimeoutIsNoErrorAndCancelsNothing) {  // B120
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(1s, 1), in(3s, 3), in(2s, 2)};
     auto [done, pending] = co_await wait(handles, ReturnWhen::all_completed, 2500ms);
@@ -155,7 +154,7 @@ TEST_P(Wait, TimeoutIsNoErrorAndCancelsNothing) {  // B120
   });
 }
 
-TEST_P(Wait, TimeoutThatIsNotNeededIsForgotten) {
+TEST_ON_THREADS(Wait, TimeoutThatIsNotNeededIsForgotten) {
   machine.run([&]() -> Task<> {
     auto result = co_await wait(list(in(1s)), ReturnWhen::all_completed, 1h);
     EXPECT_EQ(result.done.size(), 1u);
@@ -166,7 +165,7 @@ TEST_P(Wait, TimeoutThatIsNotNeededIsForgotten) {
   EXPECT_EQ(executor.stats().pending_timers, 0u);
 }
 
-TEST_P(Wait, TimeoutOfNothingLooksOnce) {
+TEST_ON_THREADS(Wait, TimeoutOfNothingLooksOnce) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(1s), in(2s)};
     auto nothing = co_await wait(handles, ReturnWhen::first_completed, 0s);
@@ -194,7 +193,7 @@ TEST(WaitPolling,
   });
 }
 
-TEST_P(Wait, NeverIsALimit) {
+TEST_ON_THREADS(Wait, NeverIsALimit) {
   machine.run([&]() -> Task<> {
     auto result = co_await wait(list(in(1s)), ReturnWhen::all_completed, Duration::never());
     EXPECT_EQ(result.done.size(), 1u);
@@ -203,7 +202,7 @@ TEST_P(Wait, NeverIsALimit) {
   });
 }
 
-TEST_P(Wait, DuplicatesAreKeptInInputOrder) {
+TEST_ON_THREADS(Wait, DuplicatesAreKeptInInputOrder) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> a = in(1s, 1);
     JoinHandle<int> b = in(2s, 2);
@@ -216,7 +215,7 @@ TEST_P(Wait, DuplicatesAreKeptInInputOrder) {
   });
 }
 
-TEST_P(Wait, OfNothingIsAnError) {  // B116
+TEST_ON_THREADS(Wait, OfNothingIsAnError) {  // B116
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> none;
     const auto result = co_await as_result(wait(none));
@@ -227,7 +226,7 @@ TEST_P(Wait, OfNothingIsAnError) {  // B116
   });
 }
 
-TEST_P(Wait, EmptyHandleIsAnError) {
+TEST_ON_THREADS(Wait, EmptyHandleIsAnError) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(1s), JoinHandle<int>()};
     const auto result = co_await as_result(wait(handles, ReturnWhen::first_completed));
@@ -235,7 +234,7 @@ TEST_P(Wait, EmptyHandleIsAnError) {
   });
 }
 
-TEST_P(Wait, OnesOwnHandleIsAnError) {
+TEST_ON_THREADS(Wait, OnesOwnHandleIsAnError) {
   machine.run([&]() -> Task<> {
     Event have_handle;
     std::vector<JoinHandle<void>> handles;
@@ -250,7 +249,7 @@ TEST_P(Wait, OnesOwnHandleIsAnError) {
   });
 }
 
-TEST_P(Wait, OneHandleAlone) {
+TEST_ON_THREADS(Wait, OneHandleAlone) {
   machine.run([&]() -> Task<> {
     for (const ReturnWhen when :
          {ReturnWhen::first_completed, ReturnWhen::first_exception, ReturnWhen::all_completed}) {
@@ -263,7 +262,7 @@ TEST_P(Wait, OneHandleAlone) {
   EXPECT_EQ(machine.elapsed(), 3s);
 }
 
-TEST_P(Wait, TakesBraces) {
+TEST_ON_THREADS(Wait, TakesBraces) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> first = in(1s);
     JoinHandle<int> second = in(2s);
@@ -274,8 +273,9 @@ TEST_P(Wait, TakesBraces) {
   });
 }
 
-TEST_P(Wait, TakesNoResult) {  // move-only and other awkward values stay where they are; so do
-                               // errors that nobody has seen
+TEST_ON_THREADS(Wait,
+                TakesNoResult) {  // move-only and other awkward values stay where they are; so do
+                                  // errors that nobody has seen
   machine.run([&]() -> Task<> {
     auto unique = [](int v) -> Task<std::unique_ptr<int>> { co_return std::make_unique<int>(v); };
     auto result = co_await wait(list(executor.spawn(unique(5)), executor.spawn(unique(6))));
@@ -321,7 +321,7 @@ TEST(WaitErrors, ThatNobodyAsksForAreReported) {
 
 // --- cancellation --------------------------------------------------------------------------------
 
-TEST_P(Wait, CancellingItEndsTheWaitAlone) {  // B122
+TEST_ON_THREADS(Wait, CancellingItEndsTheWaitAlone) {  // B122
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(2s, 1), in(3s, 2)};
     const auto waited = co_await try_timeout(wait(handles), 1s);
@@ -334,7 +334,7 @@ TEST_P(Wait, CancellingItEndsTheWaitAlone) {  // B122
   EXPECT_EQ(machine.elapsed(), 3s);
 }
 
-TEST_P(Wait, IsACancellationPointAlsoWhenEverythingIsDone) {
+TEST_ON_THREADS(Wait, IsACancellationPointAlsoWhenEverythingIsDone) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(1s)};
     (void)co_await wait(handles);
@@ -353,7 +353,7 @@ TEST_P(Wait, IsACancellationPointAlsoWhenEverythingIsDone) {
   });
 }
 
-TEST_P(Wait, OuterDeadlineGoesBeforeItsOwn) {
+TEST_ON_THREADS(Wait, OuterDeadlineGoesBeforeItsOwn) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(9s)};
     const auto waited =
@@ -365,7 +365,7 @@ TEST_P(Wait, OuterDeadlineGoesBeforeItsOwn) {
   });
 }
 
-TEST_P(Wait, CanBeAContestantAndAChild) {
+TEST_ON_THREADS(Wait, CanBeAContestantAndAChild) {
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles{in(2s)};
     auto first = co_await race(wait(handles), sleep_for(1s));
@@ -378,7 +378,7 @@ TEST_P(Wait, CanBeAContestantAndAChild) {
   });
 }
 
-TEST_P(Wait, WaitsForAGroupsChildren) {
+TEST_ON_THREADS(Wait, WaitsForAGroupsChildren) {
   machine.run([&]() -> Task<> {
     co_await task_group([&](TaskGroup& group) -> Task<> {
       std::vector<JoinHandle<int>> handles{group.spawn(give_after(1s, 1)),
@@ -389,7 +389,7 @@ TEST_P(Wait, WaitsForAGroupsChildren) {
   });
 }
 
-TEST_P(Wait, OneHundredThousandTasks) {
+TEST_ON_THREADS(Wait, OneHundredThousandTasks) {
   const std::size_t n = scaled(100'000);
   machine.run([&]() -> Task<> {
     std::vector<JoinHandle<int>> handles;

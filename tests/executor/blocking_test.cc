@@ -36,7 +36,6 @@ namespace {
 using namespace test;
 
 class Blocking : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, Blocking, kThreads, threads_name);
 
 /// Holds threads back until it is opened.
 class Gate {
@@ -64,7 +63,7 @@ class Gate {
   int inside_ = 0;
 };
 
-TEST_P(Blocking, GivesWhatTheFunctionGivesFromAnotherThread) {
+TEST_ON_THREADS(Blocking, GivesWhatTheFunctionGivesFromAnotherThread) {
   int object = 1;
   machine.run([&]() -> Task<> {
     const auto worker = std::this_thread::get_id();
@@ -85,7 +84,7 @@ TEST_P(Blocking, GivesWhatTheFunctionGivesFromAnotherThread) {
   });
 }
 
-TEST_P(Blocking, WhatItThrowsLeavesTheAwait) {
+TEST_ON_THREADS(Blocking, WhatItThrowsLeavesTheAwait) {
   machine.run([&]() -> Task<> {
     Result<int> r =
         co_await as_result(to_thread([]() -> int { throw std::runtime_error("blocked"); }));
@@ -95,7 +94,7 @@ TEST_P(Blocking, WhatItThrowsLeavesTheAwait) {
   });
 }
 
-TEST_P(Blocking, FunctionIsMovedInAndLivesUntilTheEnd) {
+TEST_ON_THREADS(Blocking, FunctionIsMovedInAndLivesUntilTheEnd) {
   Ledger ledger;
   machine.run([&]() -> Task<> {
     auto call = to_thread([tracked = Tracked(ledger), number = std::make_unique<int>(5)] {
@@ -113,7 +112,7 @@ TEST_P(Blocking, FunctionIsMovedInAndLivesUntilTheEnd) {
   EXPECT_EQ(ledger.alive(), 0);
 }
 
-TEST_P(Blocking, DoesNotOccupyWorkers) {
+TEST_ON_THREADS(Blocking, DoesNotOccupyWorkers) {
   Gate gate;
   machine.run([&]() -> Task<> {
     auto open = [&]() -> Task<> {
@@ -129,7 +128,7 @@ TEST_P(Blocking, DoesNotOccupyWorkers) {
   });
 }
 
-TEST_P(Blocking, InACancelledScopeNothingIsCalled) {
+TEST_ON_THREADS(Blocking, InACancelledScopeNothingIsCalled) {
   bool called = false;
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
@@ -142,7 +141,7 @@ TEST_P(Blocking, InACancelledScopeNothingIsCalled) {
   EXPECT_FALSE(called);
 }
 
-TEST_P(Blocking, CancelledWhileItRunsItsValueWins) {
+TEST_ON_THREADS(Blocking, CancelledWhileItRunsItsValueWins) {
   Gate gate;
   machine.run([&]() -> Task<> {
     auto call = [&]() -> Task<int> {
@@ -164,7 +163,7 @@ TEST_P(Blocking, CancelledWhileItRunsItsValueWins) {
   });
 }
 
-TEST_P(Blocking, TimeDoesNotMoveWhileACallRuns) {
+TEST_ON_THREADS(Blocking, TimeDoesNotMoveWhileACallRuns) {
   machine.run([&]() -> Task<> {
     auto later = executor.spawn(nothing_after(1h));
     co_await to_thread([] { std::this_thread::sleep_for(2ms); });

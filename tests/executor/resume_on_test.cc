@@ -44,7 +44,6 @@ class ResumeOn : public OnMachine {
  protected:
   WorkStealingExecutor other{{.threads = 1, .name = "other"}};
 };
-INSTANTIATE_TEST_SUITE_P(Threads, ResumeOn, kThreads, threads_name);
 
 Task<Executor*> where() {
   Executor& here = co_await this_task::executor();
@@ -55,7 +54,7 @@ Task<int> hop(Executor& to, int value = 1) {
   co_return value;
 }
 
-TEST_P(ResumeOn, MovesTheCoroutineAndItsPlainAwaiters) {
+TEST_ON_THREADS(ResumeOn, MovesTheCoroutineAndItsPlainAwaiters) {
   machine.run([&]() -> Task<> {
     co_await hop(other);
     Executor* here = co_await where();
@@ -69,7 +68,7 @@ TEST_P(ResumeOn, MovesTheCoroutineAndItsPlainAwaiters) {
   });
 }
 
-TEST_P(ResumeOn, CombinatorsParentResumesWhereItAwaited) {
+TEST_ON_THREADS(ResumeOn, CombinatorsParentResumesWhereItAwaited) {
   machine.run([&]() -> Task<> {
     Executor* here = nullptr;
     co_await gather(hop(other), hop(other));
@@ -123,7 +122,7 @@ TEST_P(ResumeOn, CombinatorsParentResumesWhereItAwaited) {
   });
 }
 
-TEST_P(ResumeOn, OnRunsElsewhereAndComesBack) {
+TEST_ON_THREADS(ResumeOn, OnRunsElsewhereAndComesBack) {
   machine.run([&]() -> Task<> {
     Executor* there = co_await on(other, where());
     EXPECT_EQ(there, &other);
@@ -146,7 +145,7 @@ TEST_P(ResumeOn, OnRunsElsewhereAndComesBack) {
   });
 }
 
-TEST_P(ResumeOn, CancelledThereItComesBackToo) {
+TEST_ON_THREADS(ResumeOn, CancelledThereItComesBackToo) {
   machine.run([&]() -> Task<> {
     Event arrived;
     auto body = [&]() -> Task<> {
@@ -167,7 +166,7 @@ TEST_P(ResumeOn, CancelledThereItComesBackToo) {
   });
 }
 
-TEST_P(ResumeOn, InACancelledScopeOneStaysWhereOneIs) {
+TEST_ON_THREADS(ResumeOn, InACancelledScopeOneStaysWhereOneIs) {
   machine.run([&]() -> Task<> {
     auto block = [&](CancelScope& scope) -> Task<> {
       scope.cancel();
@@ -180,7 +179,7 @@ TEST_P(ResumeOn, InACancelledScopeOneStaysWhereOneIs) {
   });
 }
 
-TEST_P(ResumeOn, ExecutorThatHasShutDownRefusesAndOneStays) {
+TEST_ON_THREADS(ResumeOn, ExecutorThatHasShutDownRefusesAndOneStays) {
   other.shutdown(0s);
   machine.run([&]() -> Task<> {
     Result<void> r = co_await as_result(resume_on(other));
@@ -196,7 +195,7 @@ TEST_P(ResumeOn, ExecutorThatHasShutDownRefusesAndOneStays) {
   });
 }
 
-TEST_P(ResumeOn, VirtualTimeDoesNotMoveWhileAStrandComesHome) {
+TEST_ON_THREADS(ResumeOn, VirtualTimeDoesNotMoveWhileAStrandComesHome) {
   machine.run([&]() -> Task<> {
     JoinHandle<void> later = executor.spawn(nothing_after(1h));
     for (int i = 0; i < 20; ++i) {
@@ -213,7 +212,7 @@ TEST_P(ResumeOn, VirtualTimeDoesNotMoveWhileAStrandComesHome) {
   });
 }
 
-TEST_P(ResumeOn, ExecutorIsLetGoOnceItsVisitorsHaveLeft) {
+TEST_ON_THREADS(ResumeOn, ExecutorIsLetGoOnceItsVisitorsHaveLeft) {
   machine.run([&]() -> Task<> {
     for (int i = 0; i < 10; ++i) {
       auto guest = std::make_unique<WorkStealingExecutor>(ExecutorOptions{.threads = 1});

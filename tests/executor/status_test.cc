@@ -26,13 +26,12 @@ namespace {
 using namespace test;
 
 class StatusTest : public OnMachine {};
-INSTANTIATE_TEST_SUITE_P(Threads, StatusTest, kThreads, threads_name);
 
 std::string message_of(const absl::Status& status) {
   return std::string(status.message());
 }
 
-TEST_P(StatusTest, EveryOutcomeHasItsCode) {
+TEST_ON_THREADS(StatusTest, EveryOutcomeHasItsCode) {
   machine.run([&]() -> Task<> {
     Result<int> value = co_await as_result(give(1));
     EXPECT_TRUE(to_status(value).ok());
@@ -52,7 +51,7 @@ TEST_P(StatusTest, EveryOutcomeHasItsCode) {
   });
 }
 
-TEST_P(StatusTest, StatusErrorKeepsItsStatus) {
+TEST_ON_THREADS(StatusTest, StatusErrorKeepsItsStatus) {
   machine.run([&]() -> Task<> {
     const absl::Status missing = absl::NotFoundError("no such row");
     auto find = [&]() -> Task<int> { co_return value_or_throw(absl::StatusOr<int>(missing)); };
@@ -72,7 +71,7 @@ TEST_P(StatusTest, StatusErrorKeepsItsStatus) {
   });
 }
 
-TEST_P(StatusTest, InnerTimeoutIsNoDeadlineOfTheOuterOne) {
+TEST_ON_THREADS(StatusTest, InnerTimeoutIsNoDeadlineOfTheOuterOne) {
   machine.run([&]() -> Task<> {
     Result<int> inner = co_await try_timeout(timeout(never(), 1s), 1h);
     EXPECT_EQ(to_status(inner).code(), absl::StatusCode::kUnknown);
@@ -81,7 +80,7 @@ TEST_P(StatusTest, InnerTimeoutIsNoDeadlineOfTheOuterOne) {
   });
 }
 
-TEST_P(StatusTest, ErrorsThatAreNoStdExceptions) {
+TEST_ON_THREADS(StatusTest, ErrorsThatAreNoStdExceptions) {
   machine.run([&]() -> Task<> {
     auto odd = []() -> Task<int> {
       throw 42;
@@ -99,7 +98,7 @@ TEST_P(StatusTest, ErrorsThatAreNoStdExceptions) {
   });
 }
 
-TEST_P(StatusTest, ToStatusOrOfEveryKindOfValue) {
+TEST_ON_THREADS(StatusTest, ToStatusOrOfEveryKindOfValue) {
   machine.run([&]() -> Task<> {
     absl::StatusOr<int> one = to_status_or(co_await as_result(give(1)));
     EXPECT_EQ(*one, 1);

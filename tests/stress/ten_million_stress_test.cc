@@ -83,7 +83,7 @@ constexpr std::array<const char*, kKinds> kNames = {
     "receive", "rendezvous",    "latch", "barrier",   "future",    "rate",      "wait"};
 // How often each is chosen: what allocates and starts tasks less often than what waits.
 constexpr std::array<std::uint64_t, kKinds> kWeights = {
-    12, 4, 12, 12, 8, 12, 2, 3, 8, 8, 4, 4, 2, 1, 4, 1, 3, 1, 12, 6, 8, 8, 6, 6, 6, 6, 4, 2};
+    16, 4, 16, 16, 8, 12, 1, 2, 4, 4, 2, 2, 1, 1, 2, 1, 1, 1, 12, 3, 8, 8, 6, 8, 4, 8, 4, 1};
 
 /// The source that the current await of a victim listens to. The lock covers the copy only:
 /// cancel() runs without it.
@@ -213,7 +213,7 @@ Task<> attempt(World& world, Kind kind, CancellationToken token, Random& random)
       break;
     }
     case kYields:
-      finish(co_await as_result(with_token(token, ending(tracked(), random.below(100)))));
+      finish(co_await as_result(with_token(token, ending(tracked(), random.below(16)))));
       break;
     case kGather:
       finish(co_await as_result(

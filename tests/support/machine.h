@@ -46,110 +46,76 @@ class Machine {
   const Deadline start_;
 };
 
-/// A test that runs with 1, 2 and 4 workers: INSTANTIATE_TEST_SUITE_P(Threads, ..., test::kThreads,
-/// test::threads_name).
-class OnMachine : public ::testing::TestWithParam<std::size_t> {
+/// A test that runs once with each of several numbers of threads, and has that number. Declared by
+/// TEST_ON_THREADS: gtest's TEST_P instantiates so much for each test that the compiler took a
+/// tenth longer for the file.
+class OnThreads : public ::testing::Test {
+ public:
+  using Make = OnThreads* (*)();
+  static bool add(const char* suite, const char* name, const char* file, int line,
+                  std::initializer_list<std::size_t> threads, Make make);
+
  protected:
-  Machine machine{GetParam()};
+  const std::size_t threads = next_;
+
+ private:
+  static inline std::size_t next_ = 1;
+};
+
+/// One with a machine of so many workers.
+class OnMachine : public OnThreads {
+ protected:
+  Machine machine{threads};
   WorkStealingExecutor& executor = machine.executor;
 };
-inline const auto kThreads = ::testing::Values<std::size_t>(1, 2, 4);
-inline std::string threads_name(const ::testing::TestParamInfo<std::size_t>& info) {
-  return std::to_string(info.param);
-}
 
-inline Task<int> give(int value) {
-  co_return value;
-}
-inline Task<std::string> give_text(std::string value) {
-  co_return value;
-}
-inline Task<> nothing() {
-  co_return;
-}
+#define MAGPIE_TEST_ON(fixture, name, ...)                                         \
+  class fixture##_##name##_Test final : public fixture {                           \
+    void TestBody() override;                                                      \
+    static const bool added_;                                                      \
+  };                                                                               \
+  const bool fixture##_##name##_Test::added_ = ::magpie::test::OnThreads::add(     \
+      #fixture, #name, __FILE__, __LINE__, __VA_ARGS__,                            \
+      []() -> ::magpie::test::OnThreads* { return new fixture##_##name##_Test; }); \
+  void fixture##_##name##_Test::TestBody()
+/// A test of a fixture that derives from OnThreads or OnMachine: with 1, 2 and 4 threads.
+#define TEST_ON_THREADS(fixture, name) MAGPIE_TEST_ON(fixture, name, {1, 2, 4})
+/// The same with one.
+#define TEST_ON_A_THREAD(fixture, name) MAGPIE_TEST_ON(fixture, name, {1})
 
-inline Task<int> give_after(Duration pause, int value) {
-  co_await sleep_for(pause);
-  co_return value;
-}
-inline Task<> nothing_after(Duration pause) {
-  co_await sleep_for(pause);
-}
+Task<int> give(int value);
+Task<std::string> give_text(std::string value);
+Task<> nothing();
 
-inline Task<int> fail(std::string what) {
-  throw std::runtime_error(what);
-  co_return 0;
-}
-inline Task<int> fail_after(Duration pause, std::string what) {
-  co_await sleep_for(pause);
-  throw std::runtime_error(what);
-}
+Task<int> give_after(Duration pause, int value);
+Task<> nothing_after(Duration pause);
+
+Task<int> fail(std::string what);
+Task<int> fail_after(Duration pause, std::string what);
 
 /// Ends only when it is cancelled (or after a year, so that a test fails rather than hangs).
-inline Task<int> never() {
-  co_await sleep_for(24h * 365);
-  co_return -1;
-}
+Task<int> never();
 
 /// Does not see a cancellation.
-inline Task<int> stubborn(Duration pause, int value) {
-  co_await uncancellable(sleep_for(pause));
-  co_return value;
-}
+Task<int> stubborn(Duration pause, int value);
 
 /// Swallows its cancellation and gives a value.
-inline Task<int> forgiving(int value) {
-  Result<int> waited = co_await as_result(never());
-  EXPECT_TRUE(waited.is_cancelled());
-  co_return value;
-}
+Task<int> forgiving(int value);
 
 /// Answers its cancellation with an error, after a while.
-inline Task<int> bitter(std::string what, Duration pause = {}) {
-  Result<int> waited = co_await as_result(never());
-  EXPECT_TRUE(waited.is_cancelled());
-  co_await uncancellable(sleep_for(pause));
-  throw std::runtime_error(what);
-}
+Task<int> bitter(std::string what, Duration pause = {});
 
 /// Ends cancelled by itself: its scope is not.
-inline Task<int> cancel_itself(std::string why = "by itself") {
-  throw CancelledError(CancelReason{CancelKind::requested, why});
-  co_return 0;
-}
+Task<int> cancel_itself(std::string why = "by itself");
 
 /// Sets the flag once it has ended, however; sees the reason for which it was cancelled.
-inline Task<int> watched(bool& ended, CancelKind& reason) {
-  try {
-    co_await sleep_for(24h * 365);
-  } catch (const CancelledError& e) {
-    ended = true;
-    reason = e.reason().kind;
-    throw;
-  }
-  ended = true;
-  co_return -1;
-}
+Task<int> watched(bool& ended, CancelKind& reason);
 
 /// Notes that it was started.
-inline Task<int> started(bool& flag, int value = 0) {
-  flag = true;
-  co_return value;
-}
+Task<int> started(bool& flag, int value = 0);
 
 /// what() of an exception, the message of a cancellation, or empty.
-inline std::string what_of(const std::exception_ptr& error) {
-  if (!error) return {};
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& e) {
-    return e.what();
-  } catch (const CancelledError& e) {
-    return e.reason().message;
-  } catch (...) {
-    return "?";
-  }
-}
+std::string what_of(const std::exception_ptr& error);
 
 /// Whether the exception is an E.
 template <class E>
@@ -165,27 +131,9 @@ bool is(const std::exception_ptr& error) {
 }
 
 /// The reason for which something was cancelled; it must have been.
-inline CancelReason reason_of(const std::exception_ptr& error) {
-  try {
-    if (error) std::rethrow_exception(error);
-  } catch (const CancelledError& e) {
-    return e.reason();
-  } catch (...) {
-  }
-  ADD_FAILURE() << "this was not cancelled: " << what_of(error);
-  return {};
-}
+CancelReason reason_of(const std::exception_ptr& error);
 
 /// The group inside an exception; it must be one.
-inline ExceptionGroup group_of(const std::exception_ptr& error) {
-  try {
-    if (error) std::rethrow_exception(error);
-  } catch (const ExceptionGroup& group) {
-    return group;
-  } catch (...) {
-  }
-  ADD_FAILURE() << "this is no ExceptionGroup: " << what_of(error);
-  return ExceptionGroup("none", {});
-}
+ExceptionGroup group_of(const std::exception_ptr& error);
 
 }  // namespace magpie::test

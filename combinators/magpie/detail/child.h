@@ -300,6 +300,16 @@ class PackStorage<std::index_sequence<I...>, Child...> : private PackElement<I, 
   MAGPIE_FLAT auto apply(F&& fn) {
     return fn(static_cast<PackElement<I, Child>&>(*this).child...);
   }
+
+ private:
+  // Of each child, as Outcomes shows it. Its slot is not read: it may be another thread's.
+  MAGPIE_COLD static void look_at_each(void* children, Outcomes::Look look, void* context) {
+    static_cast<PackStorage*>(children)->for_each(
+        [&](auto& child) { look(context, child, child.slot, child.slot.failure()); });
+  }
+
+ public:
+  Outcomes outcomes() noexcept { return {look_at_each, this}; }
 };
 
 /// Before any child is made, so that none need be destroyed because another's task is empty.
@@ -348,6 +358,9 @@ class ChildPack<> {
   std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
   static constexpr std::size_t bytes() noexcept { return 0; }
   static constexpr void free_memory() noexcept {}
+  static Outcomes outcomes() noexcept {
+    return {[](void*, Outcomes::Look, void*) {}, nullptr};
+  }
   template <class F>
   void for_each(F&&) {}
   template <class F>
@@ -434,6 +447,7 @@ class ChildVector {
     for (Child* child = begin + size_; child != begin;) fn(*--child);
   }
   Child& operator[](std::size_t index) noexcept { return children_[index]; }
+  Outcomes outcomes() noexcept { return {look_at_each, this}; }
 
   /// Instead of the destructor, when nothing is left in the children: see kNothingLeft.
   void free_memory() noexcept {
@@ -450,6 +464,12 @@ class ChildVector {
   static constexpr bool kOverAligned = alignof(Child) > __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 
   ChildVector() noexcept = default;
+
+  // As that of the PackStorage.
+  MAGPIE_COLD static void look_at_each(void* children, Outcomes::Look look, void* context) {
+    static_cast<ChildVector*>(children)->for_each(
+        [&](Child& child) { look(context, child, child.slot, child.slot.failure()); });
+  }
 
   template <class R>
   void take(std::remove_reference_t<R>& range) {
@@ -502,24 +522,13 @@ MAGPIE_FLAT inline Fork* first_fork(Children& children) noexcept {
 
 /// Queues every forked child, where there is no deque or it has to grow.
 template <class Children>
-MAGPIE_NOINLINE void push_forks_slowly(LocalQueue* queue, Children& children) noexcept {
-  // The last one to be queued may be the last that is left of the join: nothing is touched after
-  // it.
-  Fork* later = nullptr;
-  const auto push = [queue](Fork& rec) noexcept {
-    if (queue != nullptr &&
-        queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&rec) | kForkTag))
-      return;
-    hand_fork_to_executor(rec);
+void push_forks_slowly(LocalQueue* queue, Children& children) noexcept {
+  const EachFork backwards = [](void* all, void (*look)(void*, Fork&), void* context) {
+    static_cast<Children*>(all)->for_each_backwards([&](auto& child) {
+      if constexpr (std::remove_cvref_t<decltype(child)>::kForked) look(context, child);
+    });
   };
-  children.for_each_backwards([&](auto& child) {
-    if constexpr (std::remove_cvref_t<decltype(child)>::kForked) {
-      if (later != nullptr) push(*later);
-      later = &child;
-    }
-  });
-  push(*later);
-  if (queue != nullptr) queue->wanted();
+  queue_forks(queue, backwards, &children);
 }
 
 /// Starts the operations among the children; returns how many ended at once: units for this thread

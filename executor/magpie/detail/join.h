@@ -71,12 +71,43 @@ struct CallRec : Fork {
   std::coroutine_handle<> (*begin)(CallRec*) noexcept;
 };
 
+/// The children of a combinator with what became of them, one after the other and without their
+/// types: for what happens rarely, so that it is compiled once.
+class Outcomes {
+ public:
+  using Look = void (*)(void* context, const Rec& child, const SlotBase& slot, const void* failure);
+  using Each = void (*)(void* children, Look look, void* context);
+  Outcomes(Each each, void* children) noexcept : each_(each), children_(children) {}
+
+  /// fn(child, slot, failure), `failure` being the address that Slot::failure() gives.
+  template <class F>
+  void for_each(F&& fn) const {
+    using Plain = std::remove_reference_t<F>;
+    each_(
+        children_,
+        [](void* context, const Rec& child, const SlotBase& slot, const void* failure) {
+          (*static_cast<Plain*>(context))(child, slot, failure);
+        },
+        std::addressof(fn));
+  }
+  static const std::exception_ptr& error(const void* failure) noexcept {
+    return *static_cast<const std::exception_ptr*>(failure);
+  }
+  static const ReasonRef& reason(const void* failure) noexcept {
+    return *static_cast<const ReasonRef*>(failure);
+  }
+
+ private:
+  Each each_;
+  void* children_;
+};
+
 /// What a combinator does with its children's ends.
 struct JoinKind {
   // Called before the child's unit is delivered: for failures, or for every child if the join says
   // so. `empty`: never started.
   void (*settle)(Join*, Rec*, SlotState) noexcept;
-  std::exception_ptr (*error_of)(Join*, const Rec*) noexcept;  // of a child that failed
+  Outcomes (*outcomes)(Join*) noexcept;  // where settle() wants to know what a child failed with
 };
 
 struct Join : Runnable {
@@ -120,6 +151,10 @@ MAGPIE_EXPORT std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units
 MAGPIE_EXPORT std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept;
 /// A child that this worker cannot queue, or no worker: the executor starts it.
 MAGPIE_EXPORT void hand_fork_to_executor(Fork& rec) noexcept;
+/// Shows the forked children of a combinator, whose type the caller knows, one after the other.
+using EachFork = void (*)(void* children, void (*look)(void* context, Fork&), void* context);
+/// Queues every forked child; `backwards` shows them from the last to the first.
+MAGPIE_EXPORT void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept;
 /// A child that something else than the fork path starts: the loop's, a thief's, another executor's
 /// Runnable.
 MAGPIE_EXPORT void run_fork(Runnable* rec) noexcept;

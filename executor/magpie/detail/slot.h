@@ -40,6 +40,10 @@ class SlotBase {
   bool empty() const noexcept { return state_ == SlotState::empty; }
   bool has_value() const noexcept { return state_ == SlotState::value; }
 
+  // Of any slot, with the address that its failure() gives.
+  [[noreturn]] MAGPIE_COLD MAGPIE_EXPORT static void throw_failure(SlotState state,
+                                                                   const void* failure);
+
   TimeoutMark timeout_mark() const noexcept { return mark_; }
   void set_timeout_mark(TimeoutMark mark) noexcept { mark_ = mark; }
 
@@ -51,8 +55,6 @@ class SlotBase {
 
   MAGPIE_EXPORT static void keep_for_ever(const std::exception_ptr& error) noexcept;
   // `failure` is the storage that holds the exception_ptr or the reason.
-  [[noreturn]] MAGPIE_COLD MAGPIE_EXPORT static void throw_failure(SlotState state,
-                                                                   const void* failure);
   MAGPIE_COLD MAGPIE_EXPORT static void destroy_failure(SlotState state, void* failure) noexcept;
   MAGPIE_SPARING static void destroy_failure_sparing(SlotState state, void* failure) noexcept {
     destroy_failure(state, failure);
@@ -177,6 +179,11 @@ class Slot : public SlotBase {
   const ReasonRef& reason() const noexcept {
     assert(state_ == SlotState::cancelled);
     return reason_;
+  }
+
+  // Where the error or the reason lies, if there is one: an std::exception_ptr, a ReasonRef.
+  const void* failure() const noexcept {
+    return &nothing_;
   }
 
   // The value, moved out; throws the error, or CancelledError with the reason. The slot must not
