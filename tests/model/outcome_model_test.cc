@@ -6,287 +6,27 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <exception>
-#include <new>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "expect.h"
+#include "operation.h"
+#include "outcome_world.h"
 #include "sim.h"
 #include "strand.h"
 
 // The end of a task or a promise (executor/SHUTDOWN.md, "The end of a task"): one thread publishes
 // the outcome while others park for it, copy the value, move it out, are cancelled, add callbacks,
 // block, and drop their handles; the last of them all frees the record.
-//
-// OutcomeCore, OutcomeState, OutcomeHandle and Slot are the real ones. OutcomeWait and the end of a
-// task are repeated here in small, over strands.
 
 namespace magpie::model {
 namespace {
 
-using detail::BasicOutcomeCore;
-using detail::BasicScope;
-using detail::BasicTaskCore;
-using detail::OutcomeHandle;
-using detail::OutcomeState;
-using detail::Slot;
 using detail::SlotState;
-using detail::WaitPhase;
 
-constexpr int kValue = 7;
-constexpr int kGone = -1;
-
-// Others run in the middle of each copy and each move.
-struct Value {
-  explicit Value(int number) noexcept : n(number) {}
-  Value(const Value& other) noexcept : n(other.look()) {
-    Sim::current().pass();
-    other.look();
-  }
-  Value(Value&& other) noexcept : n(other.look()) {
-    other.n = kGone;
-    Sim::current().pass();
-  }
-  int look() const noexcept {
-    Sim::current().check(n == kValue, "a value is looked at that has been moved out");
-    return n;
-  }
-  int n;
-};
-
-template <class Env>
-struct JoinWait : StrandWaiter<Env> {
-  JoinWait(Strand<Env>& strand, BasicScope<Env>& scope) : StrandWaiter<Env>(strand), where(scope) {}
-  BasicScope<Env>& where;
-  void (*fill)(JoinWait*) noexcept = nullptr;
-  bool moves() const noexcept { return fill == nullptr; }
-  bool park_in_scope() noexcept {
-    this->state.set(WaitPhase::waiting);
-    if (where.park(*this)) return true;
-    this->state.set(WaitPhase::cancelled_at_once);
-    return false;
-  }
-  bool try_complete(bool*) noexcept { return this->state.try_complete(); }
-  void hand_over() noexcept { this->strand->schedule(); }
-};
-
-template <class Env>
-struct ModelCore : BasicOutcomeCore<Env, JoinWait<Env>> {
-  void block_until_done() override { this->wait_done(); }
-
-  // TaskRecord's.
-  void report_if_unobserved() noexcept {
-    if (this->claim_report()) ++*reports;
-  }
-  void nobody_can_ask() noexcept override { report_if_unobserved(); }
-
-  int* reports = nullptr;  // outlives the record here
-};
-
-// Where the end of a task goes wrong in a mutant of the model's own.
-enum class End { right, early_release };
-
-template <class Env>
-struct Record final : OutcomeState<Value, ModelCore<Env>> {
-  explicit Record(Frame<Record>& its_frame) : frame(&its_frame) {}
-  Frame<Record>* frame;
-
-  // As TaskRecord::finish does it.
-  template <End kEnd = End::right>
-  void finish(SlotState outcome) {
-    if (outcome == SlotState::value) {
-      this->slot().emplace(kValue);
-    } else {
-      this->slot().set_cancelled({});
-    }
-    if (kEnd == End::early_release) this->release();
-    this->publish(outcome);
-    if (outcome == SlotState::error && this->without_handles()) this->report_if_unobserved();
-    if (kEnd == End::right) this->release();
-  }
-
-  // As Promise::settle does it.
-  template <bool kHeld>
-  void settle() {
-    this->slot().emplace(kValue);
-    if (kHeld) this->add_ref();
-    this->publish(SlotState::value);
-    if (kHeld) this->release();
-  }
-
-  static void operator delete(Record* record, std::destroying_delete_t) {
-    record->frame->destroy();
-  }
-};
-
-template <class Env>
-class World {
- public:
-  using State = Record<Env>;
-  using Handle = OutcomeHandle<State>;
-
-  explicit World(Sim& sim) : sim_(sim) {
-    root_.enter_root(nullptr, &task_);
-    State& made = record_.make(record_);
-    made.reports = &reports_;
-  }
-
-  State& record() { return *record_; }
-  Handle handle() { return Handle(&*record_); }
-  int reports() const { return reports_; }
-
-  enum class Got { value, taken, cancelled, failure };
-
-  // OutcomeWait, awaited: what it gives.
-  struct Wait {
-    Wait(World& in, Handle&& to, bool move)
-        : handle(std::move(to)), moves(move), node(strand, frame_scope) {
-      frame_scope.enter(&in.root_, &in.task_);
-    }
-    // True: parked. False: it goes on at once.
-    bool start() {
-      if (frame_scope.cancelled()) {
-        node.state.set(WaitPhase::cancelled_at_once);
-        return false;
-      }
-      if (!moves) {
-        node.owner = this;
-        node.fill = [](JoinWait<Env>* waiter) noexcept {
-          Wait& self = *static_cast<Node*>(waiter)->owner;
-          try {
-            self.handle.get()->copy_to(self.copied);
-          } catch (...) {
-            self.copied.capture_current_exception();
-          }
-        };
-      }
-      switch (handle.get()->park_waiter(node)) {
-        case BasicOutcomeCore<Env, JoinWait<Env>>::Parked::yes:
-          return true;
-        case BasicOutcomeCore<Env, JoinWait<Env>>::Parked::done:
-          node.state.set(WaitPhase::done_at_once);
-          return false;
-        default:
-          return false;
-      }
-    }
-    // On the resumed strand.
-    Got finish() {
-      Got got = Got::cancelled;
-      switch (node.state.phase()) {
-        case WaitPhase::done:
-          frame_scope.unpark(node);
-          [[fallthrough]];
-        case WaitPhase::done_at_once:
-          got = deposit();
-          break;
-        case WaitPhase::cancelled:
-          handle.get()->forget_waiter(node);
-          break;
-        case WaitPhase::cancelled_at_once:
-          break;
-        default:
-          Sim::current().fail("a wait ended without an outcome");
-      }
-      frame_scope.exit();
-      return got;
-    }
-    Got deposit() {
-      if (copied.empty()) {
-        Sim::current().check(handle.get()->done(), "a wait is over before the outcome");
-        try {
-          if (moves) {
-            handle.get()->move_to(copied);
-          } else {
-            handle.get()->copy_to(copied);
-          }
-        } catch (const InvalidStateError&) {
-          return Got::taken;
-        }
-      }
-      if (copied.state() != SlotState::value) return Got::failure;
-      copied.value().look();
-      return Got::value;
-    }
-
-    struct Node : JoinWait<Env> {
-      using JoinWait<Env>::JoinWait;
-      Wait* owner = nullptr;
-    };
-
-    Handle handle;
-    const bool moves;
-    Slot<Value> copied;
-    BasicScope<Env> frame_scope;
-    Strand<Env> strand;
-    Node node;
-  };
-
-  // A coroutine that awaits its handle and lets go of it.
-  static Got await(Frame<Wait>& frame) {
-    if (frame->start()) frame->strand.resumed();
-    return finish(frame);
-  }
-  static Got finish(Frame<Wait>& frame) {
-    const Got got = frame->finish();
-    frame.destroy();
-    return got;
-  }
-
-  void cancel() { cancel_now(root_); }
-
-  void check_end() {
-    root_.exit();
-    sim_.check(record_.gone_and_untouched(), "the record was touched after its end, or has none");
-    sim_.check(task_.cancels.load(std::memory_order_relaxed) == 0,
-               "a cancellation is counted for ever");
-  }
-
- private:
-  Sim& sim_;
-  BasicTaskCore<Env> task_;
-  BasicScope<Env> root_;
-  Frame<State> record_;
-  int reports_ = 0;
-};
-
-// A callback that others run in the middle of.
-template <class Env>
-struct Callback : BasicOutcomeCore<Env, JoinWait<Env>>::Callback {
-  using Core = BasicOutcomeCore<Env, JoinWait<Env>>;
-  int calls = 0;
-  bool shown = false;
-
-  Callback() {
-    this->call = [](typename Core::Callback* base, Core& core) noexcept {
-      auto& self = *static_cast<Callback*>(base);
-      ++self.calls;
-      try {
-        static_cast<Record<Env>&>(core).show_to([&](const Result<Value>& result) noexcept {
-          result.value().look();
-          Sim::current().pass();
-          result.value().look();
-          self.shown = true;
-        });
-      } catch (const InvalidStateError&) {
-      }
-    };
-  }
-};
-
-// Most steps hold a lock: exhaustive without store buffers, and random schedules with them.
-Options locked(unsigned preemptions) {
-  return {.preemptions = preemptions, .store_buffers = false};
-}
-
-template <class Run>
-void expect_clean_in_random_schedules(Run run, std::uint64_t executions = 8'000) {
-  for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
-    const Report report =
-        run({.strategy = strategy, .executions = executions, .pct_depth = 4, .pct_length = 200});
-    EXPECT_TRUE(report.passed()) << report;
-  }
-}
+constexpr std::uint64_t kRandom = 8'000;
 
 // ---- those who copy, those who move, and those who are cancelled ----
 
@@ -374,7 +114,7 @@ TEST(OutcomeModel, WhoCopiesComesBeforeWhoMoves) {
       settle<Mutant::none>(locked(bound(3) - 1), {.copiers = 1, .movers = 1, .early = true}));
   for (const Cast cast : {Cast{.copiers = 2, .movers = 2}, Cast{.copiers = 1, .movers = 2}}) {
     expect_clean_in_random_schedules(
-        [=](Options options) { return settle<Mutant::none>(options, cast); });
+        [=](Options options) { return settle<Mutant::none>(options, cast); }, kRandom);
   }
 }
 
@@ -389,9 +129,11 @@ TEST(OutcomeModel, ACallbackSeesTheValueBeforeItIsMovedOut) {
     expect_clean(settle<Mutant::none>(
         locked(2), {.movers = 1, .callback = true, .early = true, .early_movers = early_movers}));
   }
-  expect_clean_in_random_schedules([](Options options) {
-    return settle<Mutant::none>(options, {.copiers = 1, .movers = 1, .callback = true});
-  });
+  expect_clean_in_random_schedules(
+      [](Options options) {
+        return settle<Mutant::none>(options, {.copiers = 1, .movers = 1, .callback = true});
+      },
+      kRandom);
 }
 
 TEST(OutcomeModel, AWaitIsCancelledWhileTheTaskEnds) {
@@ -401,10 +143,12 @@ TEST(OutcomeModel, AWaitIsCancelledWhileTheTaskEnds) {
     expect_clean(settle<Mutant::none>(locked(early ? 2 : 1),
                                       {.copiers = 1, .early = early, .cancel = true}));
   }
-  expect_clean_in_random_schedules([](Options options) {
-    return settle<Mutant::none>(options,
-                                {.copiers = 1, .movers = 1, .callback = true, .cancel = true});
-  });
+  expect_clean_in_random_schedules(
+      [](Options options) {
+        return settle<Mutant::none>(options,
+                                    {.copiers = 1, .movers = 1, .callback = true, .cancel = true});
+      },
+      kRandom);
 }
 
 TEST(OutcomeModelMutant, DoneRisesUnderTheLock) {
@@ -460,6 +204,121 @@ TEST(OutcomeModel, AWaitMayEndWhileItParks) {
       sim.check(frame.gone_and_untouched(), "a wait was touched after its end");
       world.check_end();
     }));
+  }
+}
+
+// ---- each pair of what one can do with a handle ----
+
+enum class Does : std::uint8_t {
+  ends,    // the task
+  copies,  // awaits
+  moves,   // awaits an rvalue
+  calls,   // adds a callback
+  blocks,
+  looks,
+  drops,   // its handle
+  cancels  // the first wait
+};
+
+// One waits from the start, and is cancelled maybe. The task ends when two have done what they do,
+// if not before. `aside`: who waited first goes on in a thread of its own; else when all is over.
+Report pair_of(Options options, Does first, Does a, Does b, bool aside) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<>;
+    using W = World<Env>;
+    using Got = W::Got;
+    W world(sim);
+    std::array<Frame<W::Wait>, 3> frames;
+    std::array<std::optional<Got>, 3> got;
+    std::array<Callback<Env>, 3> callbacks;
+    std::array<W::Handle, 3> handles;
+    const bool cancelled = a == Does::cancels || b == Does::cancels;
+    const bool ends = a == Does::ends || b == Does::ends;
+    const std::array<Does, 3> roles{first, a, b};
+    Env::Atomic<int> done{0};
+    const auto is_done = [&] {
+      if (done.fetch_add(1, std::memory_order_acq_rel) == 1 && !ends)
+        world.record().finish(SlotState::value);
+    };
+    const auto first_ends = [&] {
+      frames[0]->strand.resumed();
+      got[0] = W::finish(frames[0]);
+    };
+    frames[0].make(world, world.handle(), first == Does::moves);
+    sim.check(frames[0]->start(), "a wait did not park");
+    if (aside) sim.spawn(first_ends);
+    const auto look = [](W::Handle& handle) {
+      try {
+        handle.get()->show_to([](const Result<Value>& result) noexcept { result.value().look(); });
+      } catch (const InvalidStateError&) {
+      }
+    };
+    for (std::size_t i = 1; i < 3; ++i) {
+      const Does does = roles[i];
+      const bool waits = does == Does::copies || does == Does::moves;
+      if (waits) {
+        frames[i].make(world, world.handle(), does == Does::moves, true);
+      } else if (does != Does::ends && does != Does::cancels) {
+        handles[i] = world.handle();
+      }
+      sim.spawn([&, i, does, waits] {
+        W::Handle mine = std::move(handles[i]);
+        bool parked = false;
+        if (waits) {
+          parked = frames[i]->start();
+        } else if (does == Does::ends) {
+          world.record().finish(SlotState::value);
+        } else if (does == Does::calls) {
+          mine.get()->on_done(&callbacks[i]);
+        } else if (does == Does::looks && mine.get()->done()) {
+          look(mine);
+        } else if (does == Does::drops) {
+          mine = {};
+        } else if (does == Does::cancels) {
+          world.cancel();
+        }
+        is_done();
+        if (parked) frames[i]->strand.resumed();
+        if (waits) got[i] = W::finish(frames[i]);
+        if (does != Does::blocks) return;
+        mine.get()->block_until_done();
+        sim.check(mine.get()->done(), "a thread goes on before the end");
+        look(mine);
+      });
+    }
+    sim.run();
+    if (!aside) {
+      sim.check(frames[0]->strand.scheduled(), "who waited first is left behind");
+      first_ends();
+    }
+    int moved = 0;
+    int movers = 0;
+    for (std::size_t i = 0; i < 3; ++i) {
+      if (roles[i] == Does::calls)
+        sim.check(callbacks[i].calls == 1, "a callback is not called once");
+      if (!got[i]) continue;
+      sim.check(*got[i] != Got::failure, "there is a value");
+      sim.check(*got[i] != Got::cancelled || (i == 0 && cancelled), "nobody cancelled it");
+      moved += roles[i] == Does::moves && *got[i] == Got::value;
+      movers += roles[i] == Does::moves && *got[i] != Got::cancelled;
+      sim.check(i != 0 || first == Does::moves || *got[0] != Got::taken,
+                "a copier that waited came too late");
+    }
+    sim.check(moved == (movers == 0 ? 0 : 1), "not one mover has the value");
+    world.check_end();
+  });
+}
+
+TEST(OutcomeModel, EveryPairOfOperations) {
+  constexpr Does kOperations[] = {Does::ends,   Does::copies, Does::moves, Does::calls,
+                                  Does::blocks, Does::looks,  Does::drops, Does::cancels};
+  for (const Does first : {Does::copies, Does::moves}) {
+    for (const bool aside : {false, true}) {
+      expect_clean_pairs(kOperations, [=](Does a, Does b) {
+        const Does other = b == Does::ends ? Does::looks : b;  // a task ends once
+        return pair_of(locked(aside ? 1 : 2), first, a, other, aside);
+      });
+    }
   }
 }
 
@@ -583,7 +442,7 @@ TEST(OutcomeModel, AnErrorThatNobodySeesIsReportedOnce) {
     expect_clean(fail_unseen<Mutant::none>({.preemptions = bound(4)}, 1, look));
     expect_clean(fail_unseen<Mutant::none>({.preemptions = 2}, 2, look));
     expect_clean_in_random_schedules(
-        [=](Options options) { return fail_unseen<Mutant::none>(options, 3, look); });
+        [=](Options options) { return fail_unseen<Mutant::none>(options, 3, look); }, kRandom);
   }
 }
 
