@@ -102,8 +102,8 @@ class MAGPIE_EXPORT WaitCore : private Join {
     outer_ = &outer;
     phase_ = Phase::refused;
   }
-  void expect(std::size_t tasks) { nodes_.reserve(tasks); }
-  void add(TaskRecord& record) { nodes_.emplace_back(RecordWait(record)); }
+  void expect(std::size_t tasks);
+  void add(TaskRecord& record);
   /// Parks at every task that was added. What the thread runs next.
   std::coroutine_handle<> start(std::coroutine_handle<> awaiting, Scope& outer) noexcept;
   /// Goes round the executor's queue.

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -11,6 +12,10 @@
 #include <magpie/errors.h>
 
 namespace magpie::detail {
+
+BatchTraits::Owner BatchTraits::make() {
+  return std::make_shared<BatchCall>();
+}
 
 BatcherBase::BatcherBase(std::size_t max_size, Duration max_delay)
     : max_delay_(max_delay), core_(max_size) {

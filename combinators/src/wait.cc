@@ -39,6 +39,13 @@ void WaitCore::throw_nothing_to_wait_for() {
       "wait() needs at least one handle: for none, it could not say when it is over");
 }
 
+void WaitCore::expect(std::size_t tasks) {
+  nodes_.reserve(tasks);
+}
+void WaitCore::add(TaskRecord& record) {
+  nodes_.emplace_back(RecordWait(record));
+}
+
 std::coroutine_handle<> WaitCore::start(std::coroutine_handle<> awaiting, Scope& outer) noexcept {
   outer_ = &outer;
   phase_ = Phase::parked;

@@ -199,33 +199,19 @@ CancellationCallback(CancellationToken, F) -> CancellationCallback<F>;
 
 /// A token that is cancelled when any of the given ones is, with that one's reason.
 MAGPIE_EXPORT CancellationToken any_of(std::vector<CancellationToken> tokens);
-inline CancellationToken any_of() {
-  return {};
-}
-inline CancellationToken any_of(CancellationToken a) {
-  return a;
-}
-inline CancellationToken any_of(CancellationToken a, CancellationToken b) {
-  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b)});
-}
-inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c) {
-  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c)});
-}
-inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
-                                CancellationToken d) {
-  return any_of(
-      std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c), std::move(d)});
-}
-inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
-                                CancellationToken d, CancellationToken e) {
-  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c),
-                                               std::move(d), std::move(e)});
-}
-inline CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
-                                CancellationToken d, CancellationToken e, CancellationToken f) {
-  return any_of(std::vector<CancellationToken>{std::move(a), std::move(b), std::move(c),
-                                               std::move(d), std::move(e), std::move(f)});
-}
+MAGPIE_EXPORT CancellationToken any_of();
+MAGPIE_EXPORT CancellationToken any_of(CancellationToken a);
+MAGPIE_EXPORT CancellationToken any_of(CancellationToken a, CancellationToken b);
+MAGPIE_EXPORT CancellationToken any_of(CancellationToken a, CancellationToken b,
+                                       CancellationToken c);
+MAGPIE_EXPORT CancellationToken any_of(CancellationToken a, CancellationToken b,
+                                       CancellationToken c, CancellationToken d);
+MAGPIE_EXPORT CancellationToken any_of(CancellationToken a, CancellationToken b,
+                                       CancellationToken c, CancellationToken d,
+                                       CancellationToken e);
+MAGPIE_EXPORT CancellationToken any_of(CancellationToken a, CancellationToken b,
+                                       CancellationToken c, CancellationToken d,
+                                       CancellationToken e, CancellationToken f);
 
 /// A token that follows a std::stop_token.
 MAGPIE_EXPORT CancellationToken from(std::stop_token token);

@@ -120,6 +120,32 @@ CancellationToken any_of(std::vector<CancellationToken> tokens) {
   return token;
 }
 
+CancellationToken any_of() {
+  return {};
+}
+CancellationToken any_of(CancellationToken a) {
+  return a;
+}
+CancellationToken any_of(CancellationToken a, CancellationToken b) {
+  return any_of(std::vector{std::move(a), std::move(b)});
+}
+CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c) {
+  return any_of(std::vector{std::move(a), std::move(b), std::move(c)});
+}
+CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
+                         CancellationToken d) {
+  return any_of(std::vector{std::move(a), std::move(b), std::move(c), std::move(d)});
+}
+CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
+                         CancellationToken d, CancellationToken e) {
+  return any_of(std::vector{std::move(a), std::move(b), std::move(c), std::move(d), std::move(e)});
+}
+CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
+                         CancellationToken d, CancellationToken e, CancellationToken f) {
+  return any_of(std::vector{std::move(a), std::move(b), std::move(c), std::move(d), std::move(e),
+                            std::move(f)});
+}
+
 CancellationToken from(std::stop_token stop) {
   if (!stop.stop_possible()) return {};
   auto* const state = new detail::StopState(std::move(stop));

@@ -39,7 +39,7 @@ struct BatchTraits {
   using Env = StdEnv;
   using Call = BatchCall;
   using Owner = std::shared_ptr<BatchCall>;
-  static Owner make() { return std::make_shared<BatchCall>(); }
+  MAGPIE_EXPORT static Owner make();
   static void go(Call& call) noexcept { call.go.set(); }
 };
 
