@@ -19,6 +19,7 @@ namespace magpie::detail {
 
 ExecutorServices::ExecutorServices(const ExecutorOptions& options, Clock& the_clock)
     : clock(the_clock),
+      steady(&the_clock == &system_steady_clock()),
       timers(the_clock),
       blocking(options.name, options.max_blocking_threads, options.blocking_keep_alive,
                the_clock.as_manual() != nullptr ? &the_clock.as_manual()->virtual_time() : nullptr),
@@ -70,50 +71,18 @@ bool from_inside(const Executor& executor) noexcept {
   return current_executor() == &executor;
 }
 
-// As an item of a worker's deque.
-std::uintptr_t word_of(Runnable& work) noexcept {
-  return reinterpret_cast<std::uintptr_t>(&work);
-}
-
 }  // namespace
 
-void ExecutorServices::admit(Executor& executor, TaskRecord& record, Runnable& node) {
-  RegistryShard* const own = own_shard(executor);
-  RegistryShard& shard = own != nullptr ? *own : shard_here();
-  if (!life_.admit(shard, own != nullptr || from_inside(executor), own != nullptr)) [[unlikely]] {
-    throw ExecutorShutdownError(
-        "this executor has been shut down and takes no more work: spawn before shutdown(), or on "
-        "another executor");
-  }
-  if (own != nullptr) [[likely]] {
-    record.place_ = own->list(record);
-  } else {
-    std::lock_guard guard(shard.lock);
-    record.place_ = shard.list(record);
-  }
-  if (record.place_ == nullptr) [[unlikely]] {
-    life_.end(shard, own != nullptr);
-    throw std::bad_alloc();
-  }
-  if (tracing()) [[unlikely]]
-    trace_task(TraceEvent::Kind::task_begins, record);
-  // With the heavy one of the sweep in cancel_all(): that finds the record in its place, or this
-  // finds the phase that was set before.
-  StdEnv::light_fence();
-  if (life_.phase() == Phase::cancelling) [[unlikely]]
-    record.cancel(ReasonRef::of_kind(CancelKind::shutdown));
-  LocalQueue* const queue = local_queue();
-  if (own != nullptr && queue->deque.owner().push(word_of(node))) [[likely]] {
-    queue->wanted();
-    return;
-  }
-  executor.schedule(node);
+void ExecutorServices::throw_shut_down() {
+  throw ExecutorShutdownError(
+      "this executor has been shut down and takes no more work: spawn before shutdown(), or on "
+      "another executor");
 }
 
-void ExecutorServices::retire(SlotState outcome, RegistryShard* own) noexcept {
-  RegistryShard& here = own != nullptr ? *own : shard_here();
-  life_.raise(outcome == SlotState::cancelled ? here.cancelled : here.completed, own != nullptr);
-  life_.end(here, own != nullptr);
+void ExecutorServices::admit_from_elsewhere(Executor& executor, TaskRecord& record,
+                                            Runnable& node) {
+  take_in<false>(executor, record, shard_here());
+  executor.schedule(node);
 }
 
 void ExecutorServices::admit_post(Executor& executor) {
@@ -376,9 +345,6 @@ BlockingPool& ExecutorAccess::blocking(const Executor& executor) noexcept {
 }
 VirtualTime* ExecutorAccess::virtual_time(const Executor& executor) noexcept {
   return executor.services_->virtual_time();
-}
-void ExecutorAccess::admit(Executor& executor, TaskRecord& record, Runnable& node) {
-  executor.services_->admit(executor, record, node);
 }
 void ExecutorAccess::retire(Executor& executor, SlotState outcome) noexcept {
   ExecutorServices& services = *executor.services_;

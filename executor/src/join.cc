@@ -65,9 +65,8 @@ std::coroutine_handle<> end_frame_otherwise(std::coroutine_handle<PromiseBase> f
   frame.destroy();
   if (continuation.is_coroutine()) return transfer(continuation.coroutine());
   if (continuation.is_rec()) return child_ended(continuation.rec(), outcome);
-  if (continuation.is_task()) return TaskRecord::of(*scope).has_ended(outcome);
-  EndSink* const sink = continuation.sink();
-  return sink->ended(sink, outcome);
+  if (EndSink* const sink = continuation.sink(); sink != nullptr) return sink->ended(sink, outcome);
+  return TaskRecord::of(*scope).has_ended(outcome);
 }
 
 std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept {

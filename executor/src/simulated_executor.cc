@@ -23,6 +23,7 @@ namespace magpie::testing {
 using magpie::detail::BasicCancelEffects;
 using magpie::detail::Continuation;
 using magpie::detail::current_executor;
+using magpie::detail::EndSink;
 using magpie::detail::ExecutorServices;
 using magpie::detail::ExecutorThreadScope;
 using magpie::detail::Fork;
@@ -338,10 +339,10 @@ void SimulatedExecutor::destroy_doomed(const std::exception_ptr& error) noexcept
       Join* const join = rec->join;
       const std::uint32_t units = rec->carry + 1;
       if (units == join->units || join->counter.deliver(units)) doom(join->parent);
-    } else if (continuation.is_task()) {
-      TaskRecord::of(*scope).end_by_force(error);
+    } else if (EndSink* const sink = continuation.sink(); sink != nullptr) {
+      doom(sink->ended(sink, SlotState::empty));
     } else {
-      doom(continuation.sink()->ended(continuation.sink(), SlotState::empty));
+      TaskRecord::of(*scope).end_by_force(error);
     }
   }
 }

@@ -25,9 +25,9 @@ namespace {
 std::int64_t in_ms(Deadline time) noexcept {
   return to_ns(time) / 1'000'000;
 }
-std::int64_t birth_in_ms(const Executor& executor) {
-  if (&executor.clock() != &system_steady_clock()) [[unlikely]]
-    return in_ms(executor.clock().now());
+std::int64_t birth_in_ms(const ExecutorServices& services) {
+  if (!services.steady) [[unlikely]]
+    return in_ms(services.clock.now());
   timespec now;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   return static_cast<std::int64_t>(now.tv_sec) * 1000 +
@@ -70,11 +70,12 @@ TaskOwner* TaskRecord::owner() const noexcept {
 
 void TaskRecord::launch(std::coroutine_handle<> coroutine, Runnable& node, Executor& executor,
                         GroupScope* group, TaskOwner* owner, SpawnOptions* options) {
+  ExecutorServices& services = ExecutorAccess::services(executor);
   coroutine_ = coroutine.address();
   id_ = next_task_id();
   root_.enter_root(group, this);
   try {
-    const auto born = static_cast<std::uint64_t>(birth_in_ms(executor));
+    const auto born = static_cast<std::uint64_t>(birth_in_ms(services));
     born_low_ = static_cast<std::uint32_t>(born);
     born_high_ = static_cast<std::uint8_t>(born >> 32);
     if (owner != nullptr) [[unlikely]]
@@ -92,7 +93,7 @@ void TaskRecord::launch(std::coroutine_handle<> coroutine, Runnable& node, Execu
         extras().token_link->arm();
       }
     }
-    ExecutorAccess::admit(executor, *this, node);
+    services.admit(executor, *this, node);
   } catch (...) {
     give_up();
     throw;
@@ -136,14 +137,57 @@ void TaskRecord::begin() noexcept {
   resume_strand(coroutine, &root_);
 }
 
+void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
+  mark_observed();  // whoever does this tells it himself
+  set_error_outcome(std::move(error));
+  finish_and_wake(SlotState::error);
+}
+
+// The steps of executor/SHUTDOWN.md. What few tasks need comes in finish_and_wake() only.
+
+inline bool TaskRecord::ends_simply(SlotState outcome, const LocalQueue* queue,
+                                    const Executor& executor) const noexcept {
+  // Relaxed: null is all that it is asked for.
+  return queue != nullptr && queue->executor == &executor && queue->shard != nullptr &&
+         !root_.has_had_tokens() && outcome != SlotState::error &&
+         extras_.load(std::memory_order_relaxed) == nullptr &&
+         !ExecutorAccess::services(executor).tracing();
+}
+
+inline void TaskRecord::keep_handler(const ExecutorServices& services) noexcept {
+  if (CountedHandler* const handler = services.handler(); handler != nullptr) {
+    handler->add_ref();
+    handler_ = handler;
+  }
+}
+
 std::coroutine_handle<> TaskRecord::has_ended(SlotState outcome) noexcept {
-  JoinWaiter* const waiter = finish(outcome);
+  const LocalQueue* const queue = local_queue();
+  Executor* const home = executor();
+  if (!ends_simply(outcome, queue, *home)) [[unlikely]] {
+    finish_and_wake(outcome);
+    return std::noop_coroutine();
+  }
+  ExecutorServices& services = ExecutorAccess::services(*home);
+  RegistryShard& own = *queue->shard;
+  const bool grouped = in_group();
+  if (grouped) {  // 1
+    root_.close();
+    (void)root_.exit();
+  }
+  keep_handler(services);  // 2
+  JoinWaiter* const waiter = publish_but_one(outcome);
+  if (grouped) {  // 5; without an error this runs nothing of the user's
+    TaskOwner* const told = static_cast<const GroupScope*>(root_.parent())->owner;
+    told->child_ended(told, *this);
+  }
+  services.unlist(place_, &own);
+  services.retire(outcome, &own);
+  release();
   if (waiter == nullptr) return std::noop_coroutine();
   // Who waited for it is what this worker does next, so it need not go through the deque, unless
   // the loop is wanted for something else.
-  const LocalQueue* const queue = local_queue();
-  if (waiter->is_awaited() && queue != nullptr && queue->executor == waiter->home &&
-      !queue->noticed()) [[likely]] {
+  if (waiter->is_awaited() && waiter->home == home && !queue->noticed()) [[likely]] {
     install_locals(*waiter->scope());
     return transfer(waiter->awaiting());
   }
@@ -151,17 +195,7 @@ std::coroutine_handle<> TaskRecord::has_ended(SlotState outcome) noexcept {
   return std::noop_coroutine();
 }
 
-void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
-  mark_observed();  // whoever does this tells it himself
-  set_error_outcome(std::move(error));
-  finish_and_wake(SlotState::error);
-}
-
 void TaskRecord::finish_and_wake(SlotState outcome) noexcept {
-  if (JoinWaiter* const waiter = finish(outcome); waiter != nullptr) waiter->hand_over();
-}
-
-JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
   Executor& executor = *TaskRecord::executor();
   ExecutorServices& services = ExecutorAccess::services(executor);
 
@@ -169,22 +203,15 @@ JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
   // of its own need not be closed: from 2 on cancel() sees the end, and until then it is a request
   // that came too late.
   if (TaskExtras* const extras = extras_.load(std::memory_order_acquire); extras != nullptr)
-      [[unlikely]]
     extras->token_link.reset();
-  if (!root_.ends_by_itself()) leave_root();
-  if (services.tracing()) [[unlikely]]
-    services.trace_task(TraceEvent::Kind::task_ends, *this);
+  if (in_group() || root_.has_had_tokens()) leave_root();
+  if (services.tracing()) services.trace_task(TraceEvent::Kind::task_ends, *this);
 
-  // 2. The outcome is published. An error waits for somebody to see it, beyond the executor's life
-  // if need be.
-  if (CountedHandler* const handler = services.handler(); handler != nullptr) {
-    handler->add_ref();
-    handler_ = handler;
-  }
+  // 2. The outcome is published, and 3. An error waits for somebody to see it, beyond the
+  // executor's life if need be.
+  keep_handler(services);
   const bool abroad = current_executor() != &executor;
-  JoinWaiter* waiter = nullptr;
-  // and 3. A group may run code of the user's when its child ends: nobody waits for that.
-  publish(outcome, abroad || in_group() ? nullptr : &waiter);
+  publish(outcome);
 
   // 4. Without a handle nobody can ask for an error any more. seq_cst: pairs with drop_handle().
   if (outcome == SlotState::error && without_handles()) report_if_unobserved();
@@ -193,17 +220,15 @@ JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
   // shows in a dump. Nothing of either is touched afterwards.
   if (TaskOwner* const told = owner(); told != nullptr) told->child_ended(told, *this);
   // Only now, lest virtual time moves before those who waited are scheduled.
-  if (abroad) [[unlikely]]
-    note_task_ended_abroad(executor);
+  if (abroad) note_task_ended_abroad(executor);
   RegistryShard* const own = own_shard(executor);
   services.unlist(place_, own);
-  if (own != nullptr) [[likely]] {
+  if (own != nullptr) {
     services.retire(outcome, own);
   } else {
     ExecutorAccess::retire(executor, outcome);
   }
   release();
-  return waiter;
 }
 
 void TaskRecord::report_if_unobserved() noexcept {

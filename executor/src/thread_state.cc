@@ -24,15 +24,12 @@ std::uint32_t assign_thread_index() noexcept {
   return state->index;
 }
 
-TaskId next_task_id() noexcept {
+void take_task_ids() noexcept {
   static constinit std::atomic<std::uint64_t> next{1};
   constexpr std::uint64_t kBlock = 64;
   ThreadState* const state = thread_state();
-  if (state->next_id == state->last_id) {
-    state->next_id = next.fetch_add(kBlock, std::memory_order_relaxed);
-    state->last_id = state->next_id + kBlock;
-  }
-  return static_cast<TaskId>(state->next_id++);
+  state->next_id = next.fetch_add(kBlock, std::memory_order_relaxed);
+  state->last_id = state->next_id + kBlock;
 }
 
 void resume_here(std::coroutine_handle<> coroutine) noexcept {

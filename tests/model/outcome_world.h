@@ -86,7 +86,7 @@ struct Record final : OutcomeState<Value, ModelCore<Env>> {
   explicit Record(Frame<Record>& its_frame) : frame(&its_frame) {}
   Frame<Record>* frame;
 
-  // As TaskRecord::finish does it.
+  // As TaskRecord::has_ended does it.
   template <End kEnd = End::right>
   void finish(SlotState outcome) {
     if (outcome == SlotState::value) {
@@ -95,9 +95,10 @@ struct Record final : OutcomeState<Value, ModelCore<Env>> {
       this->slot().set_cancelled({});
     }
     if (kEnd == End::early_release) this->release();
-    this->publish(outcome);
+    JoinWait<Env>* const one = this->publish_but_one(outcome);
     if (outcome == SlotState::error && this->without_handles()) this->report_if_unobserved();
     if (kEnd == End::right) this->release();
+    if (one != nullptr) one->hand_over();
   }
 
   // As Promise::settle does it.

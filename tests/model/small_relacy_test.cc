@@ -290,7 +290,7 @@ struct EndAndDrop : RelacyTest<EndAndDrop<kMutant, kFails>, 2> {
     }
     void nobody_can_ask() noexcept override { report(); }
     void finish(detail::SlotState outcome) {
-      this->publish(outcome);
+      if (auto* const one = this->publish_but_one(outcome); one != nullptr) one->hand_over();
       if (outcome == detail::SlotState::error && this->without_handles()) report();
     }
     static void operator delete(Record* record, std::destroying_delete_t) {

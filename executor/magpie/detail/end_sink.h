@@ -40,7 +40,7 @@ class Continuation {
   static Continuation to(EndSink* sink) noexcept {
     return Continuation(reinterpret_cast<std::uintptr_t>(sink) | kSink);
   }
-  /// A task's own end: its record is found from the scope, so nothing need be kept of it here.
+  /// A task's own end, a sink of null: its record is found from the scope.
   static Continuation to_task() noexcept { return Continuation(kSink); }
 
   /// The coroutine ends with an error or a cancellation.
@@ -49,7 +49,6 @@ class Continuation {
   std::uintptr_t tag() const noexcept { return word_ & kTag; }  // the kind, and kFailed
   bool is_coroutine() const noexcept { return (word_ & kKind) == kCoroutine; }
   bool is_rec() const noexcept { return (word_ & kRec) != 0; }
-  bool is_task() const noexcept { return (word_ & ~kFailed) == kSink; }
 
   std::coroutine_handle<> coroutine() const noexcept {
     return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(word_ & ~kTag));

@@ -105,8 +105,6 @@ struct MAGPIE_EXPORT ExecutorAccess {
   static BlockingPool& blocking(const Executor& executor) noexcept;
   static VirtualTime* virtual_time(const Executor& executor) noexcept;
 
-  /// Takes a new task in and schedules its node; throws ExecutorShutdownError.
-  static void admit(Executor& executor, TaskRecord& record, Runnable& node);
   /// The last that an executor hears of a task.
   static void retire(Executor& executor, SlotState outcome) noexcept;
   /// Accounts for a posted function; throws ExecutorShutdownError.

@@ -19,6 +19,7 @@
 #include <magpie/clock.h>
 #include <magpie/config.h>
 #include <magpie/detail/blocking_pool.h>
+#include <magpie/detail/executor_core.h>
 #include <magpie/detail/lifecycle.h>
 #include <magpie/detail/local_queue.h>
 #include <magpie/detail/spin_lock.h>
@@ -58,13 +59,18 @@ class MAGPIE_EXPORT ExecutorServices {
   void serve(Executor& executor) noexcept;
 
   // --- tasks -------------------------------------------------------------------------------------
+  /// Takes a new task in and schedules its node; throws ExecutorShutdownError.
   void admit(Executor& executor, TaskRecord& record, Runnable& node);
   /// It ends: nobody finds it here any more.
   void unlist(TaskRegistry::Place* place, RegistryShard* own) noexcept {
     registry_.unlist(place, own);
   }
   /// It has ended. `own`: the shard of the calling thread, if it is a worker of this executor.
-  void retire(SlotState outcome, RegistryShard* own) noexcept;
+  void retire(SlotState outcome, RegistryShard* own) noexcept {
+    RegistryShard& here = own != nullptr ? *own : shard_here();
+    life_.raise(outcome == SlotState::cancelled ? here.cancelled : here.completed, own != nullptr);
+    life_.end(here, own != nullptr);
+  }
   void admit_post(Executor& executor);
   void retire_post(RegistryShard* own) noexcept;
   void dump(std::ostream& out) const;
@@ -112,12 +118,18 @@ class MAGPIE_EXPORT ExecutorServices {
   static constexpr std::size_t kShards = 32;
 
   Clock& clock;
+  const bool steady;  // the clock is the system's
   Timers timers;
   BlockingPool blocking;
 
  private:
+  [[noreturn]] MAGPIE_COLD static void throw_shut_down();
   void end_trace() noexcept;
-  RegistryShard& shard_here() const noexcept;
+  MAGPIE_NOINLINE RegistryShard& shard_here() const noexcept;
+  // A1 and L1; `kOwn`: the shard is the calling thread's.
+  template <bool kOwn>
+  void take_in(Executor& executor, TaskRecord& record, RegistryShard& shard);
+  void admit_from_elsewhere(Executor& executor, TaskRecord& record, Runnable& node);
 
   VirtualTime* const virtual_time_;
   Executor* executor_ = nullptr;
@@ -132,5 +144,43 @@ class MAGPIE_EXPORT ExecutorServices {
   std::mutex trace_mutex_;  // of trace_owner_
   std::shared_ptr<TraceLog> trace_owner_;
 };
+
+template <bool kOwn>
+MAGPIE_ALWAYS_INLINE void ExecutorServices::take_in(Executor& executor, TaskRecord& record,
+                                                    RegistryShard& shard) {
+  if (!life_.admit(shard, kOwn || current_executor() == &executor, kOwn)) [[unlikely]]
+    throw_shut_down();
+  if constexpr (kOwn) {
+    record.place_ = shard.list(record);
+  } else {
+    std::lock_guard guard(shard.lock);
+    record.place_ = shard.list(record);
+  }
+  if (record.place_ == nullptr) [[unlikely]] {
+    life_.end(shard, kOwn);
+    throw_no_memory();
+  }
+  if (tracing()) [[unlikely]]
+    trace_task(TraceEvent::Kind::task_begins, record);
+  // With the heavy one of the sweep in cancel_all(): that finds the record in its place, or this
+  // finds the phase that was set before.
+  StdEnv::light_fence();
+  if (life_.phase() == Phase::cancelling) [[unlikely]]
+    record.cancel(ReasonRef::of_kind(CancelKind::shutdown));
+}
+
+MAGPIE_ALWAYS_INLINE void ExecutorServices::admit(Executor& executor, TaskRecord& record,
+                                                  Runnable& node) {
+  RegistryShard* const own = own_shard(executor);
+  if (own == nullptr) [[unlikely]]
+    return admit_from_elsewhere(executor, record, node);
+  take_in<true>(executor, record, *own);
+  LocalQueue* const queue = local_queue();
+  if (queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&node))) [[likely]] {
+    queue->wanted();
+    return;
+  }
+  executor.schedule(node);
+}
 
 }  // namespace magpie::detail

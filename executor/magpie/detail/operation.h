@@ -163,7 +163,7 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
 
   /// Leaves the lists that the winner left it in; true if it completed.
   template <class Derived>
-  bool leave_lists(Derived& derived) noexcept {
+  MAGPIE_ALWAYS_INLINE bool leave_lists(Derived& derived) noexcept {
     const WaitPhase phase = state.phase();
     if (phase == WaitPhase::done_at_once) return true;
     if (phase == WaitPhase::done || phase == WaitPhase::lost) {

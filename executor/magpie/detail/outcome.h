@@ -140,9 +140,33 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   virtual ~BasicOutcomeCore() = default;
 
   /// The outcome lies in its place: everybody learns of it. Once, by somebody who holds a
-  /// reference. If there is one waiter, and no callback, the caller may ask to have it: claimed,
-  /// with its copy, and to be handed over by him.
-  void publish(SlotState outcome, Join** only_one = nullptr) noexcept;
+  /// reference.
+  void publish(SlotState outcome) noexcept {
+    lock_.lock();
+    publish_locked(outcome, nullptr);
+  }
+  /// The same; if there is one waiter, and no callback, the caller gets it: claimed, with its copy,
+  /// and to be handed over by him.
+  [[nodiscard]] MAGPIE_ALWAYS_INLINE Join* publish_but_one(SlotState outcome) noexcept {
+    lock_.lock();
+    auto* const first = static_cast<Join*>(waiters_.front());
+    Join* one = nullptr;
+    if (outcome == SlotState::error || callbacks_ != nullptr || blocked_ ||
+        (first != nullptr && (first->queue_next != nullptr || !first->moves()))) [[unlikely]] {
+      publish_locked(outcome, &one);
+      return one;
+    }
+    // What it comes to where nobody has to be told but one mover.
+    outcome_ = outcome;
+    if constexpr (!Env::mutant(Mutant::outcome_done_after_lock)) done_.store(kSettled, kValueOrder);
+    if (first != nullptr) {
+      waiters_.remove_only(*first);
+      if (claim(*first)) one = first;
+    }
+    lock_.unlock();
+    if constexpr (Env::mutant(Mutant::outcome_done_after_lock)) done_.store(kSettled, kValueOrder);
+    return one;
+  }
   /// For the owner of a handle: whether it is the only one, and holds the only reference. It then
   /// stays so.
   bool alone() const noexcept {
@@ -178,6 +202,15 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   static constexpr std::uint32_t kOpen = 0;
   static constexpr std::uint32_t kSettling = 1;
   static constexpr std::uint32_t kSettled = 2;
+  // Release pairs with done().
+  static constexpr auto kValueOrder = Env::mutant(Mutant::outcome_relaxed_done)
+                                          ? std::memory_order_relaxed
+                                          : std::memory_order_release;
+  // seq_cst pairs with drop_handle(): only errors need it.
+  static constexpr auto kErrorOrder = Env::mutant(Mutant::outcome_weak_error)
+                                          ? std::memory_order_release
+                                          : std::memory_order_seq_cst;
+  void publish_locked(SlotState outcome, Join** only_one) noexcept;  // gives the lock up
 
   static bool may_go_on(std::uint32_t done, const Join& op) noexcept {
     return done == kSettled ||
@@ -185,6 +218,13 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   }
   // Under lock_: those who may go on, movers not while somebody looks at the value.
   BasicWaiter<Env>* claim_waiters(bool settling) noexcept;
+  // Under lock_, of one that is out of the queue: whether it is to be woken.
+  static bool claim(Join& op) noexcept {
+    bool wake_anyway = false;
+    if (op.try_complete(&wake_anyway)) return true;
+    if (wake_anyway) op.fill = nullptr;
+    return wake_anyway;
+  }
   bool somebody_copies() const noexcept;  // under lock_
   static void wake_all(BasicWaiter<Env>* ready) noexcept;
 
@@ -212,11 +252,7 @@ BasicWaiter<Env>* BasicOutcomeCore<Env, Join>::claim_waiters(bool settling) noex
     auto* const op = static_cast<Join*>(w);
     if (settling && op->moves() && !Env::mutant(Mutant::outcome_movers_at_once)) continue;
     waiters_.remove(*w);
-    bool wake_anyway = false;
-    if (!op->try_complete(&wake_anyway)) {
-      if (!wake_anyway) continue;
-      op->fill = nullptr;
-    }
+    if (!claim(*op)) continue;
     w->queue_next = nullptr;
     *tail = w;
     tail = &w->queue_next;
@@ -243,17 +279,11 @@ void BasicOutcomeCore<Env, Join>::wake_all(BasicWaiter<Env>* ready) noexcept {
 }
 
 template <class Env, class Join>
-void BasicOutcomeCore<Env, Join>::publish(SlotState outcome, Join** only_one) noexcept {
+void BasicOutcomeCore<Env, Join>::publish_locked(SlotState outcome, Join** only_one) noexcept {
   BasicWaiter<Env>* ready;
   Callback* latest;
   bool settling;
   bool blocked;
-  // seq_cst pairs with drop_handle(): only errors need it. Release pairs with done().
-  constexpr auto kValueOrder = Env::mutant(Mutant::outcome_relaxed_done)
-                                   ? std::memory_order_relaxed
-                                   : std::memory_order_release;
-  constexpr auto kErrorOrder = Env::mutant(Mutant::outcome_weak_error) ? std::memory_order_release
-                                                                       : std::memory_order_seq_cst;
   const auto rise = [&] {
     const std::uint32_t done = settling ? kSettling : kSettled;
     if (outcome == SlotState::error) [[unlikely]] {
@@ -263,7 +293,7 @@ void BasicOutcomeCore<Env, Join>::publish(SlotState outcome, Join** only_one) no
     }
   };
   {
-    std::lock_guard guard(lock_);  // O2
+    std::lock_guard guard(lock_, std::adopt_lock);  // O2
     outcome_ = outcome;
     latest = std::exchange(callbacks_, nullptr);
     const bool anybody = waiters_.front() != nullptr;
@@ -535,7 +565,7 @@ class OutcomeState : public Core,
  protected:
   using Core::Core;
   OutcomeState() noexcept = default;
-  ~OutcomeState() override = default;
+  MAGPIE_ALWAYS_INLINE ~OutcomeState() override = default;
 
  private:
   const Slot<T>& shown_slot() const {
@@ -605,13 +635,12 @@ class [[nodiscard("co_await it")]] OutcomeWait
     State& awaited = handle_.require();
     if constexpr (!Move) copied_.reset();  // of an await before this one
     awaited.refuse_self(*this->scope());
-    if (this->refused()) return false;
     if constexpr (!Move) this->fill = copy_now;
     switch (awaited.park_waiter(*this)) {
       case OutcomeCore::Parked::yes:
         return true;
       case OutcomeCore::Parked::done:
-        this->complete_at_once();
+        if (!this->refused()) this->complete_at_once();  // in a cancelled scope nobody parks
         return false;
       default:
         return false;
@@ -620,7 +649,7 @@ class [[nodiscard("co_await it")]] OutcomeWait
   void unqueue() noexcept {
     handle_.get()->forget_waiter(*this);
   }
-  void deposit(Slot<T> & slot) {
+  MAGPIE_ALWAYS_INLINE void deposit(Slot<T> & slot) {
     if constexpr (Move) {
       if (handle_.get()->outcome() == SlotState::value && !this->wins_at_its_end()) {
         slot.set_cancelled(ReasonRef::of_kind(CancelKind::lost_race));

@@ -98,17 +98,9 @@ class BasicScope {
   bool enter_root(BasicScope* parent, BasicTaskCore<Env>* task) noexcept {
     enter(parent, task, ScopeKind::task_root);
     init_lists();
-    if (parent == nullptr) {
-      linked_.store(1, std::memory_order_relaxed);
-      return true;
-    }
-    parent->link();
-    std::lock_guard guard(parent->lock_);
-    const bool born_cancelled = parent->cancelled();
-    if (born_cancelled) task->cancels.store(1, std::memory_order_relaxed);
-    parent->append_child(*this);
-    linked_.store(1, std::memory_order_release);  // pairs with the acquire load in link()
-    return !born_cancelled;
+    if (parent != nullptr) return link_below_group();
+    linked_.store(1, std::memory_order_relaxed);
+    return true;
   }
 
   /// Leaves the scope: everything below it has ended. Returns tokens that must be cancelled because
@@ -223,9 +215,9 @@ class BasicScope {
     return kind_ != ScopeKind::masked && parent_ != nullptr ? parent_->reason() : ReasonRef();
   }
 
-  /// The root of a task that has ended: whether nothing need be left, since there is no group
-  /// around it and there never were tokens. No lock: only the task's own strands add tokens.
-  bool ends_by_itself() const noexcept { return parent_ == nullptr && !has_had_tokens_; }
+  /// The root of a task that has ended: whether there ever were tokens, without which only a group
+  /// need be left. No lock: only the task's own strands add tokens.
+  bool has_had_tokens() const noexcept { return has_had_tokens_; }
 
   BasicScope* parent() const noexcept { return parent_; }
   BasicTaskCore<Env>* task() const noexcept { return task_; }
@@ -319,6 +311,16 @@ class BasicScope {
     next_sibling_ = nullptr;
     prev_sibling_ = nullptr;
     tokens_ = nullptr;
+  }
+
+  MAGPIE_NOINLINE bool link_below_group() noexcept {
+    parent_->link();
+    std::lock_guard guard(parent_->lock_);
+    const bool born_cancelled = parent_->cancelled();
+    if (born_cancelled) task_->cancels.store(1, std::memory_order_relaxed);
+    parent_->append_child(*this);
+    linked_.store(1, std::memory_order_release);  // pairs with the acquire load in link()
+    return !born_cancelled;
   }
 
   // The walk towards the root. Acquire: pairs with the release in cancel(), so that the reason can

@@ -41,6 +41,7 @@ class SpawnOptions;
 
 namespace magpie::detail {
 
+class ExecutorServices;
 class TokenLink;
 
 using TaskRegistry = BasicRegistry<StdEnv, TaskRecord>;
@@ -169,9 +170,11 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
   friend class ExecutorServices;
 
  private:
-  /// The one who waits for it, if there is only one: the caller hands it over.
-  [[nodiscard]] JoinWaiter* finish(SlotState outcome) noexcept;
   void finish_and_wake(SlotState outcome) noexcept;
+  // Nothing unusual can be said of the task, and this is a worker of its own.
+  [[nodiscard]] bool ends_simply(SlotState outcome, const LocalQueue* queue,
+                                 const Executor& executor) const noexcept;
+  void keep_handler(const ExecutorServices& services) noexcept;
   void give_up() noexcept;
   void leave_root() noexcept;
   void nobody_can_ask() noexcept override { report_if_unobserved(); }

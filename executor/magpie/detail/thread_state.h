@@ -83,7 +83,13 @@ inline std::uint32_t thread_index() noexcept {
 }
 
 /// The next task id. Threads take ids in blocks, so that spawning shares no line.
-MAGPIE_EXPORT TaskId next_task_id() noexcept;
+MAGPIE_EXPORT void take_task_ids() noexcept;
+inline TaskId next_task_id() noexcept {
+  if (const ThreadState* const state = thread_state(); state->next_id == state->last_id)
+      [[unlikely]]
+    take_task_ids();
+  return static_cast<TaskId>(thread_state()->next_id++);
+}
 
 // --- transfers -----------------------------------------------------------------------------------
 //

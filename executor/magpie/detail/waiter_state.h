@@ -147,6 +147,10 @@ class BasicSmallWaitQueue {
   using Waiter = BasicWaiter<Env>;
 
   Waiter* front() const noexcept { return head_; }
+  void remove_only(Waiter& w) noexcept {
+    head_ = nullptr;
+    w.queued = false;
+  }
 
   void push_back(Waiter& w) noexcept {
     w.queue_next = nullptr;
