@@ -2,100 +2,32 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <utility>
 
+#include <magpie/detail/frame_depot.h>
 #include <magpie/detail/frame_pool.h>
-#include <magpie/detail/spin_lock.h>
 
 namespace magpie::detail {
 namespace {
 
-// A full shelf's frames, linked by their first word; the chains of a class by the second word of
-// their first frames, which are 16 bytes at least.
-struct Chain : FreeFrame {
-  Chain* below;
+struct DepotBounds {
+  static constexpr std::size_t kClasses = kFrameClasses;
+  static std::size_t chain_bytes(std::size_t index) noexcept {
+    return shelf_bound(index) * frame_class_bytes(index);
+  }
+  static std::size_t bytes(std::size_t threads) noexcept {
+    return std::min(threads * kDepotBytesPerThread, kDepotBytes);
+  }
 };
-static_assert(sizeof(Chain) <= frame_class_bytes(0));
-
-std::size_t chain_bytes(std::size_t index) noexcept {
-  return shelf_bound(index) * frame_class_bytes(index);
-}
+static_assert(sizeof(FrameChain) <= frame_class_bytes(0));
 
 void free_chain(FreeFrame* frame) noexcept {
-  while (frame != nullptr) {
-    FreeFrame* const next = frame->next;
-    ::operator delete(frame);
-    frame = next;
-  }
+  free_frames<StdEnv>(frame);
 }
 
-// Full chains, for all threads. Never destroyed: threads may end after everything else.
-class Depot {
- public:
-  void thread_opens() noexcept { threads_.fetch_add(1, std::memory_order_relaxed); }
-  /// Gives up what is above the bound without this thread.
-  void thread_ends() noexcept {
-    threads_.fetch_sub(1, std::memory_order_relaxed);
-    for (std::size_t i = 0; i < kFrameClasses; ++i) {
-      while (bytes_.load(std::memory_order_relaxed) > bound()) {
-        FreeFrame* const chain = take(i);
-        if (chain == nullptr) break;
-        free_chain(chain);
-      }
-    }
-  }
-
-  /// False: it has enough.
-  bool put(std::size_t index, FreeFrame* frames) noexcept {
-    const std::size_t bytes = chain_bytes(index);
-    // Relaxed: a count, which orders nothing; the lock hands the chain over. A look first, as a
-    // full depot is asked for every frame.
-    if (bytes_.load(std::memory_order_relaxed) + bytes > bound()) return false;
-    if (bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes > bound()) {
-      bytes_.fetch_sub(bytes, std::memory_order_relaxed);
-      return false;
-    }
-    auto* const chain = static_cast<Chain*>(frames);
-    Row& row = rows_[index];
-    std::lock_guard guard(row.lock);
-    chain->below = row.top.load(std::memory_order_relaxed);
-    row.top.store(chain, std::memory_order_relaxed);
-    return true;
-  }
-  /// Null: it has none.
-  FreeFrame* take(std::size_t index) noexcept {
-    Row& row = rows_[index];
-    // As in put(): an empty depot is asked for every frame.
-    if (row.top.load(std::memory_order_relaxed) == nullptr) return nullptr;
-    Chain* chain;
-    {
-      std::lock_guard guard(row.lock);
-      chain = row.top.load(std::memory_order_relaxed);
-      if (chain == nullptr) return nullptr;
-      row.top.store(chain->below, std::memory_order_relaxed);
-    }
-    bytes_.fetch_sub(chain_bytes(index), std::memory_order_relaxed);
-    return chain;
-  }
-
- private:
-  std::size_t bound() const noexcept {
-    return std::min(threads_.load(std::memory_order_relaxed) * kDepotBytesPerThread, kDepotBytes);
-  }
-
-  struct alignas(kCacheLine) Row {
-    SpinLock<> lock;
-    std::atomic<Chain*> top{nullptr};  // written under the lock
-  };
-  Row rows_[kFrameClasses];
-  std::atomic<std::size_t> bytes_{0};
-  std::atomic<std::size_t> threads_{0};
-};
-
-constinit Depot depot;
+// Never destroyed: threads may end after everything else.
+constinit FrameDepot<StdEnv, DepotBounds> depot;
 
 // Empties the cache when its thread ends; frames that are freed even later go straight to the
 // allocator.

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <magpie/detail/frame_depot.h>
 #include <magpie/detail/injection_queue.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/timer_queue.h>
@@ -16,7 +17,8 @@
 #include "sim.h"
 #include "strand.h"
 
-// The small ones on a machine with store buffers: SpinLock, TimerWord, InjectionQueue, with a look
+// The small ones on a machine with store buffers: SpinLock, TimerWord, InjectionQueue, the depot of
+// frames, with a look
 // at who may be gone by the time that somebody touches them. Orders: small_relacy_test.cc.
 
 namespace magpie::model {
@@ -25,6 +27,9 @@ namespace {
 using detail::BasicFirings;
 using detail::BasicTimerPlan;
 using detail::BasicTimerShard;
+using detail::FrameChain;
+using detail::FrameDepot;
+using detail::FreeFrame;
 using detail::InjectionQueue;
 using detail::Runnable;
 using detail::SpinLock;
@@ -279,6 +284,68 @@ TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
     sim.check(order == 4 && queue.empty(), "a runnable was lost");
     sim.check(out[0] < out[1] && out[2] + 1 == out[3], "runnables came out in a wrong order");
   }));
+}
+
+// ---- the depot of frames ----
+
+struct ModelBounds {
+  static constexpr std::size_t kClasses = 1;
+  static std::size_t chain_bytes(std::size_t) { return 1; }
+  static std::size_t bytes(std::size_t threads) { return threads; }
+};
+
+// Two put a chain each, where one lies already and there is room for `room`; `takers` take one
+// each.
+template <Mutant kMutant>
+Report leave_and_take(Options options, unsigned room, int takers) {
+  return explore(options, [=](Sim& sim) {
+    FrameDepot<SimEnv<kMutant>, ModelBounds> depot;
+    std::array<FrameChain, 3> chains{};
+    std::array<int, 3> owners{};  // threads that have the chain
+    for (unsigned i = 0; i < room; ++i) depot.thread_opens();
+    const auto put = [&](std::size_t i) {
+      chains[i].next = nullptr;
+      if (!depot.put(0, &chains[i])) ++owners[i];
+    };
+    const auto take = [&] {
+      FreeFrame* const chain = depot.take(0);
+      if (chain == nullptr) return false;
+      sim.check(
+          ++owners[static_cast<std::size_t>(static_cast<FrameChain*>(chain) - chains.data())] == 1,
+          "a chain has two owners");
+      return true;
+    };
+    put(2);
+    for (std::size_t i = 0; i < 2; ++i) sim.spawn([&, i] { put(i); });
+    for (int i = 0; i < takers; ++i) sim.spawn([&] { take(); });
+    sim.run();
+    sim.check(depot.bytes() <= room, "there is more than its bound allows");
+    std::size_t left = 0;
+    const std::size_t counted = depot.bytes();
+    while (take()) ++left;
+    sim.check(left == counted, "what is there was not counted");
+    for (const int n : owners) sim.check(n == 1, "a chain was lost");
+  });
+}
+
+TEST(DepotModel, AChainHasOneOwner) {
+  for (const unsigned room : {1U, 2U, 3U}) {
+    expect_clean(leave_and_take<Mutant::none>({.preemptions = 2}, room, 0));
+    expect_clean(leave_and_take<Mutant::none>({.preemptions = 2}, room, 1));
+    expect_clean(leave_and_take<Mutant::none>({.preemptions = 1}, room, 2));
+  }
+}
+
+TEST(DepotModelMutant, AChainIsTakenUnderTheLock) {
+  hunt(leave_and_take<Mutant::depot_no_lock>({.preemptions = 2}, 3, 1));
+}
+
+TEST(DepotModelMutant, TheBoundIsLookedAtAfterTheCount) {
+  hunt(leave_and_take<Mutant::depot_single_look>({.preemptions = 2}, 2, 0));
+}
+
+TEST(DepotModelMutant, ARefusedChainIsNotCounted) {
+  hunt(leave_and_take<Mutant::depot_kept_count>({.preemptions = 2}, 2, 1));
 }
 
 }  // namespace

@@ -64,6 +64,9 @@ enum class Mutant : std::uint8_t {
   timer_single_look,           // the monitor does not look again after it has planned
   timer_firings_no_wait,       // an owner does not wait for who has claimed his timer
   injection_no_lock,           // push() without the lock
+  depot_no_lock,               // a chain is taken without the lock
+  depot_single_look,           // who puts a chain does not look at the bound when it has counted it
+  depot_kept_count,            // a chain that is refused stays counted
   waiter_plain_decide,         // a waiter's state is decided by a load and a store
   scope_early_check,         // park() asks whether the scope is cancelled before it takes the lock
   scope_no_link,             // a scope that links itself stays out of its parent's list
