@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <stdexcept>
 #include <unordered_set>
@@ -74,13 +75,31 @@ void GroupCore::remove_unit() noexcept {
   home->schedule(*this);
 }
 
+// Room for the error is got without the lock, which others spin on. Without memory for one more,
+// the earlier ones must do.
 void GroupCore::fail(std::exception_ptr error, std::string_view who) noexcept {
-  {
-    std::lock_guard guard(lock_);
+  std::vector<std::exception_ptr> room;  // outlives the lock: the old one is freed in the end
+  for (bool full = true; full;) {
+    std::size_t more = 0;
+    {
+      std::lock_guard guard(lock_);
+      if (room.capacity() > errors_.capacity()) {
+        room.insert(room.end(), std::make_move_iterator(errors_.begin()),
+                    std::make_move_iterator(errors_.end()));
+        errors_.swap(room);
+      }
+      full = errors_.size() == errors_.capacity();
+      if (!full) errors_.push_back(error);
+      more = 2 * errors_.capacity() + 1;
+    }
+    if (!full) break;
     try {
-      errors_.push_back(error);
+      room.clear();
+      room.reserve(more);
     } catch (...) {
-      lost_ = true;  // without memory for one more, the earlier ones must do
+      std::lock_guard guard(lock_);
+      lost_ = true;
+      break;
     }
   }
   cancel_scope_now(scope_, ReasonRef::sibling_failed(who, std::move(error)));

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
@@ -28,8 +29,17 @@ constexpr int kSignals = 65;  // Linux has 1 to 64
 std::atomic<int> pipe_write{-1};
 // Whose pipe it is: a child of fork() has it, too, and the handler.
 std::atomic<pid_t> pipe_owner{0};
-static_assert(std::atomic<int>::is_always_lock_free && std::atomic<pid_t>::is_always_lock_free,
+// How many calls of on_signal() there were, to tell who asked before a signal came.
+std::atomic<std::uint64_t> calls{0};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<pid_t>::is_always_lock_free &&
+                  std::atomic<std::uint64_t>::is_always_lock_free,
               "the signal handler reads them");
+
+// What goes through the pipe; small enough to be written as a whole or not at all.
+struct Note {
+  std::uint64_t number;
+  std::uint64_t calls;  // that had come before the signal
+};
 
 extern "C" void handle_signal(int number) {
   const int saved = errno;
@@ -38,10 +48,10 @@ extern "C" void handle_signal(int number) {
     errno = saved;
     return;
   }
-  const auto byte = static_cast<unsigned char>(number);
+  const Note note{static_cast<std::uint64_t>(number), calls.load(std::memory_order_relaxed)};
   // A full pipe means that plenty of signals wait already.
   [[maybe_unused]] const auto written =
-      ::write(pipe_write.load(std::memory_order_relaxed), &byte, 1);
+      ::write(pipe_write.load(std::memory_order_relaxed), &note, sizeof note);
   errno = saved;
 }
 
@@ -56,7 +66,9 @@ class SignalDesk {
   CancellationToken watch(const std::vector<int>& numbers) {
     std::lock_guard guard(mutex_);
     watchers_.reserve(watchers_.size() + 1);
-    Watcher watcher{CancellationSource(), numbers};
+    // Counted before the handler is there, which reads it: its signal is this call's, too.
+    const std::uint64_t call = calls.fetch_add(1, std::memory_order_relaxed) + 1;
+    Watcher watcher{CancellationSource(), numbers, call};
     CancellationToken token = watcher.source.token();
     std::vector<struct sigaction> before(numbers.size());
     for (std::size_t i = 0; i < numbers.size(); ++i) {
@@ -105,11 +117,12 @@ class SignalDesk {
   void serve(int end) noexcept {
     pthread_setname_np(pthread_self(), "magpie-signals");
     for (;;) {
-      unsigned char number = 0;
-      const auto got = ::read(end, &number, 1);
+      Note note{};
+      const auto got = ::read(end, &note, sizeof note);
       if (got < 0 && errno == EINTR) continue;
-      if (got != 1) return;
-      for (CancellationSource& source : take_watchers(number)) {
+      if (got != sizeof note) return;
+      const auto number = static_cast<int>(note.number);
+      for (CancellationSource& source : take_watchers(number, note.calls)) {
         const char* const name = sigabbrev_np(number);
         source.cancel(name != nullptr ? "SIG" + std::string(name)
                                       : "signal " + std::to_string(number));
@@ -117,29 +130,32 @@ class SignalDesk {
     }
   }
 
-  // Those who wait for this signal. It was the first of theirs, so the others of theirs get their
-  // default effect back, unless somebody else still waits for them.
-  std::vector<CancellationSource> take_watchers(int number) {
+  // Those who waited for this signal when it came. It was the first of theirs, so their signals get
+  // their default effect back, unless somebody else waits for them: also this one, which may have
+  // come while one of them was setting the handler once more.
+  std::vector<CancellationSource> take_watchers(int number, std::uint64_t calls_before) {
     std::lock_guard guard(mutex_);
-    const auto waits_for = [](int n) {
-      return [n](const Watcher& w) {
-        return std::find(w.numbers.begin(), w.numbers.end(), n) != w.numbers.end();
-      };
+    const auto waits_for = [](const Watcher& w, int n) {
+      return std::find(w.numbers.begin(), w.numbers.end(), n) != w.numbers.end();
+    };
+    const auto is_meant = [&](const Watcher& w) {
+      return w.call <= calls_before && waits_for(w, number);
     };
     std::vector<CancellationSource> sources;
-    std::vector<int> partners;
+    std::vector<int> theirs;
     for (Watcher& watcher : watchers_) {
-      if (!waits_for(number)(watcher)) continue;
+      if (!is_meant(watcher)) continue;
       sources.push_back(watcher.source);
-      partners.insert(partners.end(), watcher.numbers.begin(), watcher.numbers.end());
+      theirs.insert(theirs.end(), watcher.numbers.begin(), watcher.numbers.end());
     }
-    std::erase_if(watchers_, waits_for(number));
-    for (const int partner : partners) {
-      if (partner == number || std::any_of(watchers_.begin(), watchers_.end(), waits_for(partner)))
+    std::erase_if(watchers_, is_meant);
+    for (const int n : theirs) {
+      if (std::any_of(watchers_.begin(), watchers_.end(),
+                      [&](const Watcher& w) { return waits_for(w, n); }))
         continue;
       struct sigaction now {};
-      if (::sigaction(partner, nullptr, &now) == 0 && now.sa_handler == handle_signal)
-        ::signal(partner, SIG_DFL);
+      if (::sigaction(n, nullptr, &now) == 0 && now.sa_handler == handle_signal)
+        ::signal(n, SIG_DFL);
     }
     return sources;
   }
@@ -147,6 +163,7 @@ class SignalDesk {
   struct Watcher {
     CancellationSource source;
     std::vector<int> numbers;
+    std::uint64_t call;
   };
 
   std::mutex mutex_;

@@ -81,6 +81,34 @@ TEST(OnSignal, AskedForAgainItHasAFreshFirstTime) {
   }
 }
 
+// The thread that tells is held up: the first signal has come, and nobody has been told, when
+// another one asks for the next.
+TEST(OnSignal, WhoAsksAfterASignalWaitsForTheNext) {
+  std::atomic<bool> held{false};
+  std::atomic<bool> go_on{false};
+  CancellationToken holder = on_signal({SIGUSR1});
+  CancellationCallback callback(holder, [&] {
+    held = true;
+    while (!go_on) std::this_thread::yield();
+  });
+  ::raise(SIGUSR1);
+  EXPECT_TRUE(eventually([&] { return held.load(); }));
+
+  CancellationToken first = on_signal({SIGUSR2});
+  ::raise(SIGUSR2);
+  CancellationToken second = on_signal({SIGUSR2});
+  CancellationToken later = on_signal({SIGUSR1});
+  ::raise(SIGUSR1);
+  go_on = true;
+  EXPECT_TRUE(eventually([&] { return later.cancelled(); }));  // told after those before
+  EXPECT_TRUE(first.cancelled());
+  EXPECT_FALSE(second.cancelled());
+  EXPECT_FALSE(is_default(SIGUSR2));
+  ::raise(SIGUSR2);
+  EXPECT_TRUE(eventually([&] { return second.cancelled(); }));
+  EXPECT_TRUE(eventually([&] { return is_default(SIGUSR2); }));
+}
+
 TEST(OnSignal, EndsATask) {
   WorkStealingExecutor executor({.threads = 2});
   std::atomic<bool> sleeping{false};
