@@ -7,6 +7,7 @@
 
 #include <support/bench.h>
 #include <support/problems.h>
+#include <support/service.h>
 
 #include <atomic>
 #include <chrono>
@@ -56,16 +57,17 @@ awaitable<std::size_t> one() {
   co_return 1;
 }
 
-// Ends when `n` children made by `child(i)` have ended; gives the sum of their values.
-template <class Child>
-awaitable<std::size_t> gather(Executor executor, std::size_t n, Child child) {
+// Ends when `n` children made by `child(i)`, each on the executor `on(i)`, have ended; gives the
+// sum of their values.
+template <class On, class Child>
+awaitable<std::size_t> gather_on(On on, std::size_t n, Child child) {
   std::vector<std::size_t> results(n);
   std::atomic<std::size_t> left{n};
   co_await asio::async_initiate<const asio::use_awaitable_t<>&, void()>(
       [&](auto handler) {
         auto done = std::make_shared<decltype(handler)>(std::move(handler));
         for (std::size_t i = 0; i < n; ++i) {
-          asio::co_spawn(executor, child(i),
+          asio::co_spawn(on(i), child(i),
                          [&left, &results, i, done](std::exception_ptr, std::size_t value) {
                            results[i] = value;
                            // acq_rel, with itself: the last one sees all results.
@@ -78,6 +80,11 @@ awaitable<std::size_t> gather(Executor executor, std::size_t n, Child child) {
   std::size_t sum = 0;
   for (const std::size_t r : results) sum += r;
   co_return sum;
+}
+
+template <class Child>
+awaitable<std::size_t> gather(Executor executor, std::size_t n, Child child) {
+  return gather_on([executor](std::size_t) { return executor; }, n, std::move(child));
 }
 
 awaitable<std::size_t> spawned(Executor executor) {
@@ -230,6 +237,87 @@ awaitable<std::size_t> semaphore(Executor executor, std::size_t tasks, bool over
   });
 }
 
+// ---- a service ----------------------------------------------------------------------------------
+
+awaitable<void> plain() {
+  service::work();
+  co_return;
+}
+
+awaitable<void> guarded(Channel& permits) {
+  const std::size_t permit = co_await permits.async_receive(use_awaitable);
+  co_await asio::post(use_awaitable);
+  service::work();
+  permits.try_send(asio::error_code(), permit);
+}
+
+awaitable<void> lengthy() {
+  for (std::size_t i = 0; i < service::kSlices; ++i) {
+    service::work();
+    co_await asio::post(use_awaitable);  // throws once it is cancelled
+  }
+}
+
+awaitable<void> endless() {
+  for (;;) {
+    service::work();
+    co_await asio::post(use_awaitable);
+  }
+}
+
+awaitable<void> at_once() {
+  co_return;
+}
+
+awaitable<void> request(service::Kind kind, Channel& permits) {
+  switch (kind) {
+    case service::Kind::plain:
+      return plain();
+    case service::Kind::guarded:
+      return guarded(permits);
+    case service::Kind::lengthy:
+      return lengthy();
+    case service::Kind::hopeless:
+    case service::Kind::withdrawn:
+      return endless();
+  }
+  return plain();
+}
+
+awaitable<std::size_t> client(std::size_t number, service::Ledger& ledger, Channel& permits) {
+  using asio::experimental::awaitable_operators::operator||;
+  const auto strand = co_await asio::this_coro::executor;
+  for (std::size_t i = 0; i < service::kRequests; ++i) {
+    const service::Kind kind = ledger.kinds[number][i];
+    const std::chrono::nanoseconds deadline =
+        kind == service::Kind::hopeless ? std::chrono::nanoseconds(service::kShortDeadline)
+                                        : std::chrono::nanoseconds(1h);
+    const SteadyTime sent = now();
+    co_await asio::post(use_awaitable);  // behind those that were there before
+    asio::steady_timer timer(strand, deadline);
+    std::size_t how = 0;
+    if (kind == service::Kind::withdrawn) {
+      const auto first =
+          co_await ((request(kind, permits) || at_once()) || timer.async_wait(use_awaitable));
+      how = first.index() == 2 ? 1 : first.index() == 1 ? 2 : 0;
+    } else {
+      const auto first = co_await (request(kind, permits) || timer.async_wait(use_awaitable));
+      how = first.index() == 1 ? 1 : 0;
+    }
+    ledger.took[number * service::kRequests + i] = now() - sent;
+    ledger.count(how);
+  }
+  co_return 0;
+}
+
+awaitable<std::size_t> serve(Executor executor, service::Ledger& ledger) {
+  Channel permits(executor, service::kPermits);
+  for (std::size_t i = 0; i < service::kPermits; ++i) permits.try_send(asio::error_code(), i);
+  co_return co_await gather_on([executor](std::size_t) { return asio::make_strand(executor); },
+                               service::kClients,
+                               [&](std::size_t i) { return client(i, ledger, permits); });
+}
+
 // -------------------------------------------------------------------------------------------------
 
 template <class Make>
@@ -301,6 +389,13 @@ void register_benchmarks(const Options& options) {
     add_one("channel_in_turn", threads, kChannelValues, in_turn);
     add_one("channel_1_to_1_of_64", threads, kChannelValues,
             [](Executor executor) { return one_to_one(executor, 64); });
+    add("service", "asio_awaitables", threads, [=](benchmark::State& state) {
+      asio::thread_pool pool(threads);
+      service::Ledger ledger;
+      service::measure_service(state, ledger, [&] {
+        asio::co_spawn(pool, serve(pool.get_executor(), ledger), asio::use_future).get();
+      });
+    });
     add_one("semaphore_uncontended", threads, kAcquires,
             [](Executor executor) { return semaphore(executor, 1, false); });
     add_one("semaphore_shared", threads, kAcquires,
