@@ -311,7 +311,11 @@ void TaskRecord::describe(std::string& out, Deadline now) const {
   }
   char age[32];
   const std::uint64_t born = born_low_ | static_cast<std::uint64_t>(born_high_) << 32;
-  const std::uint64_t ms = (static_cast<std::uint64_t>(in_ms(now)) - born) & 0xff'ffff'ffff;
+  constexpr std::uint64_t kRange = std::uint64_t{1} << 40;
+  std::uint64_t ms = (static_cast<std::uint64_t>(in_ms(now)) - born) & (kRange - 1);
+  // Born after whoever dumps looked at the clock.
+  constexpr std::uint64_t kDay = 86'400'000;
+  if (ms > kRange - kDay) ms = 0;
   std::snprintf(age, sizeof age, "%.3f s", static_cast<double>(ms) * 1e-3);
   out += std::string(": ") + state + waits + ", age " + age + "\n";
 }

@@ -44,6 +44,13 @@ Task<> lock_and_note(Mutex& mutex, int name, std::vector<int>& order, Duration h
   co_await sleep_for(hold);
 }
 
+// At namespace scope nothing has to run before the first use, as with std::mutex.
+constinit Mutex before_main;
+
+TEST(MutexOfTheNamespace, IsThereBeforeAnyInitialiserRuns) {
+  EXPECT_TRUE(before_main.try_lock().has_value());
+}
+
 TEST_ON_THREADS(MutexTest, LocksComeAndGo) {
   Mutex mutex;
   machine.run([&]() -> Task<> {

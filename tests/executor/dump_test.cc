@@ -5,6 +5,8 @@
 
 #include <magpie/executor.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <sstream>
 #include <string>
@@ -135,6 +137,24 @@ TEST(Dump, ShowsTheTreeInADeadlock) {
   ASSERT_EQ(lines.size(), 2U) << what;
   EXPECT_EQ(lines[0].indent + 2, lines[1].indent) << what;
   EXPECT_EQ(lines[1].rest, "stuck (in a group): waiting for an event, age 0.000 s") << what;
+}
+
+// While a dump goes through the tasks others are born, a little after it looked at the clock.
+TEST(Dump, ATaskBornAfterTheDumpBeganIsOfNoAge) {
+  struct SetBack : Clock {
+    Deadline now() const override { return Deadline(set.load()); }
+    std::atomic<std::chrono::nanoseconds> set{10s};
+  };
+  SetBack clock;
+  WorkStealingExecutor executor({.threads = 1, .clock = &clock});
+  Event never;
+  auto waits = [](Event& event) -> Task<> { co_await event.wait(); };
+  JoinHandle<void> handle = executor.spawn(waits(never), "early");
+  clock.set = 9'999ms;
+  const std::string dump = dump_of(executor);
+  EXPECT_NE(dump.find(", age 0.000 s"), std::string::npos) << dump;
+  handle.cancel();
+  handle.wait();
 }
 
 Task<> nested(int depth, Event& event) {

@@ -39,7 +39,7 @@ class PermitCore {
   /// More than this many cannot be counted.
   static constexpr Word kMost = static_cast<Word>(~Word(0)) / 2;
 
-  explicit PermitCore(Word permits) noexcept : word_(permits) {}
+  constexpr explicit PermitCore(Word permits) noexcept : word_(permits) {}
 
   Word available() const noexcept {
     // Acquire: pairs with the release in give_back_if_open() and open().
