@@ -100,13 +100,10 @@ class ReceiveOperation;
 
 /// What a Channel<T> is made of, for ChannelCore.
 template <class T>
-struct ChannelTraits {
-  using Env = StdEnv;
+struct ChannelTraits : OperationTraits {
   using Item = typename ChannelItem<T>::type;
-  using Waiter = detail::Waiter;
   using Send = SendOperation<T>;
   using Receive = ReceiveOperation<T>;
-  using WakeList = detail::WakeList;
 
   static Send& sender(Waiter& w) noexcept {
     return static_cast<Send&>(static_cast<OperationBase&>(w));
@@ -118,14 +115,6 @@ struct ChannelTraits {
     return detail::contestant(static_cast<OperationBase&>(w));
   }
   static SpinLock<StdEnv>& pact_lock() noexcept { return detail::pact_lock(); }
-  template <class Op>
-  static bool park(Op& op) noexcept {
-    return op.park();
-  }
-  template <class Op>
-  static bool complete_at_once(Op& op) noexcept {
-    return op.complete_at_once();
-  }
   template <class Op>
   static auto& item(Op& op) noexcept {
     return op.item_;

@@ -37,23 +37,16 @@ namespace detail {
 class LockOperation;
 class ConditionWaiter;
 struct ConditionTraits;
-class WakeList;
 
 /// What a Mutex is made of, for PermitCore: one permit.
-struct MutexTraits {
-  using Env = StdEnv;
-  using Waiter = detail::Waiter;
+struct MutexTraits : OperationTraits {
   using Acquire = LockOperation;
-  using WakeList = detail::WakeList;
   using Word = std::uint32_t;
 
   template <class Wait>
   static constexpr Word count(const Wait&) noexcept {
     return 1;
   }
-  static bool asks(const Acquire& op) noexcept;
-  static bool park(Acquire& op) noexcept;
-  static bool complete_at_once(Acquire& op) noexcept;
 };
 }  // namespace detail
 
@@ -144,7 +137,6 @@ class [[nodiscard("co_await it")]] LockOperation : public Operation<LockOperatio
   }
 
  private:
-  friend struct MutexTraits;
   bool takes_at_once(const Scope& its_scope) noexcept {
     if (its_scope.maybe_cancelled() || !mutex_->core_.take_if_open(1)) [[unlikely]]
       return false;

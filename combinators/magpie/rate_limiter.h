@@ -53,22 +53,16 @@ class RateLimiter;
 namespace detail {
 
 class RateOperation;
-class WakeList;
 struct RateArmed;
 
 /// What a RateLimiter is made of, for RateCore.
-struct RateTraits {
-  using Env = StdEnv;
-  using Waiter = detail::Waiter;
+struct RateTraits : OperationTraits {
   using Acquire = RateOperation;
-  using WakeList = detail::WakeList;
   using Clock = magpie::Clock;
   using Armed = RateArmed;
 
   static Acquire& acquire(Waiter& w) noexcept;
   static std::size_t count(const Acquire& op) noexcept;
-  static bool park(Acquire& op) noexcept;
-  static bool complete_at_once(Acquire& op) noexcept;
   static bool& armed(Acquire& op) noexcept;
   static void arm(Acquire& head, const Clock& base, std::int64_t deadline, std::int64_t wait,
                   Armed& armed) noexcept;

@@ -72,21 +72,14 @@ class [[nodiscard("the permit is given back when this object dies")]] Permit {
 namespace detail {
 
 class AcquireOperation;
-class WakeList;
 
 /// What a Semaphore is made of, for SemaphoreCore.
-struct SemaphoreTraits {
-  using Env = StdEnv;
-  using Waiter = detail::Waiter;
+struct SemaphoreTraits : OperationTraits {
   using Acquire = AcquireOperation;
-  using WakeList = detail::WakeList;
   using Word = std::size_t;
 
   static std::size_t count(const Acquire& op) noexcept;
   static std::size_t count(const Waiter& w) noexcept;
-  static bool asks(const Acquire& op) noexcept;
-  static bool park(Acquire& op) noexcept;
-  static bool complete_at_once(Acquire& op) noexcept;
 };
 
 class [[nodiscard("co_await it")]] AcquireOperation : public Operation<AcquireOperation, Permit> {

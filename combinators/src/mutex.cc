@@ -5,19 +5,6 @@
 #include <magpie/mutex.h>
 
 namespace magpie {
-namespace detail {
-
-inline bool MutexTraits::asks(const LockOperation& op) noexcept {
-  return op.arbiter() != nullptr;
-}
-inline bool MutexTraits::park(LockOperation& op) noexcept {
-  return op.park();
-}
-inline bool MutexTraits::complete_at_once(LockOperation& op) noexcept {
-  return op.complete_at_once();
-}
-
-}  // namespace detail
 
 std::optional<Mutex::Lock> Mutex::try_lock() noexcept {
   if (!core_.try_take(1)) return std::nullopt;

@@ -85,12 +85,6 @@ inline RateOperation& RateTraits::acquire(Waiter& w) noexcept {
 inline std::size_t RateTraits::count(const RateOperation& op) noexcept {
   return op.count_;
 }
-inline bool RateTraits::park(RateOperation& op) noexcept {
-  return op.park();
-}
-inline bool RateTraits::complete_at_once(RateOperation& op) noexcept {
-  return op.complete_at_once();
-}
 inline bool& RateTraits::armed(RateOperation& op) noexcept {
   return op.armed_;
 }

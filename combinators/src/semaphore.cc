@@ -37,15 +37,6 @@ inline std::size_t SemaphoreTraits::count(const AcquireOperation& op) noexcept {
 inline std::size_t SemaphoreTraits::count(const Waiter& w) noexcept {
   return static_cast<const AcquireOperation&>(static_cast<const OperationBase&>(w)).count_;
 }
-inline bool SemaphoreTraits::asks(const AcquireOperation& op) noexcept {
-  return op.arbiter() != nullptr;
-}
-inline bool SemaphoreTraits::park(AcquireOperation& op) noexcept {
-  return op.park();
-}
-inline bool SemaphoreTraits::complete_at_once(AcquireOperation& op) noexcept {
-  return op.complete_at_once();
-}
 
 }  // namespace detail
 

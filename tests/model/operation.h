@@ -160,6 +160,7 @@ class Stage {
     return actor;
   }
   bool has(std::size_t i) const { return played_[i]; }
+  static constexpr std::size_t size() { return kActors; }
   Actor<Env, Op>& operator[](std::size_t i) { return actors_[i]; }
   const Actor<Env, Op>& operator[](std::size_t i) const { return actors_[i]; }
 

@@ -31,7 +31,6 @@ namespace {
 using detail::BasicArbiter;
 using detail::BasicFirings;
 using detail::BasicScope;
-using detail::BasicTaskCore;
 using detail::BasicTimerShard;
 using detail::BasicWaiter;
 using detail::RateCore;
@@ -103,16 +102,7 @@ Report perform(Options options, Play play) {
   return explore(options, [=](Sim& sim) {
     using Env = SimEnv<kMutant>;
     using Traits = ModelTraits<Env>;
-    struct Actor {
-      BasicScope<Env> scope;
-      BasicArbiter<Env> race;
-      Strand<Env> strand;
-      Frame<AcquireOp<Env>> op;
-    };
     constexpr std::size_t kBurst = 100;
-    BasicTaskCore<Env> task;
-    BasicScope<Env> root;
-    root.enter_root(nullptr, &task);
     BasicTimerShard<Env> shard;
     Traits::shard = &shard;
     Traits::early_timers = play.early;
@@ -123,13 +113,13 @@ Report perform(Options options, Play play) {
     std::size_t taken = 0;
     std::size_t in_front = 0;  // what those want who waited before anybody tried
 
-    std::array<Actor, 4> actors;
+    Stage<Env, AcquireOp<Env>, 4> actors;
     int threads = 0;
     typename Env::template Atomic<int> over{0};
     const auto is_over = [&] { over.fetch_add(1, std::memory_order_acq_rel); };
     const auto end = [&](std::size_t i) {
       const Role role = play.roles[i];
-      Actor& actor = actors[i];
+      auto& actor = actors[i];
       const bool has_them = finish_wait(*actor.op, [&] { core.leave(*actor.op, clock, now); });
       if (actor.op->has_timer) {  // as RateOperation::end_timer()
         {
@@ -165,7 +155,7 @@ Report perform(Options options, Play play) {
                       play.roles[2].does >= Does::cancels;
     for (std::size_t i = 0; i < actors.size(); ++i) {
       const Role role = play.roles[i];
-      Actor& actor = actors[i];
+      auto& actor = actors[i];
       const auto begin = [&] {
         if (actor.op->refused() || !core.start(*actor.op, clock, now)) actor.strand.schedule();
       };
@@ -175,9 +165,7 @@ Report perform(Options options, Play play) {
         case Does::nothing:
           break;
         case Does::acquires:
-          actor.scope.enter(&root, &task);
-          actor.op.make(actor.strand, actor.scope, role.either_way ? &actor.race : nullptr,
-                        role.count);
+          actors.enter(i, role.either_way ? &actor.race : nullptr, role.count);
           if (role.waits) {
             begin();
             if (!role.either_way) in_front += role.count;
@@ -236,15 +224,12 @@ Report perform(Options options, Play play) {
       const Role role = play.roles[i];
       if (role.does != Does::acquires) continue;
       if (!role.waits || !ends) end(i);
-      actors[i].scope.exit();
-      sim.check(actors[i].op.gone_and_untouched(), "an operation was touched after its end");
     }
     sim.check(shard.queue.size() == 0, "a timer is left");
     const std::size_t left = static_cast<std::size_t>(now) - taken;
     sim.check(left == 0 || core.try_take(left, clock, now), "a token was lost");
     sim.check(!core.try_take(1, clock, now), "a token came from nowhere");
-    sim.check(task.cancels.load(std::memory_order_relaxed) == 0,
-              "a cancellation is counted for ever");
+    actors.check_end();
   });
 }
 

@@ -101,15 +101,6 @@ Report perform(Options options, Play play) {
     using Env = SimEnv<kMutant>;
     using Core = CoreOf<Env>;
     constexpr bool kIsMutex = std::same_as<Core, MutexCore<Env>>;
-    struct Actor {
-      BasicScope<Env> scope;  // that the operation waits in: it is left when all is over
-      BasicArbiter<Env> race;
-      Strand<Env> strand;
-      Frame<AcquireOp<Env>> op;
-    };
-    BasicTaskCore<Env> task;
-    BasicScope<Env> root;
-    root.enter_root(nullptr, &task);
     Core core(word(play.free + play.held), 100);
     sim.check(play.held == 0 || core.try_take(word(play.held)), "it begins without permits");
     std::size_t permits = play.free + play.held;
@@ -128,12 +119,12 @@ Report perform(Options options, Play play) {
     };
     unsigned in_front = 0;  // who waited before anybody tried, and has not had his permits yet
 
-    std::array<Actor, 4> actors;
+    Stage<Env, AcquireOp<Env>, 4> actors;
     std::array<bool, 4> left{};  // to go on when all is over
     // Whoever has got permits gives them back: so everybody is served in the end.
     const auto end = [&](std::size_t i) {
       const Role role = play.roles[i];
-      Actor& actor = actors[i];
+      auto& actor = actors[i];
       const bool has_them = finish_wait(*actor.op, [&] { core.leave(*actor.op); });
       const bool for_sure = !role.cancelled && !role.races && !role.either_way;
       if (has_them && actor.op->race != nullptr)
@@ -150,7 +141,7 @@ Report perform(Options options, Play play) {
     };
     for (std::size_t i = 0; i < actors.size(); ++i) {
       const Role role = play.roles[i];
-      Actor& actor = actors[i];
+      auto& actor = actors[i];
       const auto begin = [&, role] {
         if (role.does == Does::relocks) {
           if (!core.take_or_queue(*actor.op, [&] { ModelTraits<Env>::park(*actor.op); })) return;
@@ -165,9 +156,7 @@ Report perform(Options options, Play play) {
           continue;
         case Does::acquires:
         case Does::relocks:
-          actor.scope.enter(&root, &task);
-          actor.op.make(actor.strand, actor.scope,
-                        role.races || role.either_way ? &actor.race : nullptr, role.count);
+          actors.enter(i, role.races || role.either_way ? &actor.race : nullptr, role.count);
           if (role.waits) {
             begin();
             if (!role.cancelled && !role.races && !role.either_way) ++in_front;
@@ -232,15 +221,8 @@ Report perform(Options options, Play play) {
         end(i);
       }
     }
-    for (std::size_t i = 0; i < actors.size(); ++i) {
-      const Role role = play.roles[i];
-      if (role.does != Does::acquires && role.does != Does::relocks) continue;
-      actors[i].scope.exit();
-      sim.check(actors[i].op.gone_and_untouched(), "an operation was touched after its end");
-    }
     sim.check(core.available() == permits - still_held, "a permit was lost, or came from nowhere");
-    sim.check(task.cancels.load(std::memory_order_relaxed) == 0,
-              "a cancellation is counted for ever");
+    actors.check_end();
   });
 }
 

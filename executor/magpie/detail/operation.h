@@ -208,6 +208,8 @@ struct OperationTraits {
   using Operation = OperationBase;
   using WakeList = detail::WakeList;
 
+  /// Whether it has to win a race before it takes anything.
+  static bool asks(const OperationBase& op) noexcept { return op.arbiter() != nullptr; }
   static bool park(OperationBase& op) noexcept { return op.park(); }
   static bool complete_at_once(OperationBase& op) noexcept { return op.complete_at_once(); }
 };
