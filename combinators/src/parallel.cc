@@ -68,6 +68,7 @@ bool Loop::start(Scope& scope, std::coroutine_handle<> parent, Piece& root,
 
 void Loop::run_piece(Runnable* node) noexcept {
   auto& piece = *static_cast<Piece*>(node);
+  piece.begun = true;
   Loop& loop = *piece.loop;
   install_locals(*loop.scope_);
   if (loop.work(piece)) resume_strand(loop.parent_, loop.scope_);
@@ -96,7 +97,7 @@ bool Loop::work(Piece& piece) noexcept {
       return finish(piece);
     }
     piece.first = end;
-    if (end == piece.last) return finish(piece);
+    if (end == piece.last && (queue == nullptr || !take_back(*queue, piece))) return finish(piece);
     // L3. The inbox, a resize, or others on this worker: the piece waits behind them, as what it
     // is.
     const bool wanted = queue != nullptr && queue->wanted();
@@ -127,11 +128,26 @@ bool Loop::cut(Piece& piece) noexcept {
   return true;
 }
 
+// L4. True: the neighbour that was cut off last lay in this worker's deque, as it was put there.
+bool Loop::take_back(LocalQueue& queue, Piece& piece) noexcept {
+  if (piece.youngest == nullptr) return false;
+  const auto item = reinterpret_cast<std::uintptr_t>(piece.youngest);
+  auto deque = queue.deque.owner();
+  // What lies at this end is what the look has shown, or it was the last item and is stolen.
+  if (deque.peek() != item || deque.pop() != item) return false;
+  if (piece.youngest->begun) [[unlikely]] {  // by a thief, and came back
+    home_->schedule(*piece.youngest);
+    return false;
+  }
+  kind_->destroy(&absorb_right<StdEnv>(piece));
+  return true;
+}
+
 bool Loop::finish(Piece& piece) noexcept {
   return finish_piece<StdEnv>(&piece, [this](Piece& left, Piece& right) { join(left, right); });
 }
 
-// L6.
+// L7.
 void Loop::join(Piece& left, Piece& right) noexcept {
   // A piece that left something out saw the mark, and with it whoever joins it: there are no values
   // then.
@@ -152,7 +168,7 @@ void Loop::fail() noexcept {
   outcome.capture_current_exception();
   const bool cancelled = outcome.state() == SlotState::cancelled;
   const std::uint32_t bit = cancelled ? kCancelledItself : kFailed;
-  // Relaxed: who set the bit writes the slot, and L5 orders that before the end.
+  // Relaxed: who set the bit writes the slot, and L6 orders that before the end.
   if ((stopped_.fetch_or(bit, std::memory_order_relaxed) & bit) != 0) return;
   (cancelled ? cancelled_ : error_) = std::move(outcome);
 }

@@ -213,9 +213,20 @@ bool WorkStealingMachine::wake_one() noexcept {
 
 bool WorkStealingMachine::attend(LocalQueue* queue) noexcept {
   WorkStealingMachine& machine = static_cast<Worker*>(queue)->machine;
-  const std::uint32_t bits = machine.attention_.load(std::memory_order_relaxed);
+  std::uint32_t bits = machine.attention_.load(std::memory_order_relaxed);
   if ((bits & attention::kSleepers) != 0) machine.wake_one();
+  if ((bits & attention::kInbox) != 0 && machine.inbox_.empty()) bits = machine.unmark_inbox();
   return (bits & (attention::kInbox | attention::kLoop)) != 0;
+}
+
+// After a look that found nothing, not with the last piece: where one came, the next one mostly
+// follows, and would have to set the mark again.
+std::uint32_t WorkStealingMachine::unmark_inbox() noexcept {
+  const std::uint32_t bits =
+      attention_.fetch_and(~attention::kInbox, std::memory_order_seq_cst) & ~attention::kInbox;
+  // Whoever pushed before this saw the bit, or is seen now: pairs with the fence in inject().
+  if (inbox_.still_empty()) return bits;
+  return attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst) | attention::kInbox;
 }
 
 // --- a worker's life -----------------------------------------------------------------------------
@@ -322,11 +333,7 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
   const bool idle = deque.size_hint() == 0;
   auto chain = inbox_.pop_batch(idle ? kInboxBatch : 1);
   if (chain.first == nullptr) {
-    // Not with the last piece: where one came, the next one mostly follows, and would have to set
-    // the bit again.
-    attention_.fetch_and(~attention::kInbox, std::memory_order_seq_cst);
-    // Whoever pushed before this saw the bit, or is seen now: pairs with the fence in inject().
-    if (!inbox_.still_empty()) attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst);
+    unmark_inbox();
     return 0;
   }
   WorkerCounters::add<std::uint64_t>(self.counters.injected, chain.count);

@@ -51,6 +51,36 @@ std::string expected_digits(int n) {
   return all;
 }
 
+// What nobody has stolen is no piece of its own: its positions go to the value that is there.
+TEST(ParallelShare, WhereNobodyStealsNothingIsMerged) {
+  struct Sum {
+    Sum() {}
+    long value = 0;
+  };
+  struct Add {
+    int* merges;
+    Sum operator()(Sum sum, int i) const {
+      sum.value += i;
+      return sum;
+    }
+    Sum operator()(Sum a, Sum b) const {
+      ++*merges;
+      a.value += b.value;
+      return a;
+    }
+  };
+  WorkStealingExecutor executor({.threads = 1});
+  int merges = 0;
+  const Add add{&merges};
+  auto body = [&]() -> Task<long> {
+    auto sum = parallel_reduce(
+        0, 32, 1, Sum(), [](int i) { return i; }, add);
+    co_return (co_await std::move(sum)).value;
+  };
+  EXPECT_EQ(executor.run(body()), 496);
+  EXPECT_EQ(merges, 0);
+}
+
 TEST(ParallelShare, OnTbb) {
   TbbExecutor executor({.threads = 3});
   std::atomic<int> calls{0};

@@ -119,7 +119,9 @@ class Machine final : Strand<Env>::Home {
 
   void push(std::size_t self, std::uintptr_t item) {
     Sim::current().check(deques_[self].owner().push(item), "push failed");
-    if ((attention_.load(relaxed) & attention::kSleepers) != 0) wake_one();  // P6
+    const std::uint32_t bits = attention_.load(relaxed);
+    if ((bits & attention::kSleepers) != 0) wake_one();  // P6
+    if ((bits & attention::kInbox) != 0 && inbox_.empty()) unmark_inbox();
   }
   // A sibling that nobody has stolen, to go on with at once.
   bool pop_if(std::uintptr_t wanted) {
@@ -187,11 +189,15 @@ class Machine final : Strand<Env>::Home {
     return inbox_.empty() ? 0 : take_from_inbox(self);
   }
 
+  void unmark_inbox() {
+    attention_.fetch_and(~attention::kInbox, seq_cst);
+    if (!inbox_.still_empty()) attention_.fetch_or(attention::kInbox, seq_cst);
+  }
+
   std::uintptr_t take_from_inbox(std::size_t self) {
     auto chain = inbox_.pop_batch(deques_[self].size_hint() == 0 ? 2 : 1);
     if (chain.first == nullptr) {
-      attention_.fetch_and(~attention::kInbox, seq_cst);
-      if (!inbox_.still_empty()) attention_.fetch_or(attention::kInbox, seq_cst);
+      unmark_inbox();
       return 0;
     }
     if (chain.count > 1) push(self, reinterpret_cast<std::uintptr_t>(chain.first->next));

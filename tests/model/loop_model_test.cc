@@ -20,6 +20,7 @@
 namespace magpie::model {
 namespace {
 
+using detail::absorb_right;
 using detail::BasicPieceLinks;
 using detail::finish_piece;
 using detail::link_right;
@@ -69,17 +70,12 @@ class World {
     return piece;
   }
 
-  // Each position is a grain; a piece is cut down to one, or left as it is.
+  // Each position is a grain; a piece is cut down to one, or left as it is. What nobody has taken
+  // by the time that its left neighbour is done is taken back, or left to others.
   void run(Piece& piece) {
-    while (piece.last - piece.done > 1 && sim_.decide(2) == 0) {
-      const unsigned middle = piece.done + (piece.last - piece.done + 1) / 2;
-      Piece& right = make(middle, piece.last);
-      link_right(piece, right);
-      piece.last = middle;
-      offered_[right.index].store(right.index + 1, std::memory_order_release);
-    }
-    sim_.pass();
-    piece.done = piece.last;
+    do {
+      run_stretch(piece);
+    } while (take_back(piece));
     const auto join = [this](Piece& left, Piece& right) {
       static_cast<void>(*pieces_[left.index]);  // alive
       sim_.check(left.done == right.first, "neighbours are joined out of order");
@@ -91,6 +87,28 @@ class World {
     sim_.check(pieces_[0]->first == 0 && pieces_[0]->done == size_, "the loop ends too early");
     pieces_[0].destroy();
     over_.store(1, std::memory_order_release);
+  }
+
+  void run_stretch(Piece& piece) {
+    while (piece.last - piece.done > 1 && sim_.decide(2) == 0) {
+      const unsigned middle = piece.done + (piece.last - piece.done + 1) / 2;
+      Piece& right = make(middle, piece.last);
+      link_right(piece, right);
+      piece.last = middle;
+      offered_[right.index].store(right.index + 1, std::memory_order_release);
+    }
+    sim_.pass();
+    piece.done = piece.last;
+  }
+
+  bool take_back(Piece& piece) {
+    if (piece.youngest == nullptr || sim_.decide(2) == 0) return false;
+    const unsigned index = piece.youngest->index;
+    if (offered_[index].exchange(0, std::memory_order_acq_rel) == 0) return false;
+    sim_.check(piece.done == piece.youngest->first, "a neighbour is taken back out of order");
+    Piece& right = absorb_right<Env>(piece);
+    pieces_[right.index].destroy();
+    return true;
   }
 
   Sim& sim_;
@@ -134,6 +152,10 @@ TEST(LoopModel, ThreeWorkersInRandomSchedules) {
 
 TEST(LoopModelMutant, AMeetingIsOneStep) {
   hunt(play<Mutant::loop_plain_meeting>({.preemptions = 3}, 2, 2));
+}
+
+TEST(LoopModelMutant, ANeighbourThatIsTakenBackLeavesItsList) {
+  hunt(play<Mutant::loop_absorbed_in_list>({.preemptions = 1}, 2, 2));
 }
 
 TEST(LoopModelMutant, ANeighbourLeavesItsListBeforeTheMeeting) {

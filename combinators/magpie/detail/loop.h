@@ -4,13 +4,14 @@
 
 // What parallel_for, parallel_for_each and parallel_reduce have in common: a range of positions
 // that is cut into grains, and workers that share them. combinators/DESIGN.md, "Loops", has the
-// protocol; the labels L1 to L6 in the comments are its steps.
+// protocol; the labels L1 to L7 in the comments are its steps.
 //
 // A stretch of the range that one thread works through is a *piece*. It starts with the whole
 // range, in the awaiting frame, on the awaiting thread. A thread cuts its piece in two and offers
 // the right half while the piece is more than a fair part of the loop, and later whenever it has
 // nothing in its deque that others could take; so a loop that nobody else has time for is cut a few
-// times only, and one that is stolen from as often as it needs.
+// times only, and one that is stolen from as often as it needs. What nobody has taken is the
+// thread's own piece again when it comes there, with one value for both.
 //
 // Not a join: nothing is known of the number of pieces beforehand, and no piece has a coroutine.
 
@@ -41,7 +42,7 @@ class Loop;
 template <class Env>
 class BasicMeeting {
  public:
-  /// L5. True: the other side was here before, and both are the caller's. False: both are the other
+  /// L6. True: the other side was here before, and both are the caller's. False: both are the other
   /// side's from here on. acq_rel: releases what this side has done, or acquires what the other
   /// has; pairs with itself.
   bool come() noexcept {
@@ -76,7 +77,17 @@ void link_right(P& piece, P& right) noexcept {
   piece.youngest = &right;
 }
 
-/// L4 to L6. The caller has a piece whose own stretch is done; `join(left, right)` makes one of
+/// L4. The caller has `piece` and its youngest neighbour, which nobody has begun: it comes off the
+/// list, and its stretch is the piece's.
+template <class Env, class P>
+P& absorb_right(P& piece) noexcept {
+  P& right = *piece.youngest;
+  if constexpr (!Env::mutant(Mutant::loop_absorbed_in_list)) piece.youngest = right.older;
+  piece.last = right.last;
+  return right;
+}
+
+/// L5 to L7. The caller has a piece whose own stretch is done; `join(left, right)` makes one of
 /// two, and ends the right one. True: the first piece is the caller's, and nothing of the loop is
 /// left to do. False: nothing of it may be touched any more.
 template <class Env, class P, class Join>
@@ -102,6 +113,7 @@ struct Piece : Runnable, BasicPieceLinks<StdEnv, Piece> {
   Loop* loop = nullptr;
   std::uint64_t first = 0;
   std::uint64_t last = 0;
+  bool begun = false;
 };
 
 /// What is to be done with pieces, by the kind of loop.
@@ -137,12 +149,13 @@ class MAGPIE_EXPORT Loop {
   /// After the end: throws what stopped the loop, if anything did.
   void conclude() const {
     if (stopped_.load(std::memory_order_relaxed) != 0) [[unlikely]]
-      throw_failure();  // ordered by L5
+      throw_failure();  // ordered by L6
   }
 
  private:
   static void run_piece(Runnable* node) noexcept;
   bool work(Piece& piece) noexcept;
+  bool take_back(LocalQueue& queue, Piece& piece) noexcept;
   bool finish(Piece& piece) noexcept;
   bool cut(Piece& piece) noexcept;
   void join(Piece& left, Piece& right) noexcept;

@@ -91,6 +91,7 @@ enum class Mutant : std::uint8_t {
   loop_plain_meeting,        // whether the neighbour was there is found by a load and a store
   loop_relaxed_meeting,      // ... with relaxed orders
   loop_late_list,            // a neighbour leaves its list after the meeting
+  loop_absorbed_in_list,     // one that is taken back stays in its list
   lifecycle_late_count,      // work from outside is counted after the look at the phase
   lifecycle_started_first,   // what started is summed before what ended
   lifecycle_no_heavy_fence,  // whoever waits for the end looks without a heavy fence

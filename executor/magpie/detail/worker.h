@@ -125,6 +125,7 @@ class WorkStealingMachine {
   void work(Worker& self) noexcept;
   std::uintptr_t next_item(Worker& self) noexcept;
   std::uintptr_t take_from_inbox(Worker& self) noexcept;
+  std::uint32_t unmark_inbox() noexcept;
   std::uintptr_t steal(Worker& self) noexcept;
   bool leave_alone(Worker& victim) const noexcept;
   std::uintptr_t search(Worker& self) noexcept;
