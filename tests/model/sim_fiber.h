@@ -25,7 +25,7 @@
 #endif
 
 #if MAGPIE_MODEL_ASAN
-#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/asan_interface.h>
 // What instrumented functions ask when they are entered.
 extern "C" int __asan_option_detect_stack_use_after_return;
 #endif
@@ -82,6 +82,11 @@ class Fiber {
     if (tsan_ != nullptr) __tsan_destroy_fiber(tsan_);
     tsan_ = __tsan_create_fiber(0);
 #endif
+#if MAGPIE_MODEL_ASAN
+    // The red zones of the frames that were abandoned are no longer red.
+    if (!ended_) __asan_unpoison_memory_region(stack_.get(), kStackSize);
+    ended_ = false;
+#endif
     prepare(entry);
     asan_fake_stack_ = nullptr;
   }
@@ -93,6 +98,7 @@ class Fiber {
 
   // The same from a fiber whose function is at its end.
   static void leave_for_good(Fiber& from, Fiber& to) {
+    from.ended_ = true;
     switch_over(from, to, true);
   }
 
@@ -186,6 +192,7 @@ class Fiber {
 
   std::unique_ptr<std::byte[]> stack_;
   void* asan_fake_stack_ = nullptr;
+  bool ended_ = true;  // it has left for good, or was never started
   const void* real_bottom_ = nullptr;
   std::size_t real_size_ = 0;
   [[maybe_unused]] void* tsan_ = nullptr;
