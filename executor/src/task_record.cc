@@ -143,7 +143,25 @@ void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
   finish_and_wake(SlotState::error);
 }
 
-// The steps of executor/SHUTDOWN.md. What few tasks need comes in finish_and_wake() only.
+// The steps of executor/SHUTDOWN.md. What few tasks need comes in finish() only.
+
+namespace {
+
+// The only one that waited for a task, if that: it is what this worker does next, so it need not go
+// through the deque, unless the loop is wanted for something else.
+MAGPIE_ALWAYS_INLINE std::coroutine_handle<> go_on_with(JoinWaiter* waiter) noexcept {
+  if (waiter == nullptr) return std::noop_coroutine();
+  const LocalQueue* const queue = local_queue();
+  if (waiter->is_awaited() && queue != nullptr && queue->executor == waiter->home &&
+      !queue->noticed()) [[likely]] {
+    install_locals(*waiter->scope());
+    return transfer(waiter->awaiting());
+  }
+  waiter->hand_over();
+  return std::noop_coroutine();
+}
+
+}  // namespace
 
 inline bool TaskRecord::ends_simply(SlotState outcome, const LocalQueue* queue,
                                     const Executor& executor) const noexcept {
@@ -164,10 +182,8 @@ inline void TaskRecord::keep_handler(const ExecutorServices& services) noexcept 
 std::coroutine_handle<> TaskRecord::has_ended(SlotState outcome) noexcept {
   const LocalQueue* const queue = local_queue();
   Executor* const home = executor();
-  if (!ends_simply(outcome, queue, *home)) [[unlikely]] {
-    finish_and_wake(outcome);
-    return std::noop_coroutine();
-  }
+  if (!ends_simply(outcome, queue, *home)) [[unlikely]]
+    return go_on_with(finish(outcome));
   ExecutorServices& services = ExecutorAccess::services(*home);
   RegistryShard& own = *queue->shard;
   const bool grouped = in_group();
@@ -184,18 +200,14 @@ std::coroutine_handle<> TaskRecord::has_ended(SlotState outcome) noexcept {
   services.unlist(place_, &own);
   services.retire(outcome, &own);
   release();
-  if (waiter == nullptr) return std::noop_coroutine();
-  // Who waited for it is what this worker does next, so it need not go through the deque, unless
-  // the loop is wanted for something else.
-  if (waiter->is_awaited() && waiter->home == home && !queue->noticed()) [[likely]] {
-    install_locals(*waiter->scope());
-    return transfer(waiter->awaiting());
-  }
-  waiter->hand_over();
-  return std::noop_coroutine();
+  return go_on_with(waiter);
 }
 
 void TaskRecord::finish_and_wake(SlotState outcome) noexcept {
+  if (JoinWaiter* const waiter = finish(outcome); waiter != nullptr) waiter->hand_over();
+}
+
+JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
   Executor& executor = *TaskRecord::executor();
   ExecutorServices& services = ExecutorAccess::services(executor);
 
@@ -211,7 +223,12 @@ void TaskRecord::finish_and_wake(SlotState outcome) noexcept {
   // executor's life if need be.
   keep_handler(services);
   const bool abroad = current_executor() != &executor;
-  publish(outcome);
+  JoinWaiter* waiter = nullptr;
+  if (abroad || in_group()) {  // a group may run code of the user's in 5: nobody waits for that
+    publish(outcome);
+  } else {
+    waiter = publish_but_one(outcome);
+  }
 
   // 4. Without a handle nobody can ask for an error any more. seq_cst: pairs with drop_handle().
   if (outcome == SlotState::error && without_handles()) report_if_unobserved();
@@ -229,6 +246,7 @@ void TaskRecord::finish_and_wake(SlotState outcome) noexcept {
     ExecutorAccess::retire(executor, outcome);
   }
   release();
+  return waiter;
 }
 
 void TaskRecord::report_if_unobserved() noexcept {

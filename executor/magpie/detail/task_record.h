@@ -170,6 +170,8 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
   friend class ExecutorServices;
 
  private:
+  // The one who waits for it, if there is only one: the caller hands it over.
+  [[nodiscard]] JoinWaiter* finish(SlotState outcome) noexcept;
   void finish_and_wake(SlotState outcome) noexcept;
   // Nothing unusual can be said of the task, and this is a worker of its own.
   [[nodiscard]] bool ends_simply(SlotState outcome, const LocalQueue* queue,
