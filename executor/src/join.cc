@@ -112,7 +112,11 @@ void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept
       children,
       [](void* context, Fork& rec) {
         auto& self = *static_cast<Pusher*>(context);
-        if (self.later != nullptr) self.push(*self.later);
+        if (self.later != nullptr) {
+          self.push(*self.later);
+        } else if (self.queue != nullptr) {
+          self.queue->deque.owner().make_room_for(rec.join->units);
+        }
         self.later = &rec;
       },
       &pusher);

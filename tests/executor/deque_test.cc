@@ -316,6 +316,24 @@ TEST(Deque, IndicesStartOverBeforeTheyOverflow) {
   }
 }
 
+TEST(Deque, GrowsOnceForManyItems) {
+  Deque<> deque(4);
+  for (std::uintptr_t item = 1; item <= 3; ++item) push(deque, item);
+  EXPECT_EQ(deque.thief().steal().item, 1U);
+  const auto fits = [&](std::size_t count) {
+    return deque.owner().with_room_for(
+        count, [](auto) { return true; }, [] { return false; });
+  };
+  EXPECT_FALSE(fits(100));
+  deque.owner().make_room_for(100);
+  EXPECT_TRUE(fits(100));
+  EXPECT_FALSE(fits(128));
+  for (std::uintptr_t item = 4; item <= 103; ++item) push(deque, item);
+  for (std::uintptr_t item = 2; item <= 52; ++item) EXPECT_EQ(deque.owner().take_oldest(), item);
+  for (std::uintptr_t item = 103; item > 52; --item) EXPECT_EQ(deque.owner().pop(), item);
+  EXPECT_EQ(deque.owner().pop(), 0U);
+}
+
 template <class T>
 concept Pushes = requires(T handle) {
   handle.push(1);

@@ -141,7 +141,7 @@ class Deque {
   std::uintptr_t take_oldest() noexcept;
   void between_operations(std::uint64_t now_ns) noexcept;
   bool push_after_making_room(std::uintptr_t item) noexcept;
-  bool make_room(std::uint64_t bottom) noexcept;
+  bool make_room(std::uint64_t bottom, std::uint64_t count = 1) noexcept;
   void consider_bias(Word top, std::uint64_t now_ns) noexcept;
   void restart_indices(Word top) noexcept;
   void adopt(Buffer* buffer) noexcept;
@@ -203,6 +203,11 @@ class Deque<Env>::Owner {
     std::uint64_t mask_;
     std::uint64_t bottom_;
   };
+  // Before so many pushes, to grow at most once: the rings that were outgrown are kept. Where there
+  // is no memory for all of them the pushes do what they can.
+  void make_room_for(std::size_t count) const noexcept {
+    static_cast<void>(deque_->make_room(deque_->bottom_.load(std::memory_order_relaxed), count));
+  }
   // Where `count` items fit without growing; else `otherwise()`, whose result is returned.
   template <class Then, class Otherwise>
   [[gnu::always_inline]] auto with_room_for(std::size_t count, Then&& then,
@@ -425,23 +430,25 @@ template <class Env>
 }
 
 template <class Env>
-bool Deque<Env>::make_room(std::uint64_t bottom) noexcept {
+bool Deque<Env>::make_room(std::uint64_t bottom, std::uint64_t count) noexcept {
   // Acquire: pairs with S6; a slot is written again only after its thief has read it.
   const std::uint64_t top = index_of(top_.load(std::memory_order_acquire));
-  const std::uint64_t capacity = mask_ + 1;
-  if (bottom - top < capacity) {
+  const std::uint64_t needed = bottom - top + count;
+  std::uint64_t capacity = mask_ + 1;
+  if (needed <= capacity) {
     limit_ = top + capacity;
     return true;
   }
+  while (capacity < needed) capacity *= 2;
   Buffer* old = buffer_.load(std::memory_order_relaxed);
-  Buffer* grown = Buffer::create(capacity * 2, old);
+  Buffer* grown = Buffer::create(capacity, old);
   if (grown == nullptr) return false;
   for (std::uint64_t i = top; i != bottom; ++i) {
     grown->slots()[i & grown->mask].store(slots_[i & mask_].load(std::memory_order_relaxed),
                                           std::memory_order_relaxed);
   }
   adopt(grown);
-  limit_ = top + capacity * 2;
+  limit_ = top + capacity;
   return true;
 }
 
