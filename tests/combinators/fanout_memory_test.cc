@@ -23,7 +23,6 @@
 #include <magpie/hedge.h>
 #include <magpie/join_handle.h>
 #include <magpie/limited.h>
-#include <magpie/sleep.h>
 #include <magpie/spawn.h>
 #include <magpie/testing/simulated_executor.h>
 #include <magpie/this_task.h>
