@@ -303,14 +303,13 @@ std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
   if (++self.tick % kHousekeepingEvery == 0) housekeeping(self);
   auto deque = self.deque.owner();
   const bool inbox = (attention_.load(std::memory_order_relaxed) & attention::kInbox) != 0;
-  // The inbox and the deque take turns, so that neither starves.
-  if (inbox && !self.from_inbox) {
-    if (const std::uintptr_t item = take_from_inbox(self); item != 0) {
-      self.from_inbox = true;
-      return item;
-    }
+  // The inbox and the deque take turns, so that neither starves: what was taken along from the
+  // inbox comes out of the deque first, then an item of its own.
+  if (self.from_inbox != 0) {
+    --self.from_inbox;
+  } else if (inbox) {
+    if (const std::uintptr_t item = take_from_inbox(self); item != 0) return item;
   }
-  self.from_inbox = false;
   const bool oldest = self.prefer_oldest || self.tick % kOldestEvery == 0;
   self.prefer_oldest = false;
   if (oldest) {
@@ -337,6 +336,7 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
     return 0;
   }
   WorkerCounters::add<std::uint64_t>(self.counters.injected, chain.count);
+  self.from_inbox = chain.count;
   if (VirtualTime* const time = services_.virtual_time(); time != nullptr) {
     for (std::size_t i = 0; i < chain.count; ++i)
       time->work_ends();  // this worker is counted itself

@@ -181,10 +181,11 @@ class Machine final : Strand<Env>::Home {
  private:
   std::uintptr_t next_item(std::size_t self) {
     const bool inbox = (attention_.load(relaxed) & attention::kInbox) != 0;
-    if (inbox && !std::exchange(from_inbox_[self], true)) {
+    if (from_inbox_[self] != 0) {
+      --from_inbox_[self];
+    } else if (inbox) {
       if (const std::uintptr_t item = take_from_inbox(self); item != 0) return item;
     }
-    from_inbox_[self] = false;
     if (const std::uintptr_t item = deques_[self].owner().pop(); item != 0) return item;
     return inbox_.empty() ? 0 : take_from_inbox(self);
   }
@@ -200,6 +201,7 @@ class Machine final : Strand<Env>::Home {
       unmark_inbox();
       return 0;
     }
+    from_inbox_[self] = chain.count;
     if (chain.count > 1) push(self, reinterpret_cast<std::uintptr_t>(chain.first->next));
     return reinterpret_cast<std::uintptr_t>(chain.first);
   }
@@ -247,7 +249,7 @@ class Machine final : Strand<Env>::Home {
 
   const std::size_t workers_;
   std::deque<Deque<Env>> deques_;
-  std::array<bool, kMostWorkers> from_inbox_{};
+  std::array<std::size_t, kMostWorkers> from_inbox_{};
   InjectionQueue<Env> inbox_;
   EventCount<Env> sleepers_;
   typename Env::template Atomic<std::uint32_t> attention_{0};

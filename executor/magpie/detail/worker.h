@@ -63,7 +63,7 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   const std::size_t index;
   Random random;
   std::uint32_t tick = 0;
-  bool from_inbox = false;     // the last item came from the inbox: the deque's turn
+  std::size_t from_inbox = 0;  // so many items are the deque's turn: what came along, and one
   bool prefer_oldest = false;  // a strand has yielded
   bool woken = false;          // back from the sleepers, has not run anything since
   bool left_some = false;      // steal() has left a strand to its worker
