@@ -40,7 +40,7 @@
 #include <magpie/detail/body.h>
 #include <magpie/detail/child.h>
 #include <magpie/detail/spin_lock.h>
-#include <magpie/detail/timers.h>
+#include <magpie/detail/timer.h>
 #include <magpie/errors.h>
 #include <magpie/gather.h>
 #include <magpie/race.h>

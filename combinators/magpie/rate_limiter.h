@@ -43,7 +43,7 @@
 #include <magpie/detail/join.h>
 #include <magpie/detail/operation.h>
 #include <magpie/detail/rate_core.h>
-#include <magpie/detail/timers.h>
+#include <magpie/detail/timer.h>
 #include <magpie/gather.h>
 
 namespace magpie {

@@ -32,7 +32,7 @@
 #include <magpie/detail/body.h>
 #include <magpie/detail/callee.h>
 #include <magpie/detail/cancel_state.h>
-#include <magpie/detail/timers.h>
+#include <magpie/detail/timer.h>
 #include <magpie/errors.h>
 #include <magpie/result.h>
 #include <magpie/this_task.h>

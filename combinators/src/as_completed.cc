@@ -7,6 +7,7 @@
 #include <magpie/as_completed.h>
 #include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/executor_core.h>
+#include <magpie/detail/timers.h>
 #include <magpie/detail/wake_list.h>
 
 namespace magpie::detail {

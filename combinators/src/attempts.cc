@@ -11,6 +11,7 @@
 #include <magpie/detail/cancel_state.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/locals.h>
+#include <magpie/detail/timers.h>
 #include <magpie/errors.h>
 #include <magpie/gather.h>
 

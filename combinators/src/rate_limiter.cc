@@ -12,6 +12,7 @@
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/locals.h>
 #include <magpie/detail/thread_state.h>
+#include <magpie/detail/timers.h>
 #include <magpie/detail/wake_list.h>
 #include <magpie/rate_limiter.h>
 

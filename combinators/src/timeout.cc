@@ -5,6 +5,7 @@
 
 #include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/executor_core.h>
+#include <magpie/detail/timers.h>
 #include <magpie/timeout.h>
 
 namespace magpie::detail {

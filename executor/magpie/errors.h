@@ -166,21 +166,8 @@ class MAGPIE_EXPORT ExceptionGroup : public std::runtime_error {
   template <class E>
   [[nodiscard]] std::pair<std::optional<ExceptionGroup>, std::optional<ExceptionGroup>> split()
       const {
-    std::vector<std::exception_ptr> matching;
-    std::vector<std::exception_ptr> rest;
-    for (const std::exception_ptr& error : exceptions()) {
-      if (matches<E>(error) != nullptr) {
-        matching.push_back(error);
-      } else if (const ExceptionGroup* nested = as_group(error)) {
-        auto [inner, other] = nested->split<E>();
-        // A group that is on one side as a whole is the same exception, not a copy of it.
-        if (inner) matching.push_back(other ? std::make_exception_ptr(*inner) : error);
-        if (other) rest.push_back(inner ? std::make_exception_ptr(*other) : error);
-      } else {
-        rest.push_back(error);
-      }
-    }
-    return {part(std::move(matching)), part(std::move(rest))};
+    return split_by(
+        [](const std::exception_ptr& error) noexcept { return matches<E>(error) != nullptr; });
   }
 
  private:
@@ -202,6 +189,9 @@ class MAGPIE_EXPORT ExceptionGroup : public std::runtime_error {
     return match;
   }
 
+  // Out of line, as nothing of it depends on E.
+  [[nodiscard]] std::pair<std::optional<ExceptionGroup>, std::optional<ExceptionGroup>> split_by(
+      bool (*is_one)(const std::exception_ptr&) noexcept) const;
   [[nodiscard]] std::optional<ExceptionGroup> part(
       std::vector<std::exception_ptr> exceptions) const;
 

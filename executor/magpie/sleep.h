@@ -9,7 +9,7 @@
 #include <magpie/clock.h>
 #include <magpie/config.h>
 #include <magpie/detail/operation.h>
-#include <magpie/detail/timers.h>
+#include <magpie/detail/timer.h>
 #include <magpie/task.h>
 
 namespace magpie {

@@ -74,6 +74,25 @@ ExceptionGroup::ExceptionGroup(std::string message, std::vector<std::exception_p
       content_(
           std::make_shared<const Content>(Content{std::move(message), std::move(exceptions)})) {}
 
+std::pair<std::optional<ExceptionGroup>, std::optional<ExceptionGroup>> ExceptionGroup::split_by(
+    bool (*is_one)(const std::exception_ptr&) noexcept) const {
+  std::vector<std::exception_ptr> matching;
+  std::vector<std::exception_ptr> rest;
+  for (const std::exception_ptr& error : exceptions()) {
+    if (is_one(error)) {
+      matching.push_back(error);
+    } else if (const ExceptionGroup* nested = as_group(error)) {
+      auto [inner, other] = nested->split_by(is_one);
+      // A group that is on one side as a whole is the same exception, not a copy of it.
+      if (inner) matching.push_back(other ? std::make_exception_ptr(*inner) : error);
+      if (other) rest.push_back(inner ? std::make_exception_ptr(*other) : error);
+    } else {
+      rest.push_back(error);
+    }
+  }
+  return {part(std::move(matching)), part(std::move(rest))};
+}
+
 std::optional<ExceptionGroup> ExceptionGroup::part(
     std::vector<std::exception_ptr> exceptions) const {
   if (exceptions.empty()) return std::nullopt;

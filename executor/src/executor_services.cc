@@ -13,6 +13,7 @@
 #include <magpie/detail/executor_services.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/local_queue.h>
+#include <magpie/detail/unobserved.h>
 #include <magpie/errors.h>
 
 namespace magpie::detail {

@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include <magpie/detail/locals.h>
-#include <magpie/detail/task_record.h>
+#include <magpie/detail/task_extras.h>
 
 namespace magpie::detail {
 

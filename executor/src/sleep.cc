@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include <magpie/detail/executor_core.h>
+#include <magpie/detail/timers.h>
 #include <magpie/sleep.h>
 #include <magpie/this_task.h>
 

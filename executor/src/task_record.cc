@@ -13,7 +13,9 @@
 #include <magpie/detail/executor_services.h>
 #include <magpie/detail/local_queue.h>
 #include <magpie/detail/spawn_impl.h>
+#include <magpie/detail/task_extras.h>
 #include <magpie/detail/task_record.h>
+#include <magpie/detail/unobserved.h>
 #include <magpie/errors.h>
 
 namespace magpie::detail {
@@ -36,9 +38,6 @@ std::int64_t birth_in_ms(const ExecutorServices& services) {
 
 }  // namespace
 
-TaskExtras::TaskExtras() noexcept = default;
-TaskExtras::~TaskExtras() = default;
-
 TaskExtras& TaskRecord::extras() {
   TaskExtras* there = extras_.load(std::memory_order_acquire);
   if (there != nullptr) return *there;
@@ -48,6 +47,17 @@ TaskExtras& TaskRecord::extras() {
                                        std::memory_order_acquire))
     return *there;
   return *fresh.release();
+}
+
+void TaskRecord::drop_what_few_have() noexcept {
+  if (handler_ != nullptr) handler_->release();
+  delete extras_.load(std::memory_order_relaxed);
+}
+
+const LocalsFrame* TaskRecord::locals() const noexcept {
+  // Acquire: pairs with extras(); set_name() may make them at any time.
+  const TaskExtras* const extras = extras_.load(std::memory_order_acquire);
+  return extras != nullptr && extras->locals ? extras->locals->head() : nullptr;
 }
 
 Executor* TaskRecord::executor() const noexcept {

@@ -25,7 +25,7 @@
 #include <magpie/detail/reason.h>
 #include <magpie/detail/slot.h>
 #include <magpie/detail/spin_lock.h>
-#include <magpie/detail/timers.h>
+#include <magpie/detail/timer.h>
 
 namespace magpie::detail {
 

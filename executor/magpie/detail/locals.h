@@ -30,17 +30,6 @@ struct LocalsScope : Scope {
   LocalsFrame frame;
 };
 
-/// A copy that owns itself: what a spawned task inherits.
-class LocalsSnapshot {
- public:
-  LocalsSnapshot() = default;
-  MAGPIE_EXPORT explicit LocalsSnapshot(const LocalsFrame* innermost);
-  const LocalsFrame* head() const noexcept { return frames_.get(); }
-
- private:
-  std::unique_ptr<LocalsFrame[]> frames_;
-};
-
 /// Set once, by the first `with` of the process.
 MAGPIE_EXPORT extern constinit std::atomic<bool> locals_in_use;
 

@@ -13,10 +13,8 @@
 #include <coroutine>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <new>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,7 +40,8 @@ class SpawnOptions;
 namespace magpie::detail {
 
 class ExecutorServices;
-class TokenLink;
+struct CountedHandler;
+struct TaskExtras;
 
 using TaskRegistry = BasicRegistry<StdEnv, TaskRecord>;
 
@@ -57,36 +56,6 @@ struct TaskOwner {
 struct GroupScope : Scope {
   explicit GroupScope(TaskOwner& its_owner) noexcept : owner(&its_owner) {}
   TaskOwner* const owner;
-};
-
-using UnobservedHandler = std::function<void(std::string_view, std::exception_ptr)>;
-/// It outlives its executor while a task has ended there whose error nobody has seen.
-struct CountedHandler {
-  explicit CountedHandler(const UnobservedHandler& handler) : call(handler) {}
-  const UnobservedHandler call;
-
-  void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
-  void release() noexcept {
-    // acq_rel: whoever destroys it comes after all calls.
-    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
-  }
-
- private:
-  std::atomic<std::uint32_t> refs_{1};
-};
-/// To the handler, or without one to stderr.
-void report_unobserved(const UnobservedHandler* handler, std::string_view name,
-                       std::exception_ptr error) noexcept;
-
-/// What few tasks have.
-struct TaskExtras {
-  TaskExtras() noexcept;
-  MAGPIE_EXPORT ~TaskExtras();  // in the destructor of a record that another binary makes
-  // These two are there before the task can start.
-  std::unique_ptr<LocalsSnapshot> locals;
-  std::unique_ptr<TokenLink> token_link;
-  TaskOwner* owner = nullptr;       // told instead of the group's own
-  std::optional<std::string> name;  // under the record's lock_; none: "task-<id>"
 };
 
 class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
@@ -117,11 +86,7 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
   TaskId parent_id() const noexcept;
   std::string name() const;
   void set_name(std::string name);
-  const LocalsFrame* locals() const noexcept {
-    // Acquire: pairs with extras(); set_name() may make them at any time.
-    const TaskExtras* const extras = extras_.load(std::memory_order_acquire);
-    return extras != nullptr && extras->locals ? extras->locals->head() : nullptr;
-  }
+  const LocalsFrame* locals() const noexcept;
   /// Until it is done.
   Executor* executor() const noexcept;
   Scope& root() noexcept { return root_; }
@@ -154,11 +119,9 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
  protected:
   TaskRecord() noexcept : OutcomeCore(WithHandle{}) {}
   ~TaskRecord() override {
-    if (handler_ != nullptr) [[unlikely]]
-      handler_->release();
-    if (TaskExtras* const extras = extras_.load(std::memory_order_relaxed); extras != nullptr)
-        [[unlikely]]
-      delete extras;
+    // Relaxed: nobody else has it any more.
+    if (handler_ != nullptr || extras_.load(std::memory_order_relaxed) != nullptr) [[unlikely]]
+      drop_what_few_have();
   }
 
   /// On the executor, once there is a place for the outcome.
@@ -183,6 +146,7 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
   void report_if_unobserved() noexcept;
   void report(std::exception_ptr error) noexcept;
   TaskExtras& extras();
+  MAGPIE_COLD void drop_what_few_have() noexcept;
   /// Whether it is a group's child; its scope's parent is then the group's scope, which is there
   /// until owner() was told.
   bool in_group() const noexcept { return root_.parent() != nullptr; }
