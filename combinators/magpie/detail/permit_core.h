@@ -130,7 +130,9 @@ typename PermitCore<Traits>::Word PermitCore<Traits>::close() noexcept {
     return word;
   }
   // Acquire: pairs with the release in give_back_if_open().
-  return word_.fetch_or(kClosed, std::memory_order_acquire);
+  return word_.fetch_or(kClosed, Env::mutant(Mutant::permit_relaxed_close)
+                                     ? std::memory_order_relaxed
+                                     : std::memory_order_acquire);
 }
 
 // Under the lock, of a closed core: it stays closed if somebody waits. The lock is released

@@ -128,6 +128,7 @@ enum class Mutant : std::uint8_t {
   permit_plain_take,          // permits are taken by a load and a store
   permit_relaxed_take,        // ... or with a relaxed order
   permit_relaxed_return,      // ... given back with one
+  permit_relaxed_close,       // ... the core closed with one
   permit_back_to_the_closed,  // permits come back to a closed core past its lock
   permit_late_close,          // who will wait closes the core when he has looked at it
   permit_early_return,        // permits are given back before the lock is released
