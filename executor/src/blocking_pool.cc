@@ -52,6 +52,7 @@ bool BlockingPool::submit(BlockingJob& job) {
   if (idle_ <= queued_ && threads_ < max_threads_) {
     try {
       ++threads_;
+      // It cannot end before it was let go of: it needs the lock (glibc's bug 19951).
       std::thread([this] { serve(); }).detach();
     } catch (...) {
       --threads_;

@@ -7,10 +7,14 @@
 #include <atomic>
 #include <chrono>
 #include <coroutine>
+#include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <pthread.h>
 
 namespace magpie::test {
 
@@ -26,13 +30,34 @@ bool eventually(Condition&& condition) {
   return true;
 }
 
+/// Starts a thread that nobody waits for. Detached from the start: glibc's pthread_detach() may
+/// look at a thread that is gone by then (its bug 19951), and these end at once.
+template <class F>
+void start_detached(F function) {
+  auto boxed = std::make_unique<F>(std::move(function));
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread;
+  const int error = pthread_create(
+      &thread, &attributes,
+      [](void* given) -> void* {
+        (*std::unique_ptr<F>(static_cast<F*>(given)))();
+        return nullptr;
+      },
+      boxed.get());
+  pthread_attr_destroy(&attributes);
+  if (error != 0) throw std::system_error(error, std::generic_category(), "no thread");
+  (void)boxed.release();
+}
+
 /// Resumes on a thread of its own, and gives a value.
 class OnForeignThread {
  public:
   explicit OnForeignThread(int value) noexcept : value_(value) {}
   bool await_ready() const noexcept { return false; }
   void await_suspend(std::coroutine_handle<> awaiting) const {
-    std::thread([awaiting] { awaiting.resume(); }).detach();
+    start_detached([awaiting] { awaiting.resume(); });
   }
   int await_resume() const noexcept { return value_; }
 
