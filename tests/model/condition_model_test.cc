@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-labels: soak
+// ctest-timeout: 3600
 
 #include <magpie/detail/condition_core.h>
 #include <magpie/detail/permit_core.h>
@@ -279,7 +281,7 @@ TEST(ConditionModel, EveryPairOfOperations) {
                                   Does::waits,        Does::cancels,      Does::wins};
   expect_clean_pairs(kOperations, [](Does a, Does b) {
     const bool longer = a == Does::waits || b == Does::waits;  // locks, waits and unlocks
-    return perform<Mutant::none>(locked(longer ? 1 : 2), {.roles = {a, b}});
+    return perform<Mutant::none>(longer ? locked_for_long() : locked(2), {.roles = {a, b}});
   });
 }
 

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-labels: soak
+// ctest-timeout: 3600
 
 #include <magpie/detail/barrier_core.h>
 #include <magpie/detail/event_core.h>
@@ -447,7 +449,7 @@ TEST(BarrierModel, EveryPairOfOperations) {
   for (const std::size_t parties : {2U, 3U}) {
     expect_clean_pairs(kOperations, [=](Does a, Does b) {
       const bool longer = a == Does::races || b == Does::races;  // one thread more for each
-      return perform_barrier<Mutant::none>(locked(longer ? 1 : 2),
+      return perform_barrier<Mutant::none>(longer ? locked_for_long() : locked(2),
                                            {.roles = {a, b}, .count = parties});
     });
   }

@@ -9,6 +9,7 @@
 #include <magpie/detail/waiter_state.h>
 
 #include <array>
+#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +19,8 @@
 #include "expect.h"
 #include "sim.h"
 #include "strand.h"
+
+#include <support/soak.h>
 
 // Operations of the models' own for the cores of the primitives, as detail/operation.h and
 // detail/wake_list.h have them: they wait in a scope, may be contestants of a race, and go on as
@@ -186,6 +189,12 @@ class Stage {
 // Every step holds a lock: exhaustive without store buffers, and random schedules with them.
 inline Options locked(unsigned preemptions) {
   return {.preemptions = preemptions, .store_buffers = false};
+}
+
+// Operations of several stages or threads, where the second preemption takes minutes: two in a
+// soak.
+inline Options locked_for_long() {
+  return locked(test::soak_time(std::chrono::milliseconds(0)).count() != 0 ? 2 : 1);
 }
 
 // Of `operations` each pair that there is, in every schedule within the bound.

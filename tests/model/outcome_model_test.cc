@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-labels: soak
+// ctest-timeout: 3600
 
 #include <magpie/detail/outcome.h>
 
@@ -316,7 +318,7 @@ TEST(OutcomeModel, EveryPairOfOperations) {
     for (const bool aside : {false, true}) {
       expect_clean_pairs(kOperations, [=](Does a, Does b) {
         const Does other = b == Does::ends ? Does::looks : b;  // a task ends once
-        return pair_of(locked(aside ? 1 : 2), first, a, other, aside);
+        return pair_of(aside ? locked_for_long() : locked(2), first, a, other, aside);
       });
     }
   }
