@@ -194,7 +194,10 @@ inline Options locked(unsigned preemptions) {
 // Operations of several stages or threads, where the second preemption takes minutes: two in a
 // soak.
 inline Options locked_for_long() {
-  return locked(test::soak_time(std::chrono::milliseconds(0)).count() != 0 ? 2 : 1);
+  if (test::soak_time(std::chrono::milliseconds(0)).count() == 0) return locked(1);
+  Options options = locked(2);
+  options.executions = 2'000'000'000;
+  return options;
 }
 
 // Of `operations` each pair that there is, in every schedule within the bound.
