@@ -87,7 +87,7 @@ function(magpie_add_gtest source label)
     target_precompile_headers(${target} REUSE_FROM magpie_test_pch)
   endif()
   if(MAGPIE_SANITIZE MATCHES "undefined" AND folder STREQUAL "combinators")
-    # A quarter of the compiler's time, for the largest sources. AddressSanitizer reports null pointers as well; the other
+    # A fifth of the compiler's time, for the largest sources. AddressSanitizer reports null pointers as well; the other
     # folders, which run every combinator, keep both checks.
     target_compile_options(${target} PRIVATE -fno-sanitize=null,alignment)
   endif()

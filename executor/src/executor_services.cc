@@ -378,11 +378,15 @@ void ExecutorAccess::unobserved(Executor& executor, std::string_view name,
 }
 void ExecutorAccess::show_all(std::ostream& out) {
   std::lock_guard guard(live_executors_mutex);
-  for (const Executor* executor = newest_executor; executor != nullptr;
-       executor = executor->older_) {
-    executor->dump_tasks(out);
-    out << to_prometheus(executor->stats()) << std::flush;
-  }
+  const auto each = [](auto show) {
+    for (const Executor* executor = newest_executor; executor != nullptr;
+         executor = executor->older_)
+      show(*executor);
+  };
+  // The tasks of all of them first: one that is just being made or destroyed has no workers to
+  // show.
+  each([&](const Executor& executor) { executor.dump_tasks(out); });
+  each([&](const Executor& executor) { out << to_prometheus(executor.stats()) << std::flush; });
 }
 void ExecutorAccess::enter(Executor& executor) noexcept {
   executor.services_->enter();
