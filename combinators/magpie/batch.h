@@ -48,6 +48,7 @@
 #include <magpie/detail/batcher.h>
 #include <magpie/detail/child.h>
 #include <magpie/detail/items.h>
+#include <magpie/detail/ranges.h>
 #include <magpie/detail/slot.h>
 #include <magpie/gather.h>
 #include <magpie/sleep.h>

@@ -35,7 +35,6 @@
 #include <iterator>
 #include <memory>
 #include <optional>
-#include <ranges>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
@@ -44,6 +43,7 @@
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/fork_join.h>
 #include <magpie/detail/loop.h>
+#include <magpie/detail/ranges.h>
 #include <magpie/task.h>
 
 namespace magpie {

@@ -5,6 +5,7 @@
 
 #include <magpie/barrier.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>

@@ -6,6 +6,7 @@
 
 #include <magpie/retry.h>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>

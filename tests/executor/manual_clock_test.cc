@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>

@@ -22,7 +22,6 @@
 #include <limits>
 #include <memory>
 #include <new>
-#include <ranges>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -36,6 +35,7 @@
 #include <magpie/detail/frame_pool.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/operation.h>
+#include <magpie/detail/ranges.h>
 #include <magpie/detail/task_core.h>
 
 namespace magpie::detail {

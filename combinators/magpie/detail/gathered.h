@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <magpie/detail/child.h>
+#include <magpie/detail/ranges.h>
 #include <magpie/result.h>
 
 namespace magpie {

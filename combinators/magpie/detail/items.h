@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include <magpie/detail/awaitable.h>
+#include <magpie/detail/ranges.h>
 
 namespace magpie::detail {
 

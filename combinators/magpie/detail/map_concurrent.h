@@ -22,6 +22,7 @@
 #include <magpie/detail/gathered.h>
 #include <magpie/detail/items.h>
 #include <magpie/detail/limited_base.h>
+#include <magpie/detail/ranges.h>
 #include <magpie/detail/slot.h>
 
 namespace magpie::detail {

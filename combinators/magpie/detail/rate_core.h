@@ -19,7 +19,6 @@
 // Only the waiter at the head has a timer. When it fires, whoever fires it serves the queue, and
 // the next head's timer is armed.
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -118,7 +117,8 @@ void RateCore<Traits>::look(const Clock& clock, std::int64_t now, WakeList& woke
     base_ = &clock;
     origin_ = time_difference(now, elapsed_);
   }
-  elapsed_ = std::max(elapsed_, time_difference(now, origin_));
+  const std::int64_t passed = time_difference(now, origin_);
+  if (passed > elapsed_) elapsed_ = passed;
   serve(woken, armed);
   if (elapsed_ < bucket_.full()) return;
   bucket_.fill();

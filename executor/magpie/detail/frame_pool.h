@@ -15,7 +15,6 @@
 // std::bad_alloc like the global operator new; a plain one, also where a new handler of the
 // program's throws something of its own.
 
-#include <algorithm>
 #include <cstddef>
 #include <new>
 
@@ -54,8 +53,8 @@ static_assert(frame_class(4096) == kFrameClasses - 1 && frame_class(4097) == kFr
 // A shelf, and a chain, holds at most 64 KiB, 1024 frames of 64 bytes to 16 of 4 KiB: together at
 // most 5 MiB for a thread that has had so many frames of every size at once.
 inline constexpr std::uint32_t shelf_bound(std::size_t index) noexcept {
-  return static_cast<std::uint32_t>(64 * 1024 /
-                                    std::max<std::size_t>(frame_class_bytes(index), 64));
+  return static_cast<std::uint32_t>(
+      64 * 1024 / (frame_class_bytes(index) < 64 ? 64 : frame_class_bytes(index)));
 }
 // The depot holds so much for each thread that has a cache, the children of a gather of 100,000,
 // and so much at most.
