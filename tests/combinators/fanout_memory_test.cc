@@ -223,7 +223,7 @@ TEST(WaitingMemory, AChildWithoutAFrame) {
   EXPECT_LE(bytes_of_a_child([](Event& event) { return event.wait(); }), 108U);
 }
 TEST(WaitingMemory, ASpawnedTask) {
-  EXPECT_LE(bytes_of_a_spawned_task(), kFrame + 200);
+  EXPECT_LE(bytes_of_a_spawned_task(), kFrame + 184);
 }
 
 #endif

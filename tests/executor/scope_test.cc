@@ -84,14 +84,18 @@ TEST(Scope, CancellationReachesWhatIsBelowAndNothingElse) {
   (void)b.exit();
 }
 
-// The queue of one word against a plain one: whoever leaves, the others keep their order.
+// The queue of one word against a plain one: whoever leaves, the others keep their order, and so do
+// bystanders.
 TEST(SmallWaitQueue, KeepsItsOrderWhoeverLeaves) {
   constexpr std::size_t kWaiters = 5;
+  constexpr std::size_t kBystanders = 3;
   std::array<BasicWaiter<StdEnv>, kWaiters> waiters;
+  std::array<BasicBystander<StdEnv>, kBystanders> bystanders;
   for (std::size_t seed = 0; seed < 200; ++seed) {
     Random random(seed);
     BasicSmallWaitQueue<StdEnv> queue;
     std::vector<BasicWaiter<StdEnv>*> expected;
+    std::size_t beside = 0;
     for (int step = 0; step < 40; ++step) {
       BasicWaiter<StdEnv>& w = waiters[static_cast<std::size_t>(random.below(kWaiters))];
       if (w.queued) {
@@ -105,6 +109,17 @@ TEST(SmallWaitQueue, KeepsItsOrderWhoeverLeaves) {
       std::vector<BasicWaiter<StdEnv>*> there;
       for (auto* at = queue.front(); at != nullptr; at = at->queue_next) there.push_back(at);
       ASSERT_EQ(there, expected) << "seed " << seed << ", step " << step;
+      if (random.below(4) != 0) continue;
+      if (beside < kBystanders) {
+        queue.add(bystanders[beside++]);
+        ASSERT_TRUE(queue.has_bystanders());
+        continue;
+      }
+      auto* at = queue.take_bystanders();
+      for (; beside > 0; at = at->next_bystander) ASSERT_EQ(at, &bystanders[--beside]);
+      ASSERT_EQ(at, nullptr);
+      ASSERT_FALSE(queue.has_bystanders());
+      ASSERT_EQ(queue.take_bystanders(), nullptr);
     }
     while (queue.front() != nullptr) queue.remove(*queue.front());
   }

@@ -55,9 +55,8 @@ struct MAGPIE_EXPORT JoinWaiter : OperationBase {
 };
 
 /// A function to call with the outcome.
-template <class Core>
-struct BasicDoneCallback {
-  BasicDoneCallback* next = nullptr;
+template <class Env, class Core>
+struct BasicDoneCallback : BasicBystander<Env> {
   void (*call)(BasicDoneCallback*, Core&) noexcept = nullptr;  // runs it and frees it
 };
 
@@ -66,7 +65,7 @@ template <class Env, class Join>
 class MAGPIE_EXPORT BasicOutcomeCore {
  public:
   using Environment = Env;
-  using Callback = BasicDoneCallback<BasicOutcomeCore>;
+  using Callback = BasicDoneCallback<Env, BasicOutcomeCore>;
   using Unstarted = Nothing;  // see OutcomePlace
 
   BasicOutcomeCore(const BasicOutcomeCore&) = delete;
@@ -151,7 +150,7 @@ class MAGPIE_EXPORT BasicOutcomeCore {
     lock_.lock();
     auto* const first = static_cast<Join*>(waiters_.front());
     Join* one = nullptr;
-    if (outcome == SlotState::error || callbacks_ != nullptr || blocked_ ||
+    if (outcome == SlotState::error || waiters_.has_bystanders() || blocked_ ||
         (first != nullptr && (first->queue_next != nullptr || !first->moves()))) [[unlikely]] {
       publish_locked(outcome, &one);
       return one;
@@ -238,8 +237,9 @@ class MAGPIE_EXPORT BasicOutcomeCore {
   typename Env::template Atomic<std::uint32_t> refs_{1};
   typename Env::template Atomic<std::uint32_t> handles_{0};
   typename Env::template Atomic<std::uint32_t> done_{kOpen};  // rises under lock_
-  BasicSmallWaitQueue<Env> waiters_;                          // under lock_
-  Callback* callbacks_ = nullptr;                             // under lock_; the latest first
+  // Under lock_. Callbacks stand beside those who wait, so that nobody has a word for them who has
+  // none.
+  BasicSmallWaitQueue<Env> waiters_;
 };
 
 template <class Env, class Join>
@@ -281,7 +281,7 @@ void BasicOutcomeCore<Env, Join>::wake_all(BasicWaiter<Env>* ready) noexcept {
 template <class Env, class Join>
 void BasicOutcomeCore<Env, Join>::publish_locked(SlotState outcome, Join** only_one) noexcept {
   BasicWaiter<Env>* ready;
-  Callback* latest;
+  BasicBystander<Env>* latest;
   bool settling;
   bool blocked;
   const auto rise = [&] {
@@ -295,7 +295,7 @@ void BasicOutcomeCore<Env, Join>::publish_locked(SlotState outcome, Join** only_
   {
     std::lock_guard guard(lock_, std::adopt_lock);  // O2
     outcome_ = outcome;
-    latest = std::exchange(callbacks_, nullptr);
+    latest = waiters_.take_bystanders();
     const bool anybody = waiters_.front() != nullptr;
     settling = latest != nullptr || (anybody && somebody_copies());
     blocked = blocked_;
@@ -318,15 +318,15 @@ void BasicOutcomeCore<Env, Join>::publish_locked(SlotState outcome, Join** only_
     if (op->fill != nullptr) op->fill(op);
   }
   wake_all(ready);
-  Callback* first = nullptr;
+  BasicBystander<Env>* first = nullptr;
   while (latest != nullptr) {
-    Callback* const before = std::exchange(latest->next, first);
+    BasicBystander<Env>* const before = std::exchange(latest->next_bystander, first);
     first = std::exchange(latest, before);
   }
   while (first != nullptr) {
-    Callback* const after = first->next;
-    first->call(first, *this);  // frees it
-    first = after;
+    auto* const callback = static_cast<Callback*>(first);
+    first = first->next_bystander;
+    callback->call(callback, *this);  // frees it
   }
   if (settling) {
     {
@@ -379,7 +379,7 @@ void BasicOutcomeCore<Env, Join>::on_done(Callback* callback) noexcept {
   {
     std::lock_guard guard(lock_);
     if (done_.load(std::memory_order_relaxed) == kOpen) {
-      callback->next = std::exchange(callbacks_, callback);
+      waiters_.add(*callback);
       return;
     }
   }

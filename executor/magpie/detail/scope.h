@@ -40,6 +40,7 @@ using TaskCore = BasicTaskCore<StdEnv>;
 /// A token's state, as far as its scope knows it: a link in a list under the scope's lock.
 struct ScopeToken {
   ScopeToken* next_token = nullptr;
+  void* children;    // of the first in a list: the scope's, see children()
   bool own = false;  // made for the scope that holds it, not inherited from one that has been left
   std::uint32_t until_look = 0;  // of the first in a list: so many more, and unused ones are let go
   bool (*unused)(const ScopeToken*) noexcept = nullptr;  // nobody but the scope holds it any more
@@ -231,9 +232,9 @@ class BasicScope {
   ScopeToken* own_token(Make&& make, Found&& found) {
     link();
     std::lock_guard guard(lock_);
-    if (tokens_ != nullptr && tokens_->own) {
-      found(tokens_);
-      return tokens_;
+    if (ScopeToken* const first = tokens(); first != nullptr && first->own) {
+      found(first);
+      return first;
     }
     const bool dead = cancelled();
     ScopeToken* token = make(dead);
@@ -248,9 +249,7 @@ class BasicScope {
   ScopeToken* take_tokens() noexcept {
     if (linked_.load(std::memory_order_relaxed) == 0) return nullptr;
     std::lock_guard guard(lock_);
-    ScopeToken* all = tokens_;
-    tokens_ = nullptr;
-    return all;
+    return let_go_of_tokens();
   }
 
   /// Calls fn(const Waiter&) for waiters at this scope and below, at most `limit` of them. For
@@ -302,15 +301,49 @@ class BasicScope {
   static constexpr std::uint8_t kClosed = 2;
   static constexpr std::uint8_t kCancelling = 4;  // beside kCancelled: cancel() is still here
   static constexpr std::uint32_t kFewTokens = 8;
+  static constexpr std::uintptr_t kTokens = 1;  // in children_or_tokens_
 
   void init_lists() noexcept {
     has_had_tokens_ = false;
     pins_ = 0;
     waiters_ = nullptr;
-    first_child_ = nullptr;
+    children_or_tokens_ = nullptr;
     next_sibling_ = nullptr;
     prev_sibling_ = nullptr;
-    tokens_ = nullptr;
+  }
+
+  // The first child. Few scopes have tokens: while there are any, the word leads to the first of
+  // them, and the first child is found there. Under lock_.
+  BasicScope* children() const noexcept {
+    const ScopeToken* const first = tokens();
+    return first != nullptr ? static_cast<BasicScope*>(first->children)
+                            : static_cast<BasicScope*>(children_or_tokens_);
+  }
+  void set_children(BasicScope* child) noexcept {
+    if (ScopeToken* const first = tokens(); first != nullptr) {
+      first->children = child;
+    } else {
+      children_or_tokens_ = child;
+    }
+  }
+  ScopeToken* tokens() const noexcept {
+    const auto word = reinterpret_cast<std::uintptr_t>(children_or_tokens_);
+    return (word & kTokens) != 0 ? reinterpret_cast<ScopeToken*>(word & ~kTokens) : nullptr;
+  }
+  void set_tokens(ScopeToken* first) noexcept {
+    BasicScope* const child = children();
+    if (first != nullptr) {
+      first->children = child;
+      children_or_tokens_ =
+          reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(first) | kTokens);
+    } else {
+      children_or_tokens_ = child;
+    }
+  }
+  ScopeToken* let_go_of_tokens() noexcept {
+    ScopeToken* const all = tokens();
+    if (all != nullptr) set_tokens(nullptr);
+    return all;
   }
 
   MAGPIE_NOINLINE bool link_below_group() noexcept {
@@ -383,9 +416,10 @@ class BasicScope {
 
   void append_child(BasicScope& child) noexcept {  // under lock_
     child.prev_sibling_ = nullptr;
-    child.next_sibling_ = first_child_;
-    if (first_child_ != nullptr) first_child_->prev_sibling_ = &child;
-    first_child_ = &child;
+    BasicScope* const first = children();
+    child.next_sibling_ = first;
+    if (first != nullptr) first->prev_sibling_ = &child;
+    set_children(&child);
   }
 
   void push_waiter(Waiter& w) noexcept {  // under lock_
@@ -430,10 +464,10 @@ class BasicScope {
         if (prev_sibling_ != nullptr) {
           prev_sibling_->next_sibling_ = next_sibling_;
         } else {
-          p->first_child_ = next_sibling_;
+          p->set_children(next_sibling_);
         }
         if (next_sibling_ != nullptr) next_sibling_->prev_sibling_ = prev_sibling_;
-        if (tokens_ != nullptr) hand_tokens_to(*p, effects);
+        if (tokens() != nullptr) hand_tokens_to(*p, effects);
         linked_.store(0, std::memory_order_relaxed);
         return;
       }
@@ -444,11 +478,17 @@ class BasicScope {
 
   // The scope's own token is the first. Under lock_.
   void push_token(ScopeToken& token) noexcept {
-    const std::uint32_t until_look = tokens_ != nullptr ? tokens_->until_look : kFewTokens;
-    ScopeToken*& at = tokens_ != nullptr && tokens_->own ? tokens_->next_token : tokens_;
-    token.next_token = at;
-    at = &token;
-    tokens_->until_look = until_look - (until_look > 0);
+    ScopeToken* first = tokens();
+    const std::uint32_t until_look = first != nullptr ? first->until_look : kFewTokens;
+    if (first != nullptr && first->own) {
+      token.next_token = first->next_token;
+      first->next_token = &token;
+    } else {
+      token.next_token = first;
+      set_tokens(&token);
+      first = &token;
+    }
+    first->until_look = until_look - (until_look > 0);
     has_had_tokens_ = true;
   }
 
@@ -456,7 +496,8 @@ class BasicScope {
   // own token stays. Under lock_: what nobody else holds now, nobody else can get.
   void drop_unused_tokens(Effects& effects) noexcept {
     std::uint32_t kept = 0;
-    for (ScopeToken** at = &tokens_; *at != nullptr;) {
+    ScopeToken* all = tokens();
+    for (ScopeToken** at = &all; *at != nullptr;) {
       ScopeToken* const t = *at;
       if (!t->own && t->unused != nullptr && t->unused(t)) {
         *at = t->next_token;
@@ -467,31 +508,32 @@ class BasicScope {
         ++kept;
       }
     }
-    if (tokens_ != nullptr) tokens_->until_look = kept < kFewTokens ? kFewTokens : kept;
+    set_tokens(all);
+    if (all != nullptr) all->until_look = kept < kFewTokens ? kFewTokens : kept;
   }
 
   // Under p.lock_. Without `effects` all tokens go to the parent.
   void hand_tokens_to(BasicScope& p, Effects* effects) noexcept {
     std::lock_guard guard(lock_);
-    if (tokens_ != nullptr) tokens_->own = false;
+    if (ScopeToken* const first = tokens(); first != nullptr) first->own = false;
     if (effects != nullptr) {
       drop_unused_tokens(*effects);
       // The end of a task, and the caller lets go of them; or they have to be cancelled.
       if (kind_ == ScopeKind::task_root ||
           (!Env::mutant(Mutant::scope_unasked_tokens) && p.cancelled())) {
-        effects->tokens = tokens_;
-        tokens_ = nullptr;
+        effects->tokens = let_go_of_tokens();
         return;
       }
     }
-    while (tokens_ != nullptr) {
-      ScopeToken* const t = tokens_;
-      tokens_ = t->next_token;
+    for (ScopeToken* t = let_go_of_tokens(); t != nullptr;) {
+      ScopeToken* const next = t->next_token;
       p.push_token(*t);
+      t = next;
     }
     // Once for as many as were kept the last time: a token more costs a bounded number of steps.
-    if (effects != nullptr && p.tokens_ != nullptr && p.tokens_->until_look == 0)
-      p.drop_unused_tokens(*effects);
+    if (effects == nullptr) return;
+    const ScopeToken* const first = p.tokens();
+    if (first != nullptr && first->until_look == 0) p.drop_unused_tokens(*effects);
   }
 
   static BasicScope* next_unmasked(BasicScope* s) noexcept {
@@ -520,7 +562,7 @@ class BasicScope {
       if (descend) {
         std::lock_guard guard(s->lock_);
         s->claim_all(effects);
-        BasicScope* const child = next_unmasked(s->first_child_);
+        BasicScope* const child = next_unmasked(s->children());
         if (child != nullptr) pin(*child);
         if (child == nullptr) {
           descend = false;
@@ -546,11 +588,11 @@ class BasicScope {
       if (w->state.try_cancel()) move_to(effects, *w);
       w = next;
     }
-    while (tokens_ != nullptr) {
-      ScopeToken* const t = tokens_;
-      tokens_ = t->next_token;
+    for (ScopeToken* t = let_go_of_tokens(); t != nullptr;) {
+      ScopeToken* const next = t->next_token;
       t->next_token = effects.tokens;
       effects.tokens = t;
+      t = next;
     }
   }
 
@@ -566,10 +608,9 @@ class BasicScope {
   bool has_had_tokens_;
   std::uint16_t pins_;
   Waiter* waiters_;
-  BasicScope* first_child_;
+  void* children_or_tokens_;
   BasicScope* next_sibling_;
   BasicScope* prev_sibling_;
-  ScopeToken* tokens_;
   ReasonRef reason_;
 };
 
@@ -584,7 +625,7 @@ void BasicScope<Env>::visit_scopes(F&& fn) noexcept {
     if (descend) {
       std::lock_guard guard(s->lock_);
       more = more && fn(*s);
-      BasicScope* child = more ? s->first_child_ : nullptr;
+      BasicScope* child = more ? s->children() : nullptr;
       while (child != nullptr && child->kind_ == ScopeKind::task_root) child = child->next_sibling_;
       if (child == nullptr) {
         descend = false;

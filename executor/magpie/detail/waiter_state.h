@@ -139,39 +139,55 @@ class BasicWaitQueue {
   Waiter* tail_ = nullptr;
 };
 
+/// What may stand beside the waiters of a small queue, and rarely does; the latest first.
+template <class Env>
+struct BasicBystander {
+  BasicBystander* next_bystander;
+  BasicWaiter<Env>* first_waiter;  // of the latest: the queue's own word leads to it instead
+};
+
 /// The same in one word, for what there are many of: the first waiter's link backwards leads to the
-/// last one, so whoever is added or removed touches another waiter more.
+/// last one, so whoever is added or removed touches another waiter more. While there are
+/// bystanders, the word leads to the latest of them, and the first waiter is found there.
 template <class Env>
 class BasicSmallWaitQueue {
  public:
   using Waiter = BasicWaiter<Env>;
+  using Bystander = BasicBystander<Env>;
 
-  Waiter* front() const noexcept { return head_; }
+  Waiter* front() const noexcept {
+    return has_bystanders() ? bystanders()->first_waiter : reinterpret_cast<Waiter*>(word_);
+  }
+  bool has_bystanders() const noexcept { return (word_ & kBystanders) != 0; }
+  /// Of a queue without bystanders.
   void remove_only(Waiter& w) noexcept {
-    head_ = nullptr;
+    word_ = 0;
     w.queued = false;
   }
 
   void push_back(Waiter& w) noexcept {
     w.queue_next = nullptr;
-    if (head_ == nullptr) {
-      head_ = &w;
+    Waiter* const first = front();
+    if (first == nullptr) {
+      w.queue_prev = &w;
+      set_front(&w);
     } else {
-      w.queue_prev = head_->queue_prev;
+      w.queue_prev = first->queue_prev;
       w.queue_prev->queue_next = &w;
+      first->queue_prev = &w;
     }
-    head_->queue_prev = &w;
     w.queued = true;
   }
 
   void remove(Waiter& w) noexcept {
     Waiter* const after = w.queue_next;
-    if (&w == head_) {
-      head_ = after;
+    Waiter* const first = front();
+    if (&w == first) {
+      set_front(after);
       if (after != nullptr) after->queue_prev = w.queue_prev;
     } else {
       w.queue_prev->queue_next = after;
-      (after != nullptr ? after : head_)->queue_prev = w.queue_prev;
+      (after != nullptr ? after : first)->queue_prev = w.queue_prev;
     }
     w.queued = false;
   }
@@ -181,8 +197,34 @@ class BasicSmallWaitQueue {
     if (w.queued) remove(w);
   }
 
+  void add(Bystander& b) noexcept {
+    b.first_waiter = front();
+    b.next_bystander = has_bystanders() ? bystanders() : nullptr;
+    word_ = reinterpret_cast<std::uintptr_t>(&b) | kBystanders;
+  }
+  /// All of them, the latest first; null: none.
+  Bystander* take_bystanders() noexcept {
+    if (!has_bystanders()) return nullptr;
+    Bystander* const latest = bystanders();
+    word_ = reinterpret_cast<std::uintptr_t>(latest->first_waiter);
+    return latest;
+  }
+
  private:
-  Waiter* head_ = nullptr;
+  static constexpr std::uintptr_t kBystanders = 1;
+
+  Bystander* bystanders() const noexcept {
+    return reinterpret_cast<Bystander*>(word_ & ~kBystanders);
+  }
+  void set_front(Waiter* w) noexcept {
+    if (has_bystanders()) {
+      bystanders()->first_waiter = w;
+    } else {
+      word_ = reinterpret_cast<std::uintptr_t>(w);
+    }
+  }
+
+  std::uintptr_t word_ = 0;
 };
 
 }  // namespace magpie::detail
