@@ -169,69 +169,54 @@ class CompletionStream {
 
 namespace detail {
 
-template <class Child, class F>
-class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase,
-                                                 private Join,
-                                                 private EndSink {
+/// Everything but the body, whose type is another one for each lambda.
+template <class Child>
+class StreamOf : public CombinatorBase, protected Join, protected EndSink {
   using T = typename Child::value_type;
   using Children = ChildVector<Child>;
 
- public:
-  using value_type = typename Body<F, CompletionStream<T>>::value_type;
-
+ protected:
   template <class R>
-  AsCompleted(R && range, std::optional<Duration> limit, F && body)
-      : children_(std::in_place, std::forward<R>(range)),
-        limit_(limit),
-        body_(std::forward<F>(body)),
-        stream_(slot_of) {}
-  AsCompleted(AsCompleted && other)
-      : children_(std::move(other.children_)),
-        limit_(other.limit_),
-        body_(std::move(other.body_)),
-        stream_(slot_of) {}
-  ~AsCompleted() {
-    destroy_scope();
-  }
+  StreamOf(std::in_place_t, R&& range, std::optional<Duration> limit)
+      : children_(std::in_place, std::forward<R>(range)), limit_(limit), stream_(slot_of) {}
+  StreamOf(StreamOf&& other)
+      : children_(std::move(other.children_)), limit_(other.limit_), stream_(slot_of) {}
+  ~StreamOf() { destroy_scope(); }
 
-  bool await_ready() const {
-    body_.require();
+  void require_unspent() const {
     if (children_.spent()) [[unlikely]]
       throw_awaited_twice();
-    return false;
   }
-
-  template <class P>
-  std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
-    Scope& outer = *awaiting.promise().scope;
+  /// Before the body is called. True: nothing may be started.
+  bool refuse(Scope& outer) noexcept {
     outer_ = &outer;
     if (children_.size() != 0 && outer.cancelled()) [[unlikely]] {
       phase_ = Phase::refused;
-      return transfer(awaiting);
+      return true;
     }
-    // The body first: if there is none, because the callable threw, nothing is started.
     this->ended = body_ended;
     this->waits_at = current_executor();
-    const std::coroutine_handle<> body =
-        body_.start(stream_, outer, Continuation::to(static_cast<EndSink*>(this)));
-    if (!body) return transfer(awaiting);
+    return false;
+  }
+  Continuation continuation() noexcept { return Continuation::to(static_cast<EndSink*>(this)); }
+  /// There is a body, and it runs next.
+  void begin(std::coroutine_handle<> awaiting) noexcept {
     phase_ = Phase::started;
-    scope.enter(&outer, outer.task());
+    scope.enter(outer_, outer_->task());
     kind = &kKind;
     settle_values = true;
     parent = awaiting;
     start_children();
-    return transfer(body);
   }
-
-  value_type await_resume() {
+  /// After the join.
+  void leave() {
     if (phase_ == Phase::refused) throw CancelledError(outer_->reason());
     if (phase_ == Phase::started) {
       stream_.core().stop_timer();
       leave_scope(scope);
     }
-    return body_.slot.take();
   }
+  CompletionStream<T>& stream() noexcept { return stream_; }
 
  private:
   enum class Phase : std::uint8_t { unstarted, refused, started };
@@ -260,29 +245,64 @@ class [[nodiscard("co_await it")]] AsCompleted : public CombinatorBase,
     }
   }
 
-  static std::coroutine_handle<> body_ended(EndSink * sink, SlotState) noexcept {
-    auto* const self = static_cast<AsCompleted*>(sink);
+  static std::coroutine_handle<> body_ended(EndSink* sink, SlotState) noexcept {
+    auto* const self = static_cast<StreamOf*>(sink);
     if (self->stream_.core().busy())
       cancel_scope_now(self->scope, ReasonRef::of_kind(CancelKind::group_cancelled));
     return detail::advance(self,
                            self->body_units_);  // not std::advance, which T may bring into view
   }
 
-  static void settle(Join * join, Rec * rec, SlotState) noexcept {
-    static_cast<AsCompleted*>(join)->stream_.core().finished(*rec);
+  static void settle(Join* join, Rec* rec, SlotState) noexcept {
+    static_cast<StreamOf*>(join)->stream_.core().finished(*rec);
   }
-  static Slot<T>& slot_of(Rec & rec) noexcept {
-    return static_cast<Child&>(rec).slot;
-  }
-  static constexpr JoinKind kKind{&AsCompleted::settle, nullptr};
+  static Slot<T>& slot_of(Rec& rec) noexcept { return static_cast<Child&>(rec).slot; }
+  static constexpr JoinKind kKind{&StreamOf::settle, nullptr};
 
   Children children_;
   std::optional<Duration> limit_;
-  Body<F, CompletionStream<T>> body_;
   CompletionStream<T> stream_;
   Scope* outer_ = nullptr;
   std::uint32_t body_units_ = 1;
   Phase phase_ = Phase::unstarted;
+};
+
+template <class Child, class F>
+class [[nodiscard("co_await it")]] AsCompleted : public StreamOf<Child> {
+  using Stream = CompletionStream<typename Child::value_type>;
+  using Base = StreamOf<Child>;
+
+ public:
+  using value_type = typename Body<F, Stream>::value_type;
+
+  template <class R>
+  AsCompleted(R && range, std::optional<Duration> limit, F && body)
+      : Base(std::in_place, std::forward<R>(range), limit), body_(std::forward<F>(body)) {}
+  AsCompleted(AsCompleted && other) : Base(std::move(other)), body_(std::move(other.body_)) {}
+
+  bool await_ready() const {
+    body_.require();
+    this->require_unspent();
+    return false;
+  }
+  template <class P>
+  std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
+    Scope& outer = *awaiting.promise().scope;
+    if (this->refuse(outer)) [[unlikely]]
+      return transfer(awaiting);
+    // The body first: if there is none, because the callable threw, nothing is started.
+    const std::coroutine_handle<> body = body_.start(this->stream(), outer, this->continuation());
+    if (!body) return transfer(awaiting);
+    this->begin(awaiting);
+    return transfer(body);
+  }
+  value_type await_resume() {
+    this->leave();
+    return body_.slot.take();
+  }
+
+ private:
+  Body<F, Stream> body_;
 };
 
 template <class R>

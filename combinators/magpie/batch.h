@@ -48,6 +48,7 @@
 #include <magpie/detail/batcher.h>
 #include <magpie/detail/child.h>
 #include <magpie/detail/items.h>
+#include <magpie/detail/late.h>
 #include <magpie/detail/ranges.h>
 #include <magpie/detail/slot.h>
 #include <magpie/gather.h>
@@ -76,45 +77,109 @@ namespace detail {
 
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_empty_batches();
 
-/// What gather gives for the tasks of a batch: a vector, or nothing.
-template <class R, class F>
-using batch_value_t = awaited_t<decltype(gather(std::declval<std::vector<map_call_t<R, F>>>()))>;
+/// Where batches come from: somebody's range and function, without their types, so that the
+/// coroutine is compiled once for what the function gives. `Call`: that, before it is awaited.
+template <class Call>
+class BatchSource {
+ public:
+  explicit BatchSource(bool reads_again) noexcept : reads_again_(reads_again) {}
+  BatchSource(const BatchSource&) = delete;
+  BatchSource& operator=(const BatchSource&) = delete;
+  virtual ~BatchSource() = default;
+
+  /// Whether looking for the first item takes none away.
+  bool reads_again() const noexcept { return reads_again_; }
+  /// Begins to read. Like next(): whether there is an item.
+  virtual bool begin() = 0;
+  /// Calls the function for up to `size` items, at least one.
+  virtual void make(std::vector<Call>& calls, std::size_t size) = 0;
+  /// The batch has ended. What comes after it is not read before.
+  virtual bool next() = 0;
+  /// How many items there are in all; 0 if the range does not know.
+  virtual std::size_t count() = 0;
+
+ private:
+  const bool reads_again_;
+};
 
 template <class R, class F>  // either may be an lvalue reference: then it is the caller's
-Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, BatchOptions options) {
+class BatchItems final : public BatchSource<map_call_t<R, F>> {
   using Items = MapTraits<R, F>;
-  using Results = batch_value_t<R, F>;
-  constexpr bool kVoid = std::is_void_v<Results>;
-  if (size == 0) throw_empty_batches();
-  if constexpr (!Items::kReadAgain) co_await this_task::checkpoint();  // before anything is read
-  auto at = std::ranges::begin(range);
-  const auto end = std::ranges::end(range);
-  regular_t<Results> results;
-  while (at != end) {
-    co_await this_task::checkpoint();
-    // Outlives the tasks.
-    std::vector<std::unique_ptr<typename Items::Kept>> kept;
-    std::vector<map_call_t<R, F>> tasks;
+  using Range = typename Items::Range;
+  using Call = map_call_t<R, F>;
+
+ public:
+  BatchItems(R&& range, F&& function)
+      : BatchSource<Call>(Items::kReadAgain),
+        range_(std::forward<R>(range)),
+        function_(std::forward<F>(function)) {}
+
+  bool begin() override {
+    at_.emplace(std::ranges::begin(range_));
+    end_.emplace(std::ranges::end(range_));
+    return *at_ != *end_;
+  }
+  void make(std::vector<Call>& calls, std::size_t size) override {
     for (;;) {
       if constexpr (Items::kInPlace) {
-        tasks.push_back(std::invoke(function, static_cast<typename Items::Argument>(*at)));
+        calls.push_back(std::invoke(function_, static_cast<typename Items::Argument>(**at_)));
       } else {
-        kept.push_back(std::make_unique<typename Items::Kept>(Items::keep(at)));
-        tasks.push_back(std::invoke(function, static_cast<typename Items::Argument>(*kept.back())));
+        kept_.push_back(std::make_unique<typename Items::Kept>(Items::keep(*at_)));
+        calls.push_back(
+            std::invoke(function_, static_cast<typename Items::Argument>(*kept_.back())));
       }
-      // What comes after the batch is not read before that has ended.
-      if (tasks.size() == size) break;
-      ++at;
-      if (at == end) break;
+      full_ = calls.size() == size;
+      if (full_) return;
+      ++*at_;
+      if (*at_ == *end_) return;
     }
-    const bool full = tasks.size() == size;
-    if constexpr (kVoid) {
-      co_await gather(std::move(tasks));
+  }
+  bool next() override {
+    if constexpr (!Items::kInPlace) kept_.clear();
+    if (full_) ++*at_;
+    return *at_ != *end_;
+  }
+  std::size_t count() override {
+    if constexpr (std::ranges::sized_range<Range>) {
+      return static_cast<std::size_t>(std::ranges::size(range_));
     } else {
-      Results part = co_await gather(std::move(tasks));
-      if constexpr (std::ranges::sized_range<typename Items::Range>) {
-        if (results.empty()) results.reserve(static_cast<std::size_t>(std::ranges::size(range)));
-      }
+      return 0;
+    }
+  }
+
+ private:
+  struct Nothing {};
+  R range_;
+  F function_;
+  Late<std::ranges::iterator_t<Range>> at_;
+  Late<std::ranges::sentinel_t<Range>> end_;
+  bool full_ = false;  // the last of the batch is still at at_
+  std::conditional_t<Items::kInPlace, Nothing, std::vector<std::unique_ptr<typename Items::Kept>>>
+      kept_;  // of this batch
+};
+
+/// What gather gives for the tasks of a batch: a vector, or nothing.
+template <class Call>
+using batch_value_t = awaited_t<decltype(gather(std::declval<std::vector<Call>>()))>;
+
+template <class Call>
+Task<batch_value_t<Call>> batch_task(std::unique_ptr<BatchSource<Call>> source, std::size_t size,
+                                     BatchOptions options) {
+  using Results = batch_value_t<Call>;
+  constexpr bool kVoid = std::is_void_v<Results>;
+  if (size == 0) throw_empty_batches();
+  if (!source->reads_again()) co_await this_task::checkpoint();  // before anything is read
+  regular_t<Results> results;
+  bool more = source->begin();
+  while (more) {
+    co_await this_task::checkpoint();
+    std::vector<Call> calls;
+    source->make(calls, size);
+    if constexpr (kVoid) {
+      co_await gather(std::move(calls));
+    } else {
+      Results part = co_await gather(std::move(calls));
+      if (results.empty()) results.reserve(source->count());
       for (auto&& result : part) {
         if constexpr (std::is_lvalue_reference_v<decltype(result)>) {
           results.push_back(std::move(result));
@@ -123,8 +188,8 @@ Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, Batc
         }
       }
     }
-    if (full) ++at;
-    if (at != end && options.pause() != Duration()) co_await sleep_for(options.pause());
+    more = source->next();
+    if (more && options.pause() != Duration()) co_await sleep_for(options.pause());
   }
   if constexpr (!kVoid) co_return std::move(results);
 }
@@ -135,7 +200,11 @@ Task<batch_value_t<R, F>> batch_task(R range, std::size_t size, F function, Batc
 template <class R, class F>
 requires detail::Mappable<R, F>
 auto batch(R&& items, std::size_t size, F&& fn, BatchOptions options = BatchOptions()) {
-  return detail::batch_task<R, F>(std::forward<R>(items), size, std::forward<F>(fn), options);
+  using Call = detail::map_call_t<R, F>;
+  return detail::batch_task<Call>(
+      std::unique_ptr<detail::BatchSource<Call>>(
+          new detail::BatchItems<R, F>(std::forward<R>(items), std::forward<F>(fn))),
+      size, options);
 }
 
 /// Gathers items that tasks submit singly, and calls a function with up to `max_size` of them at

@@ -20,7 +20,6 @@
 #include <coroutine>
 #include <exception>
 #include <functional>
-#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -30,6 +29,7 @@
 #include <magpie/config.h>
 #include <magpie/detail/body.h>
 #include <magpie/detail/callee.h>
+#include <magpie/detail/late.h>
 #include <magpie/detail/spawn_impl.h>
 #include <magpie/errors.h>
 #include <magpie/result.h>
@@ -98,7 +98,7 @@ class [[nodiscard("co_await it")]] WithToken : public CombinatorBase {
   Callee callee_;
   Scope scope_;
   Awaiting awaiting_;
-  std::optional<ScopeLink> link_;
+  Late<ScopeLink> link_;
   ReasonRef refused_;
 };
 
@@ -161,7 +161,7 @@ class [[nodiscard("co_await it")]] Shield : public CombinatorBase {
 
  private:
   Task<T> task_;
-  std::optional<JoinOperation<T, true>> wait_;
+  Late<JoinOperation<T, true>> wait_;
   ReasonRef refused_;
 };
 

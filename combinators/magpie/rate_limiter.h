@@ -33,7 +33,6 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -41,6 +40,7 @@
 #include <magpie/config.h>
 #include <magpie/detail/child.h>
 #include <magpie/detail/join.h>
+#include <magpie/detail/late.h>
 #include <magpie/detail/operation.h>
 #include <magpie/detail/rate_core.h>
 #include <magpie/detail/timer.h>
@@ -212,7 +212,7 @@ class MAGPIE_EXPORT RateDriver : OperationPlace {
   std::size_t count_ = 0;
   std::size_t next_ = 0;
   std::uint32_t ended_ = 0;  // units of children that ended here
-  std::optional<RateOperation> wait_;
+  Late<RateOperation> wait_;
 };
 
 /// A gather whose children begin one after the other.

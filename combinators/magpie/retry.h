@@ -40,8 +40,10 @@
 #include <magpie/as_result.h>
 #include <magpie/clock.h>
 #include <magpie/config.h>
+#include <magpie/detail/any_factory.h>
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/callee.h>
+#include <magpie/detail/late.h>
 #include <magpie/detail/random.h>
 #include <magpie/errors.h>
 #include <magpie/result.h>
@@ -247,7 +249,7 @@ class MAGPIE_EXPORT RetryLoop {
   std::size_t failures_ = 0;
   std::exception_ptr last_;
   std::int64_t previous_pause_ = 0;
-  std::optional<Random> random_;  // for jitter: not before it is needed
+  Late<Random> random_;  // for jitter: not before it is needed
 };
 
 template <class F>
@@ -257,17 +259,25 @@ concept RetryFactory = std::invocable < std::remove_reference_t<F>
 template <class F>
 using factory_callee_t = callee_t<std::invoke_result_t<std::remove_reference_t<F>&>>;
 
-template <class F>  // F may be an lvalue reference: then the caller's object is called
-Task<typename factory_callee_t<F>::value_type> retry_task(F factory, RetryPolicy policy) {
-  using T = typename factory_callee_t<F>::value_type;
+/// Makes what is awaited in an attempt.
+struct MakeAttempt {
+  template <class F>
+  static auto make(F& factory) {
+    return make_callee(std::invoke(factory));
+  }
+};
+
+template <class Callee>  // what every attempt awaits
+Task<typename Callee::value_type> retry_task(AnyFactory<Callee> factory, RetryPolicy policy) {
+  using T = typename Callee::value_type;
   RetryLoop loop(policy);
   loop.begin(co_await AskScope());
   for (;;) {
     std::exception_ptr error;
     bool timed_out = false;
-    std::optional<TryTimeoutAwaiter<factory_callee_t<F>>> attempt;
+    Late<TryTimeoutAwaiter<Callee>> attempt;
     try {
-      attempt.emplace(make_callee(std::invoke(factory)), loop.next_limit());
+      attempt.emplace(factory(), loop.next_limit());
     } catch (...) {
       error = std::current_exception();
     }
@@ -289,6 +299,14 @@ Task<typename factory_callee_t<F>::value_type> retry_task(F factory, RetryPolicy
   }
 }
 
+template <class F>
+auto retry_with(F&& factory, RetryPolicy&& policy) {
+  using Callee = factory_callee_t<F>;
+  return retry_task<Callee>(
+      AnyFactory<Callee>(std::type_identity<MakeAttempt>(), std::forward<F>(factory)),
+      std::move(policy));
+}
+
 [[nodiscard]] MAGPIE_EXPORT bool is_timeout_error(const std::exception_ptr& error) noexcept;
 
 }  // namespace detail
@@ -296,7 +314,7 @@ Task<typename factory_callee_t<F>::value_type> retry_task(F factory, RetryPolicy
 /// The value of the first attempt that succeeds; see the head of the file.
 template <detail::RetryFactory F>
 auto retry(F&& factory, RetryPolicy policy = RetryPolicy()) {
-  return detail::retry_task<F>(std::forward<F>(factory), std::move(policy));
+  return detail::retry_with(std::forward<F>(factory), std::move(policy));
 }
 
 /// At most so many attempts, each with its own timeout, and a pause between them. Only a
@@ -310,7 +328,7 @@ auto retry_with_timeout(F&& factory, std::size_t max_attempts, Duration timeout,
       .attempt_timeout(timeout)
       .backoff(Backoff::constant(pause))
       .retry_if(detail::is_timeout_error);
-  return detail::retry_task<F>(std::forward<F>(factory), std::move(policy));
+  return detail::retry_with(std::forward<F>(factory), std::move(policy));
 }
 
 }  // namespace magpie

@@ -226,7 +226,7 @@ std::coroutine_handle<> RateDriver::drive(Token token) noexcept {
     }
     if (next_ == count_) break;
     if (token == Token::refused) continue;
-    wait_.emplace(*limiter_, 1);
+    wait_.emplace(*limiter_, std::size_t{1});
     scope = &join_->scope;
     wait_->prepare(*this, resumed);
     // Once it is parked the driver may go on elsewhere: nothing of it is touched here any more.

@@ -7,9 +7,11 @@
 #include <magpie/retry.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <limits>
+#include <memory>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -22,6 +24,7 @@
 #include <magpie/spawn.h>
 #include <magpie/testing/simulated_executor.h>
 
+#include <support/ledger.h>
 #include <support/machine.h>
 #include <support/scale.h>
 
@@ -426,6 +429,79 @@ TEST(RetryAcrossThreads, TimeoutsOfAttemptsCrossTheirEnds) {
   for (int i = 0; i < 6; ++i) handles.push_back(workers.spawn(body(i)));
   for (auto& h : handles) EXPECT_TRUE(h.wait().has_value());
   EXPECT_EQ(running.load(), 0);
+}
+
+// --- what the factory is: the loop does not know its type ----------------------------------------
+
+int g_function_calls = 0;
+Task<int> fails_once() {
+  if (++g_function_calls == 1) throw std::runtime_error("first");
+  co_return g_function_calls;
+}
+
+TEST_ON_THREADS(RetryPolicyTest, FactoryIsAFunctionOrAPointerToOne) {
+  machine.run([&]() -> Task<> {
+    g_function_calls = 0;
+    const int by_name = co_await retry(fails_once);
+    EXPECT_EQ(by_name, 2);
+    g_function_calls = 0;
+    const int by_pointer = co_await retry(&fails_once);
+    EXPECT_EQ(by_pointer, 2);
+    g_function_calls = 0;
+    const auto pointer = &fails_once;
+    const int by_kept_pointer = co_await retry(pointer);
+    EXPECT_EQ(by_kept_pointer, 2);
+  });
+}
+
+TEST_ON_THREADS(RetryPolicyTest, SmallFactoryThatIsMovedInKeepsItsStateWhereverTheRetryIsMoved) {
+  machine.run([&]() -> Task<> {
+    auto factory = [calls = 0]() mutable -> Task<int> {
+      ++calls;
+      co_await sleep_for(1ms);  // the closure is used after a suspension
+      if (calls < 3) throw std::runtime_error("again");
+      co_return calls;
+    };
+    Task<int> retries = retry(std::move(factory));
+    Task<int> moved = std::move(retries);
+    const int value = co_await std::move(moved);
+    EXPECT_EQ(value, 3);
+  });
+}
+
+TEST_ON_THREADS(RetryPolicyTest, LargeFactoryThatCannotBeCopiedIsMovedInAndFreedOnce) {
+  Ledger ledger;
+  machine.run([&]() -> Task<> {
+    auto make = [&] {
+      auto factory = [kept = Tracked(ledger), own = std::make_unique<int>(0),
+                      room = std::array<char, 200>()]() -> Task<int> {
+        kept.touch();
+        if (++*own < 3) throw std::runtime_error("again");
+        co_return *own + room[199];
+      };
+      return retry(std::move(factory));
+    };
+    const int value = co_await make();
+    EXPECT_EQ(value, 3);
+    { auto never_awaited = make(); }
+    EXPECT_EQ(ledger.alive(), 0);
+  });
+  EXPECT_EQ(ledger.alive(), 0);
+}
+
+TEST_ON_THREADS(RetryPolicyTest, FactoryMayBeConst) {
+  machine.run([&]() -> Task<> {
+    int calls = 0;
+    const auto factory = [&]() -> Task<int> {
+      if (++calls == 1) throw std::runtime_error("first");
+      co_return calls;
+    };
+    const int value = co_await retry(factory);
+    EXPECT_EQ(value, 2);
+    auto again = retry(std::move(factory));  // a const rvalue
+    const int more = co_await std::move(again);
+    EXPECT_EQ(more, 3);
+  });
 }
 
 }  // namespace

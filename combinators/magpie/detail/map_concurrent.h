@@ -12,7 +12,6 @@
 #include <iterator>
 #include <limits>
 #include <memory>
-#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -21,6 +20,7 @@
 #include <magpie/detail/child.h>
 #include <magpie/detail/gathered.h>
 #include <magpie/detail/items.h>
+#include <magpie/detail/late.h>
 #include <magpie/detail/limited_base.h>
 #include <magpie/detail/ranges.h>
 #include <magpie/detail/slot.h>
@@ -66,7 +66,7 @@ class SlotList {
 template <class T, class Kept>
 struct MapLane : Lane {
   Slot<T>* slot = nullptr;
-  std::optional<Kept> kept;
+  Late<Kept> kept;
 };
 template <class T>
 struct MapLane<T, void> : Lane {  // items stay where they are
@@ -76,33 +76,87 @@ struct MapLane<T, void> : Lane {  // items stay where they are
 template <class R, class F>
 using mapped_t = awaited_t<map_call_t<R, F>>;
 template <class R, class F>
-using map_lane_t =
-    MapLane<mapped_t<R, F>,
-            std::conditional_t<MapTraits<R, F>::kInPlace, void, typename MapTraits<R, F>::Kept>>;
+using map_kept_t =
+    std::conditional_t<MapTraits<R, F>::kInPlace, void, typename MapTraits<R, F>::Kept>;
 
-template <class R, class F>
-class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t<R, F>> {
-  using Traits = MapTraits<R, F>;
-  using Range = typename Traits::Range;
-  using T = mapped_t<R, F>;
-  using MyLane = map_lane_t<R, F>;
-  using Base = LimitedBase<MyLane>;
+/// What does not depend on the types of the range and the function.
+template <class T, class Kept>
+class MapBase : public LimitedBase<MapLane<T, Kept>> {
+  using Base = LimitedBase<MapLane<T, Kept>>;
 
  public:
   using value_type = typename GatheredVector<T, false>::type;
 
+  value_type await_resume() {
+    this->concluded();
+    if constexpr (!std::is_void_v<value_type>) {
+      value_type results;
+      results.reserve(slots_.size());
+      slots_.for_each([&](Slot<T>& slot) { results.push_back(value_of(slot)); });
+      return results;
+    }
+  }
+
+ protected:
+  using MyLane = MapLane<T, Kept>;
+
+  explicit MapBase(std::size_t limit) : Base("map_concurrent", LanePolicy::fail_fast, limit) {}
+  MapBase(MapBase&& other) : Base("map_concurrent", LanePolicy::fail_fast, other) {}
+
+  void require_limit() const {
+    this->require();
+    if (this->limit_ == 0) LaneJoin::throw_no_limit("map_concurrent");
+  }
+  void expect(std::size_t items) noexcept { slots_.expect(items); }
+  /// A place for the value of the lane's next task.
+  void take_slot(MyLane& lane) {
+    lane.item = count_++;
+    if constexpr (std::is_void_v<T>) {
+      if (lane.slot == nullptr) lane.slot = &slots_.add();
+      lane.slot->reset();
+    } else {
+      lane.slot = &slots_.add();
+    }
+  }
+  std::coroutine_handle<> bind(MyLane& lane, Task<T>&& task) {
+    auto frame = std::move(task).take_frame();
+    frame.require();
+    return frame.bind(this->scope, LaneJoin::sink_of(lane), *lane.slot);
+  }
+
+ private:
+  std::exception_ptr error_of(const Lane& lane) const noexcept override {
+    return static_cast<const MyLane&>(lane).slot->error();
+  }
+  ReasonRef reason_of(const Lane& lane) const noexcept override {
+    return static_cast<const MyLane&>(lane).slot->reason();
+  }
+  void let_go(Lane& lane) noexcept override {
+    if constexpr (!std::is_void_v<Kept>) static_cast<MyLane&>(lane).kept.reset();
+  }
+
+  SlotList<T> slots_;      // of tasks without a value: one for each lane
+  std::size_t count_ = 0;  // by whoever is at the source
+};
+
+template <class R, class F>
+class [[nodiscard("co_await it")]] MapConcurrent
+    : public MapBase<mapped_t<R, F>, map_kept_t<R, F>> {
+  using Traits = MapTraits<R, F>;
+  using Range = typename Traits::Range;
+  using Base = MapBase<mapped_t<R, F>, map_kept_t<R, F>>;
+  using typename Base::MyLane;
+
+ public:
   MapConcurrent(R && range, std::size_t limit, F && function)
-      : Base("map_concurrent", LanePolicy::fail_fast, limit),
-        range_(std::forward<R>(range)),
-        function_(std::forward<F>(function)) {}
+      : Base(limit), range_(std::forward<R>(range)), function_(std::forward<F>(function)) {}
   MapConcurrent(MapConcurrent && other)
-      : Base("map_concurrent", LanePolicy::fail_fast, other),
+      : Base(std::move(other)),
         range_(std::forward<R>(other.range_)),
         function_(std::forward<F>(other.function_)) {}
 
   bool await_ready() {
-    this->require();
-    if (this->limit_ == 0) LaneJoin::throw_no_limit("map_concurrent");
+    this->require_limit();
     if constexpr (std::ranges::sized_range<Range>) {
       return std::ranges::size(range_) == 0;
     } else if constexpr (Traits::kReadAgain) {
@@ -116,18 +170,9 @@ class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t
     std::size_t most = std::numeric_limits<std::size_t>::max();
     if constexpr (std::ranges::sized_range<Range>) {
       most = static_cast<std::size_t>(std::ranges::size(range_));
-      slots_.expect(most);
+      this->expect(most);
     }
     return this->suspend(awaiting, most);
-  }
-  value_type await_resume() {
-    this->concluded();
-    if constexpr (!std::is_void_v<value_type>) {
-      value_type results;
-      results.reserve(slots_.size());
-      slots_.for_each([&](Slot<T>& slot) { results.push_back(value_of(slot)); });
-      return results;
-    }
   }
 
  private:
@@ -140,16 +185,8 @@ class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t
       ++*at_;
     }
     if (*at_ == *end_) return nullptr;
-    lane.item = count_++;
-    if constexpr (std::is_void_v<T>) {
-      if (lane.slot == nullptr) lane.slot = &slots_.add();
-      lane.slot->reset();
-    } else {
-      lane.slot = &slots_.add();
-    }
-    auto frame = as_task(std::invoke(function_, argument(lane))).take_frame();
-    frame.require();
-    return frame.bind(this->scope, LaneJoin::sink_of(lane), *lane.slot);
+    this->take_slot(lane);
+    return this->bind(lane, as_task(std::invoke(function_, argument(lane))));
   }
 
   typename Traits::Argument argument([[maybe_unused]] MyLane & lane) {
@@ -173,23 +210,11 @@ class [[nodiscard("co_await it")]] MapConcurrent : public LimitedBase<map_lane_t
     return true;
   }
 
-  std::exception_ptr error_of(const Lane& lane) const noexcept override {
-    return static_cast<const MyLane&>(lane).slot->error();
-  }
-  ReasonRef reason_of(const Lane& lane) const noexcept override {
-    return static_cast<const MyLane&>(lane).slot->reason();
-  }
-  void let_go(Lane & lane) noexcept override {
-    if constexpr (!Traits::kInPlace) static_cast<MyLane&>(lane).kept.reset();
-  }
-
   R range_;
   F function_;
-  SlotList<T> slots_;  // of tasks without a value: one for each lane
   // These by whoever is at the source.
-  std::optional<std::ranges::iterator_t<Range>> at_;  // what was given last
-  std::optional<std::ranges::sentinel_t<Range>> end_;
-  std::size_t count_ = 0;
+  Late<std::ranges::iterator_t<Range>> at_;  // what was given last
+  Late<std::ranges::sentinel_t<Range>> end_;
 };
 
 }  // namespace magpie::detail
