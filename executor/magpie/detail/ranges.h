@@ -3,12 +3,11 @@
 #pragma once
 
 // The concepts and the access of std::ranges, without the views: <ranges> is the dearest header
-// of the standard library for a compiler, and what takes a range needs no adaptor. libstdc++ keeps
-// them in a header of their own, which <string> and <vector> have read already.
+// of the standard library for a compiler, and what takes a range needs no adaptor. libstdc++ needs
+// them for <string_view>, and has them from there.
 
 #include <iterator>
-#if __has_include(<bits/ranges_base.h>)
-#include <bits/ranges_base.h>
-#else
+#include <string_view>
+#if !defined(_GLIBCXX_RELEASE) || _GLIBCXX_RELEASE < 12
 #include <ranges>
 #endif
