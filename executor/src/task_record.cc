@@ -209,7 +209,7 @@ std::coroutine_handle<> TaskRecord::has_ended(SlotState outcome) noexcept {
   }
   services.unlist(place_, &own);
   services.retire(outcome, &own);
-  release();
+  waiter != nullptr ? release_beside_waiter() : release();
   return go_on_with(waiter);
 }
 
@@ -255,7 +255,7 @@ JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
   } else {
     ExecutorAccess::retire(executor, outcome);
   }
-  release();
+  waiter != nullptr ? release_beside_waiter() : release();
   return waiter;
 }
 

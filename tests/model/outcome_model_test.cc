@@ -39,6 +39,7 @@ struct Cast {
   bool early = false;     // copiers wait and the callback is there from the start
   bool early_movers = false;
   bool cancel = false;
+  bool listed = false;  // somebody has found the task in the list
 };
 
 template <Mutant kMutant, End kEnd = End::right>
@@ -64,7 +65,10 @@ Report settle(Options options, Cast cast) {
     if (cast.callback && cast.early) handle.get()->on_done(&callback);
     if (!cast.callback || cast.early) handle = {};
 
+    if (cast.listed) world.record().add_ref();
+
     sim.spawn([&] { world.record().template finish<kEnd>(SlotState::value); });
+    if (cast.listed) sim.spawn([&] { world.record().release(); });
     for (unsigned i = 0; i < waits; ++i) {
       sim.spawn([&, i] {
         parked[i] = early[i] || frames[i]->start();
@@ -178,6 +182,26 @@ TEST(OutcomeModelMutant, AMoverWaitsForThoseWhoReadJustThen) {
 
 TEST(OutcomeModelMutant, WhoPublishesHoldsAReference) {
   hunt(settle<Mutant::none, End::early_release>(locked(2), {.copiers = 1}));
+}
+
+TEST(OutcomeModel, TheEndBesideItsWaiterSeesWhoElseHasTheTask) {
+  for (const bool early : {false, true}) {
+    expect_clean(settle<Mutant::none>(locked(early ? 2 : 1),
+                                      {.movers = 1, .early_movers = early, .listed = true}));
+  }
+  expect_clean_in_random_schedules(
+      [](Options options) {
+        return settle<Mutant::none>(
+            options,
+            {.copiers = 1, .movers = 1, .early_movers = true, .cancel = true, .listed = true});
+      },
+      kRandom);
+}
+
+TEST(OutcomeModelMutant, TheEndGivesItsReferenceUpPlainlyOnlyBesideItsWaiterAndNobodyElse) {
+  hunt(settle<Mutant::outcome_plain_beside>(locked(2),
+                                            {.movers = 1, .early_movers = true, .listed = true}));
+  hunt(settle<Mutant::none, End::beside_nobody>(locked(2), {.movers = 1}));
 }
 
 TEST(OutcomeModelMutant, AHandleIsDroppedAfterItsLastLook) {

@@ -79,7 +79,7 @@ struct ModelCore : BasicOutcomeCore<Env, JoinWait<Env>> {
 };
 
 // Where the end of a task goes wrong in a mutant of the model's own.
-enum class End { right, early_release };
+enum class End { right, early_release, beside_nobody };
 
 template <class Env>
 struct Record final : OutcomeState<Value, ModelCore<Env>> {
@@ -97,7 +97,11 @@ struct Record final : OutcomeState<Value, ModelCore<Env>> {
     if (kEnd == End::early_release) this->release();
     JoinWait<Env>* const one = this->publish_but_one(outcome);
     if (outcome == SlotState::error && this->without_handles()) this->report_if_unobserved();
-    if (kEnd == End::right) this->release();
+    if (kEnd == End::beside_nobody || (kEnd == End::right && one != nullptr)) {
+      this->release_beside_waiter();
+    } else if (kEnd == End::right) {
+      this->release();
+    }
     if (one != nullptr) one->hand_over();
   }
 

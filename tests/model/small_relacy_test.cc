@@ -392,6 +392,65 @@ TEST(OutcomeRelacyMutant, WhoFindsItselfAloneMustSeeWhatOthersDid) {
   expect_killed<EndAndDrop<Mutant::outcome_relaxed_alone, false>>(3);
 }
 
+// The end of a task that has claimed its only waiter, which goes on there; somebody has found the
+// task in the list, and there is another handle. The last of them all frees the record.
+template <Mutant kMutant>
+struct EndBesideWaiter : RelacyTest<EndBesideWaiter<kMutant>, 3> {
+  using Env = RelacyEnv<kMutant>;
+  struct Record final : detail::BasicOutcomeCore<Env, RelacyWait<Env>> {
+    using Core = detail::BasicOutcomeCore<Env, RelacyWait<Env>>;
+    explicit Record(EndBesideWaiter& its_test)
+        : Core(typename Core::WithHandle{}), test(its_test) {}
+    EndBesideWaiter& test;
+    std::exception_ptr error() const noexcept override { return nullptr; }
+    void block_until_done() override {}
+    RelacyWait<Env>* finish() { return this->publish_but_one(detail::SlotState::value); }
+    void give_up_beside_waiter() { this->release_beside_waiter(); }
+    static void operator delete(Record* record, std::destroying_delete_t) {
+      for (auto& trace : record->test.traces) trace.write(2);
+      ++record->test.freed;
+    }
+  };
+
+  Record record{*this};
+  RelacyWait<Env> wait;
+  std::array<RelacyData<int>, 3> traces;
+  int freed = 0;
+
+  void before() {
+    record.add_ref();     // whoever found it
+    record.add_handle();  // the other one's; the first is the waiter's
+    wait.state.set(detail::WaitPhase::waiting);
+    relacy_check(record.park_waiter(wait) == Record::Core::Parked::yes);
+  }
+  void thread(unsigned index) {
+    if (index == 0) {
+      relacy_check(record.finish() == &wait);
+      record.give_up_beside_waiter();
+      traces[0].write(1);  // by who waited, and goes on
+      record.drop_handle();
+    } else if (index == 1) {
+      traces[1].write(1);
+      record.release();
+    } else {
+      traces[2].write(1);
+      record.drop_handle();
+    }
+  }
+  void after() { relacy_check(freed == 1); }
+};
+
+TEST(OutcomeRelacy, TheEndBesideItsWaiterFreesNothingThatOthersHave) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<EndBesideWaiter<Mutant::none>>(3);
+}
+
+TEST(OutcomeRelacyMutant, TheEndBesideItsWaiterMustSeeWhatOthersDid) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<EndBesideWaiter<Mutant::outcome_plain_beside>>(3);
+  expect_killed<EndBesideWaiter<Mutant::outcome_relaxed_beside>>(3);
+}
+
 TEST(OutcomeRelacyMutant, TheLastHandleAndTheEndMustAgreeOnAnOrder) {
   MAGPIE_SKIP_RELACY();
   expect_killed<EndAndDrop<Mutant::outcome_weak_error, true>>(3);

@@ -114,6 +114,8 @@ enum class Mutant : std::uint8_t {
   outcome_handle_before_reference,  // the first handle counts itself, then takes its reference
   outcome_handles_first,  // whether a handle is alone is asked of the handles, then of the rest
   outcome_alone_among_handles,  // ... of the handles only
+  outcome_plain_beside,         // the end of a task beside its waiter does not look for others
+  outcome_relaxed_beside,       // ... or with a relaxed load
   outcome_weak_taking,          // readers and movers of a value without sequential consistency
   outcome_relaxed_reader,       // the end of a reading is noted with a relaxed subtraction
   outcome_plain_take,           // a value is taken by a load and a store

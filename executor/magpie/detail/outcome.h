@@ -181,6 +181,21 @@ class MAGPIE_EXPORT BasicOutcomeCore {
                                                                        : std::memory_order_acquire;
     return refs_.load(kOrder) == 1 && handles_.load(kOrder) == 1;
   }
+  /// O10. release() by the end of a task that has claimed its only waiter and is yet to hand it
+  /// over. That one's handle, which nobody touches meanwhile, keeps the reference of all handles,
+  /// and handles make no others: so if there are two, the other one is the caller's, and stays the
+  /// last that can fall.
+  void release_beside_waiter() noexcept {
+    // Acquire: pairs with release(), by those who found the task in a list. Release: pairs with
+    // alone(), for what they and the caller did with it.
+    constexpr auto kOrder = Env::mutant(Mutant::outcome_relaxed_beside) ? std::memory_order_relaxed
+                                                                        : std::memory_order_acquire;
+    if (refs_.load(kOrder) == 2 || Env::mutant(Mutant::outcome_plain_beside)) [[likely]] {
+      refs_.store(1, std::memory_order_release);
+    } else {
+      release();
+    }
+  }
   bool without_handles() const noexcept {
     return handles_.load(std::memory_order_seq_cst) == 0;
   }  // pairs with drop_handle()
