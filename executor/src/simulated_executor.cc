@@ -303,6 +303,7 @@ bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noex
       if (is_awaited(*w)) {
         doom(static_cast<OperationBase*>(w)->awaiting());
       } else {
+        w->scope_next = nullptr;  // no row: it ends by itself
         schedule(*w);  // a child without a frame: it leaves by itself, and delivers its unit
       }
       w = next;

@@ -472,6 +472,76 @@ TEST(CancellationAcrossThreads, SourcesCrossWithTheEndsOfTasks) {
   EXPECT_TRUE(eventually([&] { return workers.stats().live_tasks == 0; }));
 }
 
+auto long_sleeps(std::size_t n) {
+  std::vector<decltype(sleep_for(1h))> sleeps;
+  for (std::size_t i = 0; i < n; ++i) sleeps.push_back(sleep_for(1h));
+  return sleeps;
+}
+
+TEST(CancelledRow, ChildrenWithoutFramesAreOnePieceOfWork) {
+  WorkStealingExecutor worker({.threads = 1});
+  constexpr std::size_t kChildren = 1'000;
+  CancellationSource source;
+  auto sleep = [&]() -> Task<> { co_await gather(long_sleeps(kChildren)); };
+  auto both = [&]() -> Task<std::size_t> {
+    auto cancel = [&]() -> Task<> {
+      source.cancel();
+      co_return;
+    };
+    const std::size_t before = worker.stats().total.tasks_run;
+    const auto [result, nothing] =
+        co_await gather(as_result(with_token(source.token(), sleep())), cancel());
+    EXPECT_TRUE(result.is_cancelled());
+    co_return worker.stats().total.tasks_run - before;
+  };
+  EXPECT_LT(worker.run(both()), 20U);
+}
+
+TEST(CancelledRow, OthersHaveTheirTurnBeforeItsEnd) {
+  WorkStealingExecutor worker({.threads = 1});
+  CancellationSource source;
+  bool over = false;
+  std::size_t turns = 0;
+  auto sleep = [&]() -> Task<> { co_await gather(long_sleeps(1'000)); };
+  auto sleeper = [&]() -> Task<> {
+    const auto result = co_await as_result(with_token(source.token(), sleep()));
+    EXPECT_TRUE(result.is_cancelled());
+    over = true;
+  };
+  auto other = [&]() -> Task<> {
+    source.cancel();
+    while (!over) {
+      ++turns;
+      co_await this_task::yield();
+    }
+  };
+  auto both = [&]() -> Task<> { co_await gather(sleeper(), other()); };
+  worker.run(both());
+  EXPECT_GT(turns, 10U);
+}
+
+TEST(CancelledRow, EndsBesideChildrenThatAreServed) {
+  for (const std::size_t threads : {1U, 2U, 4U}) {
+    WorkStealingExecutor workers({.threads = threads});
+    for (std::size_t round = 0; round < scaled(100); ++round) {
+      constexpr std::size_t kPermits = 10;
+      Semaphore semaphore(0);
+      CancellationSource source;
+      auto acquire = [&]() -> Task<> {
+        std::vector<decltype(semaphore.acquire())> all;
+        for (int i = 0; i < 200; ++i) all.push_back(semaphore.acquire());
+        co_await gather(std::move(all));
+      };
+      JoinHandle<void> handle = workers.spawn(with_token(source.token(), acquire()));
+      std::thread canceller([&] { source.cancel(); });
+      for (std::size_t i = 0; i < kPermits; ++i) semaphore.add_permits(1);
+      canceller.join();
+      EXPECT_TRUE(handle.wait().is_cancelled());
+      EXPECT_EQ(semaphore.available(), kPermits);
+    }
+  }
+}
+
 // Who cancels is still in the call when the body sees it at a checkpoint, leaves, and is gone.
 TEST(CancellationAcrossThreads, ABlockMayEndWhileTheCallThatCancelsItIsUnderWay) {
   WorkStealingExecutor workers({.threads = 1});

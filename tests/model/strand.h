@@ -145,12 +145,9 @@ void schedule(detail::BasicWaiter<Env>& waiter) {
 // As cancel_state.cc does it, for waiters.
 template <class Env>
 void schedule_claimed(const detail::BasicCancelEffects<Env>& effects) {
-  for (detail::BasicWaiter<Env>* w = effects.waiters; w != nullptr;) {
-    detail::BasicWaiter<Env>* const next =
-        w->scope_next;  // read first: a scheduled waiter may be gone
-    schedule(*w);
-    w = next;
-  }
+  // Taken off first: a scheduled waiter may be gone.
+  for (detail::BasicWaiter<Env>* rest = effects.waiters; rest != nullptr;)
+    schedule(*detail::take_row(rest));
 }
 
 template <class Env>

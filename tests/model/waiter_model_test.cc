@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <magpie/detail/cancel_state.h>
+#include <magpie/detail/join.h>
 #include <magpie/detail/operation.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/waiter_state.h>
@@ -10,6 +12,7 @@
 #include <array>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "expect.h"
 #include "sim.h"
@@ -24,6 +27,7 @@ namespace {
 
 using detail::BasicArbiter;
 using detail::BasicCancelEffects;
+using detail::BasicJoinCounter;
 using detail::BasicScope;
 using detail::BasicTaskCore;
 using detail::BasicWaiter;
@@ -246,6 +250,113 @@ TEST(WaiterModelMutant, WhoIsCompletedMustLeaveTheScope) {
 
 TEST(WaiterModelMutant, WhoIsCancelledMustLeaveTheQueue) {
   hunt(release_against_cancel<Mutant::none, Leave::not_the_queue>(locked(2), true));
+}
+
+// ---- children of a join, ended in a row ----
+
+// Children of one join, or two, wait for permits. A cancellation claims what is left of them, and
+// whoever runs the first of a row ends the others, too; one that has got a permit ends by itself.
+// Whoever hands in the last unit ends the join, and the children are gone. Both threads are workers
+// afterwards.
+template <Mutant kMutant>
+Report row_against_release(Options options, std::size_t waits, int releases,
+                           std::size_t joins = 1) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    struct Child : Strand<Env>::Home {
+      std::vector<BasicWaiter<Env>*>* scheduled = nullptr;
+      Strand<Env> strand{this};
+      Frame<Wait<Env>> frame;
+      int ended = 0;
+      void go_on(Strand<Env>&) { scheduled->push_back(&*frame); }
+    };
+    struct TheJoin {
+      BasicJoinCounter<Env> counter;
+      std::array<Child, 3> children;
+    };
+    std::vector<BasicWaiter<Env>*> scheduled;  // a queue, by whatever means
+    std::array<TheJoin, 2> all;
+    BasicTaskCore<Env> task;
+    BasicScope<Env> root;
+    root.enter_root(nullptr, &task);
+    Semaphore<Env> semaphore(0);
+    int taken = 0;
+    for (std::size_t j = 0; j < joins; ++j) {
+      all[j].counter.start(static_cast<std::uint32_t>(waits));
+      for (std::size_t i = 0; i < waits; ++i) {
+        Child& child = all[j].children[i];
+        child.scheduled = &scheduled;
+        Wait<Env>& wait = child.frame.make(child.strand, root, task, false);
+        wait.stand = detail::Stand::join;
+        wait.join = reinterpret_cast<detail::Join*>(&all[j]);  // only compared
+        wait.run = nullptr;
+        wait.home = nullptr;
+        static_cast<detail::Rec&>(wait).index = static_cast<std::uint32_t>(i);
+        sim.check(semaphore.start(wait), "there are no permits");
+      }
+    }
+    const auto work = [&] {
+      while (!scheduled.empty()) {
+        BasicWaiter<Env>* waiter = scheduled.back();
+        scheduled.pop_back();
+        auto& join = *reinterpret_cast<TheJoin*>(waiter->join);
+        std::uint32_t units = 0;
+        do {
+          auto& wait = static_cast<Wait<Env>&>(*waiter);
+          waiter = detail::behind_in_row(*waiter);
+          Child& child = join.children[static_cast<detail::Rec&>(wait).index];
+          sim.check(&*child.frame == &wait, "a child of another join is in the row");
+          sim.check(++child.ended == 1, "a child ends twice");
+          taken += semaphore.finish(wait);
+          ++units;
+        } while (waiter != nullptr);
+        if (!join.counter.deliver(units)) continue;
+        for (std::size_t i = 0; i < waits; ++i) {
+          sim.check(join.children[i].ended == 1, "a join is over before its children");
+          join.children[i].frame.destroy();
+        }
+      }
+    };
+    sim.spawn([&] {
+      for (int i = 0; i < releases; ++i) semaphore.release();
+      work();
+    });
+    sim.spawn([&] {
+      BasicCancelEffects<Env> effects;
+      sim.check(root.cancel(detail::ReasonRef::of_kind(CancelKind::requested), effects),
+                "the only cancellation was refused");
+      detail::deliver_in_order(
+          effects, [](detail::ScopeToken*) {}, [](BasicWaiter<Env>& waiter) { schedule(waiter); });
+      work();
+    });
+    sim.run();
+    root.exit();
+    for (std::size_t j = 0; j < joins; ++j) {
+      for (std::size_t i = 0; i < waits; ++i) {
+        sim.check(all[j].children[i].frame.gone_and_untouched(),
+                  "a child was touched after its end");
+      }
+    }
+    sim.check(taken + semaphore.free() == releases, "a permit was lost or made");
+  });
+}
+
+TEST(WaiterModel, ChildrenThatACancellationClaimsEndInARow) {
+  for (const std::size_t waits : {1U, 2U, 3U}) {
+    for (const int releases : {1, 2})
+      expect_clean(row_against_release<Mutant::none>(locked(bound(3)), waits, releases));
+  }
+  expect_clean(row_against_release<Mutant::none>(locked(bound(3) - 1), 2, 1, 2));
+  expect_clean_in_random_schedules(
+      [](Options options) { return row_against_release<Mutant::none>(options, 2, 2, 2); }, 5'000);
+}
+
+TEST(WaiterModelMutant, ARowHasAnEnd) {
+  hunt(row_against_release<Mutant::row_open_end>(locked(2), 2, 1));
+}
+
+TEST(WaiterModelMutant, ACompletedChildHasNoRow) {
+  hunt(row_against_release<Mutant::row_of_the_completed>(locked(2), 2, 2));
 }
 
 // ---- a cancelled wait before one that goes on ----

@@ -158,6 +158,15 @@ decltype(auto) operation_of(A&& given) {
   }
 }
 
+/// After so many children of a row, others have their turn.
+inline constexpr std::uint32_t kRowPiece = 64;
+/// Whether the executor has anything else for this thread, as far as one can tell. If not, the row
+/// goes on: queued again, it would wake a worker for which there is nothing to do.
+inline bool row_gives_way() noexcept {
+  const LocalQueue* const queue = local_queue();
+  return queue == nullptr || queue->deque.size_hint() != 0 || queue->loop_is_wanted();
+}
+
 // A wait begins with a Rec: given to a combinator, the operation is itself the child.
 template <class Op>
 struct OperationChild : Op {
@@ -194,13 +203,26 @@ struct OperationChild : Op {
     return true;
   }
 
+  // The first of a row, if a cancellation claimed it: those behind it end as well, and hand in
+  // their units together.
   static void resumed(Runnable* node) noexcept {
-    auto* const self = static_cast<OperationChild*>(static_cast<OperationBase*>(node));
+    auto* self = static_cast<OperationChild*>(static_cast<OperationBase*>(node));
     Join* const join = self->join;
-    self->finish(self->slot);
     install_locals(join->scope);
-    settle_child(self, self->slot.state());
-    resume_here(advance(join, 1));
+    std::uint32_t units = 0;
+    do {
+      Waiter* const next = behind_in_row(*self);
+      self->finish(self->slot);
+      settle_child(self, self->slot.state());
+      ++units;
+      self = static_cast<OperationChild*>(static_cast<OperationBase*>(next));
+      if (self != nullptr && units % kRowPiece == 0 && row_gives_way()) {
+        // Those that are left keep the join alive, and bring their own units.
+        self->home->schedule_behind(*self);
+        break;
+      }
+    } while (self != nullptr);
+    resume_here(advance(join, units));
   }
 
   Slot<value_type> slot;

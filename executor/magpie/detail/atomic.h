@@ -76,6 +76,8 @@ enum class Mutant : std::uint8_t {
   scope_unpinned_exit,       // a scope is left while a traversal is below it
   scope_unawaited_cancel,    // a scope is left while its cancellation is under way
   scope_unasked_tokens,      // tokens go to the parent, also if that is cancelled already
+  row_open_end,              // the last of a row is still linked to what was claimed after it
+  row_of_the_completed,      // a completed child goes on with what follows it in its scope's list
   deliver_waiters_first,     // a cancellation schedules the waiters, then tells the tokens
   stop_state_no_wait,        // remove() does not wait for a callback that is running
   stop_state_late_end,       // the end is noted in a node that its callback has destroyed

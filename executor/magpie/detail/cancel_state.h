@@ -201,16 +201,14 @@ class MAGPIE_EXPORT CancelState : public ScopeToken {
 };
 
 /// What a cancellation claimed, in the order of S7 in CANCELLATION.md: tell(token) for the tokens,
-/// then schedule(waiter). The callbacks come first: one that lives in the frame of a claimed
-/// waiter's task must be called before that task goes on and takes it back.
+/// then schedule(waiter) for each waiter, or the first of a row. The callbacks come first: one that
+/// lives in the frame of a claimed waiter's task must be called before that task goes on and takes
+/// it back.
 template <class Env, class Tell, class Schedule>
 void deliver_in_order(const BasicCancelEffects<Env>& effects, Tell tell, Schedule schedule) {
   const auto schedule_all = [&] {
-    for (BasicWaiter<Env>* w = effects.waiters; w != nullptr;) {
-      BasicWaiter<Env>* const next = w->scope_next;  // read first: a scheduled waiter may be gone
-      schedule(*w);
-      w = next;
-    }
+    // Taken off first: a scheduled waiter may be gone.
+    for (BasicWaiter<Env>* rest = effects.waiters; rest != nullptr;) schedule(*take_row(rest));
   };
   if (Env::mutant(Mutant::deliver_waiters_first)) schedule_all();
   for (ScopeToken* t = effects.tokens; t != nullptr;) {

@@ -55,6 +55,11 @@ struct LocalQueue {
   bool noticed() const noexcept {
     return (attention->load(std::memory_order_relaxed) & attention::kForStrands) != 0;
   }
+  /// Whether anything but the worker's own deque wants its thread back at the loop.
+  bool loop_is_wanted() const noexcept {
+    return (attention->load(std::memory_order_relaxed) & (attention::kInbox | attention::kLoop)) !=
+           0;
+  }
   bool wanted() noexcept { return noticed() && attend(this); }
 };
 

@@ -106,6 +106,38 @@ struct BasicWaiter : Rec {
   const BasicWaitKind<Env>* kind = nullptr;
 };
 
+// Rows (S7 in CANCELLATION.md): operations of one type that one join has as children, claimed by
+// one cancellation, are scheduled as one. They are linked by `scope_next`, which belongs to whoever
+// has claimed them, and then to whoever runs the first one and ends them all.
+
+/// Takes what is scheduled as one off the front of what a cancellation claimed: a waiter, or the
+/// first of a row. The claimed come oldest first; a row begins with the newest, which is the
+/// cheapest to take out of a heap of timers.
+template <class Env>
+BasicWaiter<Env>* take_row(BasicWaiter<Env>*& claimed) noexcept {
+  BasicWaiter<Env>* row = claimed;
+  claimed = row->scope_next;
+  if (row->stand != Stand::join) return row;
+  if (!Env::mutant(Mutant::row_open_end)) row->scope_next = nullptr;
+  while (claimed != nullptr && claimed->stand == Stand::join && claimed->join == row->join &&
+         claimed->run == row->run && claimed->home == row->home) {
+    BasicWaiter<Env>* const next = claimed->scope_next;
+    claimed->scope_next = row;
+    row = claimed;
+    claimed = next;
+  }
+  return row;
+}
+
+/// Of a child that has ended, before it leaves its lists: the next of its row; null: none.
+template <class Env>
+BasicWaiter<Env>* behind_in_row(const BasicWaiter<Env>& waiter) noexcept {
+  // Any other end has left it in its scope's list, whose links these still are.
+  if (waiter.state.phase() != WaitPhase::cancelled && !Env::mutant(Mutant::row_of_the_completed))
+    return nullptr;
+  return waiter.scope_next;
+}
+
 /// The queue of a primitive: first in, first out; every call under the primitive's lock.
 template <class Env>
 class BasicWaitQueue {
