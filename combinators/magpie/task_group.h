@@ -105,7 +105,7 @@ class MAGPIE_EXPORT GroupCore : public TaskOwner, public EndSink, private Runnab
   Executor* home_ = nullptr;
 };
 
-/// What start() and its child share.
+/// What start() and its child share: all that does not depend on the signal's type.
 class MAGPIE_EXPORT StartCore : public TaskOwner {
  public:
   explicit StartCore(GroupCore& group) noexcept;
@@ -131,6 +131,11 @@ class MAGPIE_EXPORT StartCore : public TaskOwner {
     StartCore* core_;
   };
   Wait wait() noexcept { return Wait(*this); }
+
+  /// Makes the child's task. `self`, this, is kept for the child until let_go(), or drop_signal()
+  /// if there is to be no child.
+  virtual Task<void> call(std::shared_ptr<StartCore> self) = 0;
+  virtual void drop_signal() noexcept = 0;
 
  protected:
   /// The child has ended: gives up what kept this alive for it.
@@ -168,6 +173,11 @@ class StartState final : public StartValue<V> {
       function;
 
  private:
+  Task<void> call(std::shared_ptr<StartCore> self) override {
+    signal.emplace(std::static_pointer_cast<StartValue<V>>(std::move(self)));
+    return as_task(std::invoke(*function, *signal));
+  }
+  void drop_signal() noexcept override { signal.reset(); }
   std::shared_ptr<StartCore> let_go() noexcept override {
     std::shared_ptr<StartCore> self = signal->state();
     signal.reset();
@@ -273,12 +283,15 @@ class TaskGroup {
   template <class V = detail::Deduced, class F>
   auto start(F&& f, std::string name = {}) {
     if constexpr (std::same_as<V, detail::Deduced>) {
-      using W = typename decltype(detail::signal_of<F>())::type;
-      return start_child<W>(std::make_shared<detail::StartState<W, F>>(core_, std::forward<F>(f)),
-                            std::move(name));
+      return start<typename decltype(detail::signal_of<F>())::type>(std::forward<F>(f),
+                                                                    std::move(name));
     } else {
-      return start_child<V>(std::make_shared<detail::StartState<V, F>>(core_, std::forward<F>(f)),
-                            std::move(name));
+      auto state = std::make_shared<detail::StartState<V, F>>(core_, std::forward<F>(f));
+      if constexpr (std::is_void_v<V>) {
+        return start_child(std::move(state), std::move(name));
+      } else {
+        return start_value<V>(std::move(state), std::move(name));
+      }
     }
   }
 
@@ -309,38 +322,13 @@ class TaskGroup {
     }
   }
 
-  template <class V, class State>
-  Task<V> start_child(std::shared_ptr<State> state, std::string name) {
-    co_await this_task::checkpoint();  // in a cancelled scope nothing is started
-    state->signal.emplace(state);      // the child keeps what it runs on
-    JoinHandle<void> child;
-    try {
-      SpawnOptions options(std::move(name));
-      child = add(detail::as_task(std::invoke(*state->function, *state->signal)), &options,
-                  state.get());
-    } catch (...) {
-      state->signal.reset();
-      throw;
-    }
-    Result<void> waited = co_await as_result(state->wait());
-    if (!waited) {
-      // Cancelled: unless the signal came first, the child goes too. A real error of its own is
-      // reported here all the same.
-      if (state->decide(detail::StartCore::Verdict::withdrawn)) {
-        child.state().cancel(detail::ResultAccess::slot(waited).reason());
-        Result<void> ended = co_await uncancellable(as_result(child));
-        if (!ended && !ended.is_cancelled()) ended.value();
-        waited.value();  // throws CancelledError
-      }
-    }
-    if (state->verdict() == detail::StartCore::Verdict::failed) {
-      const Result<void>& ended = child.result();
-      if (!waited && (ended || ended.is_cancelled()))
-        waited.value();  // both were cancelled together
-      ended.value();
-      detail::throw_never_ready();
-    }
-    if constexpr (!std::is_void_v<V>) co_return std::move(*state->value);
+  /// Returns when the child is ready.
+  MAGPIE_EXPORT Task<void> start_child(std::shared_ptr<detail::StartCore> state, std::string name);
+  template <class V>
+  Task<V> start_value(std::shared_ptr<detail::StartValue<V>> state, std::string name) {
+    Task<void> ready = start_child(state, std::move(name));
+    co_await std::move(ready);
+    co_return std::move(*state->value);
   }
 
   detail::GroupCore core_;

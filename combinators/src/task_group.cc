@@ -7,9 +7,12 @@
 #include <stdexcept>
 #include <unordered_set>
 
+#include <magpie/as_result.h>
+#include <magpie/cancellation.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/wake_list.h>
 #include <magpie/task_group.h>
+#include <magpie/this_task.h>
 
 namespace magpie::detail {
 namespace {
@@ -183,3 +186,36 @@ void throw_second_signal() {
 }
 
 }  // namespace magpie::detail
+
+namespace magpie {
+
+Task<void> TaskGroup::start_child(std::shared_ptr<detail::StartCore> state, std::string name) {
+  co_await this_task::checkpoint();  // in a cancelled scope nothing is started
+  JoinHandle<void> child;
+  try {
+    SpawnOptions options(std::move(name));
+    child = add(state->call(state), &options, state.get());
+  } catch (...) {
+    state->drop_signal();
+    throw;
+  }
+  Result<void> waited = co_await as_result(state->wait());
+  if (!waited) {
+    // Cancelled: unless the signal came first, the child goes too. A real error of its own is
+    // reported here all the same.
+    if (state->decide(detail::StartCore::Verdict::withdrawn)) {
+      child.state().cancel(detail::ResultAccess::slot(waited).reason());
+      Result<void> ended = co_await uncancellable(as_result(child));
+      if (!ended && !ended.is_cancelled()) ended.value();
+      waited.value();  // throws CancelledError
+    }
+  }
+  if (state->verdict() == detail::StartCore::Verdict::failed) {
+    const Result<void>& ended = child.result();
+    if (!waited && (ended || ended.is_cancelled())) waited.value();  // both were cancelled together
+    ended.value();
+    detail::throw_never_ready();
+  }
+}
+
+}  // namespace magpie
