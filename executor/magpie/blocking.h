@@ -18,7 +18,7 @@
 #include <utility>
 
 #include <magpie/config.h>
-#include <magpie/detail/blocking_pool.h>
+#include <magpie/detail/blocking_job.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/operation.h>
 #include <magpie/task.h>
@@ -55,10 +55,10 @@ class [[nodiscard("co_await it")]] ToThread
         self->outcome_.capture_current_exception();
       }
     };
-    return ExecutorAccess::blocking(*this->home).submit(*this);
+    return submit_blocking(*this->home, *this);
   }
   void unqueue() noexcept {
-    ExecutorAccess::blocking(*this->home).forget(*this);
+    forget_blocking(*this->home, *this);
   }
   void deposit(Slot<T> & slot) {
     slot = std::move(outcome_);

@@ -19,7 +19,6 @@
 // thread; it must outlive its executor.
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -57,7 +56,10 @@ class MAGPIE_EXPORT BlockedAnywhere {
 /// The ledger of everything that keeps virtual time from moving.
 class MAGPIE_EXPORT VirtualTime {
  public:
-  VirtualTime() noexcept;
+  VirtualTime();
+  ~VirtualTime();
+  VirtualTime(const VirtualTime&) = delete;
+  VirtualTime& operator=(const VirtualTime&) = delete;
 
   Deadline now() const noexcept;
   void advance(Duration duration);
@@ -109,7 +111,9 @@ class MAGPIE_EXPORT VirtualTime {
   std::size_t holds_ = 0;
   BlockedThread* blocked_ = nullptr;
   std::size_t firing_ = 0;  // threads among the timers of timers_
-  std::condition_variable nobody_fires_;
+  // A condition_variable, whose header is dear.
+  struct Signal;
+  Signal* const nobody_fires_;
 
   // Under the mutex of Everywhere.
   VirtualTime* next_attached_ = nullptr;

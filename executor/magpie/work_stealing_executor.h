@@ -63,7 +63,7 @@ class MAGPIE_EXPORT WorkStealingExecutor final : public Executor {
   ShutdownReport shutdown(Duration drain);
 
  private:
-  std::unique_ptr<detail::WorkStealingMachine> machine_;
+  detail::WorkStealingMachine* machine_;  // owned
 };
 
 /// Runs one task on an executor of its own, like asyncio.run. What it spawned is cancelled when it

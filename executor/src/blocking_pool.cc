@@ -125,4 +125,11 @@ void BlockingPool::serve() noexcept {
   if (threads_ == 0) gone_.notify_all();
 }
 
+bool submit_blocking(Executor& executor, BlockingJob& job) {
+  return ExecutorAccess::blocking(executor).submit(job);
+}
+void forget_blocking(Executor& executor, BlockingJob& job) noexcept {
+  ExecutorAccess::blocking(executor).forget(job);
+}
+
 }  // namespace magpie::detail

@@ -289,7 +289,7 @@ constinit Executor* newest_executor = nullptr;
 }  // namespace
 
 Executor::Executor(std::unique_ptr<detail::ExecutorServices> services) noexcept
-    : services_(std::move(services)) {
+    : services_(services.release()) {
   services_->serve(*this);
   std::lock_guard guard(live_executors_mutex);
   older_ = newest_executor;
@@ -297,9 +297,12 @@ Executor::Executor(std::unique_ptr<detail::ExecutorServices> services) noexcept
   newest_executor = this;
 }
 Executor::~Executor() {
-  std::lock_guard guard(live_executors_mutex);
-  (newer_ != nullptr ? newer_->older_ : newest_executor) = older_;
-  if (older_ != nullptr) older_->newer_ = newer_;
+  {
+    std::lock_guard guard(live_executors_mutex);
+    (newer_ != nullptr ? newer_->older_ : newest_executor) = older_;
+    if (older_ != nullptr) older_->newer_ = newer_;
+  }
+  delete services_;
 }
 
 Clock& Executor::clock() const noexcept {

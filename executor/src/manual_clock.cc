@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <condition_variable>
 #include <stdexcept>
 
 #include <magpie/detail/timers.h>
@@ -67,7 +68,12 @@ BlockedAnywhere::~BlockedAnywhere() {
   *link = thread_.next;
 }
 
-VirtualTime::VirtualTime() noexcept : now_ns_(kStartNs) {}
+struct VirtualTime::Signal : std::condition_variable {};
+
+VirtualTime::VirtualTime() : now_ns_(kStartNs), nobody_fires_(new Signal()) {}
+VirtualTime::~VirtualTime() {
+  delete nobody_fires_;
+}
 
 Deadline VirtualTime::now() const noexcept {
   return from_ns(now_ns_.load(
@@ -100,7 +106,7 @@ void VirtualTime::detach() noexcept {
   std::unique_lock lock(mutex_);
   // A foreign thread may have fired the very timer whose task was the last to end, and still be
   // among the timers.
-  nobody_fires_.wait(lock, [this] { return firing_ == 0; });
+  nobody_fires_->wait(lock, [this] { return firing_ == 0; });
   timers_ = nullptr;
   active_ = visitors_ = blocking_ = 0;
 }
@@ -200,7 +206,7 @@ void VirtualTime::fire_due(std::unique_lock<std::mutex>& lock) noexcept {
   lock.unlock();
   timers->serve_all(now);
   lock.lock();
-  if (--firing_ == 0) nobody_fires_.notify_all();
+  if (--firing_ == 0) nobody_fires_->notify_all();
 }
 
 void VirtualTime::jump_while_possible(std::unique_lock<std::mutex>& lock) noexcept {

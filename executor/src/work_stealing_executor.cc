@@ -13,7 +13,7 @@ namespace magpie {
 WorkStealingExecutor::WorkStealingExecutor(ExecutorOptions options)
     : Executor(std::make_unique<detail::ExecutorServices>(
           options, options.clock != nullptr ? *options.clock : system_steady_clock())) {
-  machine_ = std::make_unique<detail::WorkStealingMachine>(*this, services(), options);
+  machine_ = new detail::WorkStealingMachine(*this, services(), options);
 }
 
 WorkStealingExecutor::~WorkStealingExecutor() {
@@ -29,6 +29,7 @@ WorkStealingExecutor::~WorkStealingExecutor() {
   services().blocking.stop();
   services().timers.stop_monitor();
   machine_->stop();
+  delete machine_;
 }
 
 void WorkStealingExecutor::schedule(detail::Runnable& work) noexcept {

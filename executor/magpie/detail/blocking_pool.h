@@ -15,25 +15,12 @@
 #include <vector>
 
 #include <magpie/config.h>
-#include <magpie/detail/operation.h>
+#include <magpie/detail/blocking_job.h>
 #include <magpie/detail/waiter_state.h>
 
 namespace magpie::detail {
 
 class VirtualTime;
-
-/// A call that waits for a thread, or runs on one.
-struct BlockingJob : OperationBase {
-  static constexpr const char* kWhat = "to_thread";
-  void (*call)(BlockingJob*) noexcept = nullptr;  // runs the function and keeps its outcome
-
- protected:
-  using OperationBase::OperationBase;
-  BlockingJob(BlockingJob&&) noexcept = default;
-  ~BlockingJob() = default;
-  friend class BlockingPool;
-  bool park_in_scope() noexcept { return park(); }
-};
 
 class MAGPIE_EXPORT BlockingPool {
  public:

@@ -89,7 +89,8 @@ class MAGPIE_EXPORT Executor {
 
  private:
   friend struct detail::ExecutorAccess;
-  std::unique_ptr<detail::ExecutorServices> services_;
+  // Owned. No unique_ptr here and in the executors: each takes a compiler as long as this header.
+  detail::ExecutorServices* const services_;
   Executor* older_;  // of the list for show_all()
   Executor* newer_ = nullptr;
 };
