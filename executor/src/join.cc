@@ -61,12 +61,16 @@ std::coroutine_handle<> start_behind_fence(Fork* first) noexcept {
 std::coroutine_handle<> end_frame_otherwise(std::coroutine_handle<PromiseBase> frame) noexcept {
   const Continuation continuation = frame.promise().continuation;
   const SlotState outcome = frame.promise().slot->state();
-  const Scope* const scope = frame.promise().scope;
+  if (continuation.is_task()) {
+    TaskRecord& task = TaskRecord::of(*frame.promise().scope);
+    frame.destroy();
+    return task.has_ended(outcome);
+  }
   frame.destroy();
   if (continuation.is_coroutine()) return transfer(continuation.coroutine());
   if (continuation.is_rec()) return child_ended(continuation.rec(), outcome);
-  if (EndSink* const sink = continuation.sink(); sink != nullptr) return sink->ended(sink, outcome);
-  return TaskRecord::of(*scope).has_ended(outcome);
+  EndSink* const sink = continuation.sink();
+  return sink->ended(sink, outcome);
 }
 
 std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept {

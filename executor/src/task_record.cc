@@ -82,7 +82,9 @@ void TaskRecord::launch(std::coroutine_handle<> coroutine, Runnable& node, Execu
                         GroupScope* group, TaskOwner* owner, SpawnOptions* options) {
   ExecutorServices& services = ExecutorAccess::services(executor);
   coroutine_ = coroutine.address();
-  id_ = next_task_id();
+  // This is a plain function: the thread stays the same.
+  ThreadState* const thread = thread_state();
+  id_ = next_task_id(*thread);
   root_.enter_root(group, this);
   try {
     const auto born = static_cast<std::uint64_t>(birth_in_ms(services));
@@ -90,7 +92,6 @@ void TaskRecord::launch(std::coroutine_handle<> coroutine, Runnable& node, Execu
     born_high_ = static_cast<std::uint8_t>(born >> 32);
     if (owner != nullptr) [[unlikely]]
       extras().owner = owner;
-    const ThreadState* const thread = thread_state();
     // What the spawning strand sees; a group's child that another thread starts sees what the group
     // does.
     own_locals_ = group == nullptr || thread->executor != nullptr;
@@ -103,7 +104,7 @@ void TaskRecord::launch(std::coroutine_handle<> coroutine, Runnable& node, Execu
         extras().token_link->arm();
       }
     }
-    services.admit(executor, *this, node);
+    services.admit(executor, *this, node, thread->queue);
   } catch (...) {
     give_up();
     throw;
@@ -132,19 +133,24 @@ void TaskRecord::leave_root() noexcept {
 }
 
 void TaskRecord::begin() noexcept {
+  if (root_.cancelled()) [[unlikely]]
+    return end_before_it_began();
   const auto coroutine = std::coroutine_handle<>::from_address(coroutine_);
   handler_ = nullptr;
-  if (root_.cancelled()) [[unlikely]] {
-    // Its body never runs; its arguments are destroyed before anybody learns of its end.
-    install_locals(root_);
-    ReasonRef reason = root_.reason();
-    coroutine.destroy();
-    set_cancelled_outcome(std::move(reason));
-    finish_and_wake(SlotState::cancelled);
-    return;
-  }
   started_.store(true, std::memory_order_relaxed);
   resume_strand(coroutine, &root_);
+}
+
+// It was cancelled: its body never runs; its arguments are destroyed before anybody learns of its
+// end.
+void TaskRecord::end_before_it_began() noexcept {
+  const auto coroutine = std::coroutine_handle<>::from_address(coroutine_);
+  handler_ = nullptr;
+  install_locals(root_);
+  ReasonRef reason = root_.reason();
+  coroutine.destroy();
+  set_cancelled_outcome(std::move(reason));
+  finish_and_wake(SlotState::cancelled);
 }
 
 void TaskRecord::end_by_force(std::exception_ptr error) noexcept {
@@ -159,9 +165,9 @@ namespace {
 
 // The only one that waited for a task, if that: it is what this worker does next, so it need not go
 // through the deque, unless the loop is wanted for something else.
-MAGPIE_ALWAYS_INLINE std::coroutine_handle<> go_on_with(JoinWaiter* waiter) noexcept {
+MAGPIE_ALWAYS_INLINE std::coroutine_handle<> go_on_with(JoinWaiter* waiter,
+                                                        const LocalQueue* queue) noexcept {
   if (waiter == nullptr) return std::noop_coroutine();
-  const LocalQueue* const queue = local_queue();
   if (waiter->is_awaited() && queue != nullptr && queue->executor == waiter->home &&
       !queue->noticed()) [[likely]] {
     install_locals(*waiter->scope());
@@ -193,7 +199,7 @@ std::coroutine_handle<> TaskRecord::has_ended(SlotState outcome) noexcept {
   const LocalQueue* const queue = local_queue();
   Executor* const home = executor();
   if (!ends_simply(outcome, queue, *home)) [[unlikely]]
-    return go_on_with(finish(outcome));
+    return go_on_with(finish(outcome), queue);
   ExecutorServices& services = ExecutorAccess::services(*home);
   RegistryShard& own = *queue->shard;
   const bool grouped = in_group();
@@ -210,7 +216,7 @@ std::coroutine_handle<> TaskRecord::has_ended(SlotState outcome) noexcept {
   services.unlist(place_, &own);
   services.retire(outcome, &own);
   waiter != nullptr ? release_beside_waiter() : release();
-  return go_on_with(waiter);
+  return go_on_with(waiter, queue);
 }
 
 void TaskRecord::finish_and_wake(SlotState outcome) noexcept {

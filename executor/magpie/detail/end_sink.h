@@ -47,6 +47,7 @@ class Continuation {
   void mark_failed() noexcept { word_ |= kFailed; }
 
   std::uintptr_t tag() const noexcept { return word_ & kTag; }  // the kind, and kFailed
+  bool is_task() const noexcept { return (word_ & ~kFailed) == kSink; }
   bool is_coroutine() const noexcept { return (word_ & kKind) == kCoroutine; }
   bool is_rec() const noexcept { return (word_ & kRec) != 0; }
 

@@ -59,8 +59,9 @@ class MAGPIE_EXPORT ExecutorServices {
   void serve(Executor& executor) noexcept;
 
   // --- tasks -------------------------------------------------------------------------------------
-  /// Takes a new task in and schedules its node; throws ExecutorShutdownError.
-  void admit(Executor& executor, TaskRecord& record, Runnable& node);
+  /// Takes a new task in and schedules its node; throws ExecutorShutdownError. `queue`: the calling
+  /// thread's, or null.
+  void admit(Executor& executor, TaskRecord& record, Runnable& node, LocalQueue* queue);
   /// It ends: nobody finds it here any more.
   void unlist(TaskRegistry::Place* place, RegistryShard* own) noexcept {
     registry_.unlist(place, own);
@@ -170,12 +171,10 @@ MAGPIE_ALWAYS_INLINE void ExecutorServices::take_in(Executor& executor, TaskReco
 }
 
 MAGPIE_ALWAYS_INLINE void ExecutorServices::admit(Executor& executor, TaskRecord& record,
-                                                  Runnable& node) {
-  RegistryShard* const own = own_shard(executor);
-  if (own == nullptr) [[unlikely]]
+                                                  Runnable& node, LocalQueue* queue) {
+  if (queue == nullptr || queue->executor != &executor || queue->shard == nullptr) [[unlikely]]
     return admit_from_elsewhere(executor, record, node);
-  take_in<true>(executor, record, *own);
-  LocalQueue* const queue = local_queue();
+  take_in<true>(executor, record, *queue->shard);
   if (queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&node))) [[likely]] {
     queue->wanted();
     return;

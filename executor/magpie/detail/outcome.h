@@ -96,7 +96,23 @@ class MAGPIE_EXPORT BasicOutcomeCore {
     if (handles_.fetch_add(1, std::memory_order_acq_rel) != 0)
       refs_.fetch_sub(1, std::memory_order_relaxed);
   }
-  void drop_handle() noexcept;
+  void drop_handle() noexcept {
+    if (alone()) {  // then it is done, or nobody is left who could end it
+      if (outcome_ == SlotState::error) nobody_can_ask();
+      delete this;
+      return;
+    }
+    drop_one_of_several();
+  }
+  /// The same for one whose type is known, without a virtual call.
+  template <class State>
+  MAGPIE_ALWAYS_INLINE static void drop_handle_of(State* state) noexcept {
+    BasicOutcomeCore& core = *state;
+    if (!core.alone()) return core.drop_one_of_several();
+    if (core.outcome_ == SlotState::error) [[unlikely]]
+      core.nobody_can_ask();
+    delete state;
+  }
 
   bool done() const noexcept {
     return done_.load(std::memory_order_acquire) != kOpen;
@@ -225,6 +241,7 @@ class MAGPIE_EXPORT BasicOutcomeCore {
                                           ? std::memory_order_release
                                           : std::memory_order_seq_cst;
   void publish_locked(SlotState outcome, Join** only_one) noexcept;  // gives the lock up
+  void drop_one_of_several() noexcept;
 
   static bool may_go_on(std::uint32_t done, const Join& op) noexcept {
     return done == kSettled ||
@@ -355,12 +372,7 @@ void BasicOutcomeCore<Env, Join>::publish_locked(SlotState outcome, Join** only_
 }
 
 template <class Env, class Join>
-void BasicOutcomeCore<Env, Join>::drop_handle() noexcept {
-  if (alone()) {  // then it is done, or nobody is left who could end it
-    if (outcome_ == SlotState::error) nobody_can_ask();
-    delete this;
-    return;
-  }
+void BasicOutcomeCore<Env, Join>::drop_one_of_several() noexcept {
   // O6. seq_cst on both sides: the last handle sees the end, or the end sees that no handle is
   // left. Also releases what this handle did with the record; acquired by whoever is the last.
   if (handles_.fetch_sub(1, std::memory_order_seq_cst) != 1) return;
@@ -612,7 +624,7 @@ class OutcomeHandle {
     return *this;
   }
   ~OutcomeHandle() {
-    if (state_ != nullptr) state_->drop_handle();
+    if (state_ != nullptr) drop(state_);
   }
   State* get() const noexcept { return state_; }
   State& require() const {
@@ -622,6 +634,7 @@ class OutcomeHandle {
   }
 
  private:
+  MAGPIE_NOINLINE static void drop(State* state) noexcept { State::drop_handle_of(state); }
   State* state_ = nullptr;
 };
 

@@ -126,6 +126,7 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
 
   /// On the executor, once there is a place for the outcome.
   void begin() noexcept;
+  MAGPIE_COLD void end_before_it_began() noexcept;
   /// It never begins: the same without.
   virtual void make_place() noexcept = 0;
   virtual void set_cancelled_outcome(ReasonRef reason) noexcept = 0;

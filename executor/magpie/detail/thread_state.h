@@ -84,11 +84,10 @@ inline std::uint32_t thread_index() noexcept {
 
 /// The next task id. Threads take ids in blocks, so that spawning shares no line.
 MAGPIE_EXPORT void take_task_ids() noexcept;
-inline TaskId next_task_id() noexcept {
-  if (const ThreadState* const state = thread_state(); state->next_id == state->last_id)
-      [[unlikely]]
+inline TaskId next_task_id(ThreadState& here) noexcept {
+  if (here.next_id == here.last_id) [[unlikely]]
     take_task_ids();
-  return static_cast<TaskId>(thread_state()->next_id++);
+  return static_cast<TaskId>(here.next_id++);
 }
 
 // --- transfers -----------------------------------------------------------------------------------
