@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
+// ctest-sanitized-optimised
 
 // Long loops and deep chains of awaits: the stack must not grow, whatever the compiler does with
 // tail calls.
