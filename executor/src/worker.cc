@@ -124,10 +124,13 @@ void WorkStealingMachine::start_workers(std::size_t from, std::size_t to) {
       }
       if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_begins();
       target_.store(index + 1, std::memory_order_seq_cst);
+      running_.store(index + 1, std::memory_order_seq_cst);
+      StdEnv::fence_seq_cst();  // before the worker's first look at attention: all_sleep_but()
       try {
         worker->thread = std::thread([this, worker] { work(*worker); });
       } catch (...) {
         target_.store(index, std::memory_order_seq_cst);
+        running_.store(index, std::memory_order_seq_cst);
         if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_ends();
         throw;
       }
@@ -149,6 +152,7 @@ void WorkStealingMachine::end_workers(std::size_t from, std::size_t to) noexcept
     Worker& worker = *workers_[i].load(std::memory_order_relaxed);
     if (worker.thread.joinable()) worker.thread.join();
   }
+  running_.store(from, std::memory_order_seq_cst);
   attention_.fetch_and(~attention::kLoop, std::memory_order_seq_cst);
 }
 
@@ -451,12 +455,22 @@ void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
   if (others) attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);
   // A push that found no bit may still be in its worker's store buffer: pairs with the light fence
   // of every push.
-  StdEnv::heavy_fence();
+  if (!all_sleep_but(1)) StdEnv::heavy_fence();
   if (others && work_in_sight()) {
     wake_one();
   } else if (job_in_sight()) {
     wake_for_job();
   }
+}
+
+// P8. Whether no more than `awake` workers, the caller among them, are up: all others are counted
+// in at the event count. Then no push is under way that the caller does not see, and whoever gets
+// up later sees the bit that the caller has set: no heavy fence is needed.
+bool WorkStealingMachine::all_sleep_but(std::size_t awake) noexcept {
+  // Sequentially consistent: a worker that is not counted here yet, since it is just being started,
+  // has a fence between this and its first look at attention, which so sees the caller's bit.
+  const std::size_t asleep = running_.load(std::memory_order_seq_cst) - awake;
+  return sleepers_.waiters() == asleep && sleepers_.waiters_in_order() == asleep;
 }
 
 bool WorkStealingMachine::work_in_sight() const noexcept {
@@ -479,7 +493,10 @@ void WorkStealingMachine::park(Worker& self) noexcept {
   for (int stage = 0; stage < 2 && !notified; ++stage) {
     const auto key = sleepers_.prepare();                                  // P1
     attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);  // P1
-    if (stage == 1) StdEnv::heavy_fence();   // P3: pairs with the light fence of every push
+    const bool last = all_sleep_but(0);                                    // P8
+    const bool shortly = stage == 0 && !last;
+    // P3: pairs with the light fence of every push.
+    if (!shortly && !last) StdEnv::heavy_fence();
     if (work_in_sight() || leaving(self)) {  // P4
       sleepers_.cancel(key);
       break;
@@ -504,7 +521,7 @@ void WorkStealingMachine::park(Worker& self) noexcept {
     }
     const std::uint64_t now = StdEnv::now_ns();
     if (slept_from == 0) slept_from = static_cast<std::int64_t>(now);
-    if (stage == 0 && (!until || *until > now + kFirstSleepNs)) {
+    if (shortly && (!until || *until > now + kFirstSleepNs)) {
       until = now + kFirstSleepNs;
       timer = false;
     }

@@ -370,5 +370,114 @@ TEST(ParkingBitModelMutant, ABitThatIsSetAfterTheRescanComesTooLate) {
   hunt(one_item_each<Bit::bit_after_rescan>({.preemptions = 3}, 1, 2, 1));
 }
 
+// ---- a pool ----
+//
+// Workers that all push and park. Work comes from outside through a queue: who takes a piece of it
+// pushes an item of its own and is then busy for ever, and so is who takes an item: as many workers
+// as pieces and items, and each of them must be woken. Who finds all others asleep does without the
+// heavy fences (P8).
+
+enum class Census { sound, overlooks_one };
+
+template <Census kCensus>
+Report pool(Options options, std::size_t pieces) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<>;
+    constexpr std::uint32_t kSleepers = 1;
+    const std::size_t workers = 2 * pieces;
+    std::deque<Deque<Env>> deques;
+    for (std::size_t i = 0; i < workers; ++i) deques.emplace_back(2);
+    EventCount<Env> sleepers;
+    Env::Atomic<std::uint32_t> attention(0);
+    Env::Atomic<std::size_t> inbox(0);
+
+    const auto wake_one = [&] {  // P2
+      if ((attention.fetch_and(~kSleepers, seq_cst) & kSleepers) != 0) sleepers.notify_one();
+    };
+    const auto work_in_sight = [&] {
+      if (inbox.load(relaxed) != 0) return true;
+      for (const Deque<Env>& deque : deques) {
+        if (deque.size_hint() != 0) return true;
+      }
+      return false;
+    };
+    const auto all_sleep_but = [&](std::size_t awake) {  // P8
+      const std::size_t asleep = sleepers.waiters_in_order();
+      return asleep + awake == workers ||
+             (kCensus == Census::overlooks_one && asleep + awake + 1 == workers);
+    };
+
+    sim.spawn([&] {
+      for (std::size_t i = 0; i < pieces; ++i) {
+        inbox.fetch_add(1, relaxed);
+        Env::fence_seq_cst();
+        if ((attention.load(relaxed) & kSleepers) != 0) wake_one();  // P6
+      }
+    });
+    for (std::size_t self = 0; self < workers; ++self) {
+      sim.spawn([&, self] {
+        const auto take_piece = [&] {
+          std::size_t seen = inbox.load(relaxed);
+          while (seen != 0) {
+            if (inbox.compare_exchange_strong(seen, seen - 1, relaxed, relaxed)) return true;
+          }
+          return false;
+        };
+        const auto steal = [&] {
+          for (Deque<Env>& deque : deques) {
+            if (deque.size_hint() != 0 && deque.thief().steal().item != 0) return true;
+          }
+          return false;
+        };
+        bool woken = false;
+        bool piece = false;
+        while (!(piece = take_piece()) && !steal()) {
+          woken = true;
+          bool notified = false;
+          for (int stage = 0; stage < 2 && !notified; ++stage) {
+            const auto key = sleepers.prepare();          // P1
+            attention.fetch_or(kSleepers, seq_cst);       // P1
+            const bool last = all_sleep_but(0);           // P8
+            if (stage == 1 && !last) Env::heavy_fence();  // P3
+            if (work_in_sight()) {                        // P4
+              sleepers.cancel(key);
+              Env::yield_thread();
+              break;
+            }
+            notified = sleepers.wait(key, stage == 0 && !last
+                                              ? std::optional<std::uint64_t>(sim.now_ns() + 50)
+                                              : std::nullopt);
+          }
+        }
+        if (woken && sleepers.waiters() != 0) {  // P5
+          attention.fetch_or(kSleepers, seq_cst);
+          if (!all_sleep_but(1)) Env::heavy_fence();  // P8
+          if (work_in_sight()) wake_one();
+        }
+        if (!piece) return;
+        sim.check(deques[self].owner().push(1), "push failed");      // P6
+        if ((attention.load(relaxed) & kSleepers) != 0) wake_one();  // P6
+      });
+    }
+    sim.run();
+  });
+}
+
+TEST(PoolModel, WhoSleepsLastNeedsNoFence) {
+  expect_clean(pool<Census::sound>({.preemptions = bound(3)}, 1));
+}
+
+TEST(PoolModel, ManyMoreInRandomSchedules) {
+  for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
+    const Report report = pool<Census::sound>(
+        {.strategy = strategy, .executions = 30'000, .pct_depth = 4, .pct_length = 300}, 2);
+    EXPECT_TRUE(report.passed()) << report;
+  }
+}
+
+TEST(PoolModelMutant, AWorkerThatIsUpIsOverlooked) {
+  hunt(pool<Census::overlooks_one>({.preemptions = 3}, 1));
+}
+
 }  // namespace
 }  // namespace magpie::model

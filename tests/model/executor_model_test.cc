@@ -231,14 +231,18 @@ class Machine final : Strand<Env>::Home {
   void pass_on() {  // P5
     if (sleepers_.waiters() == 0) return;
     attention_.fetch_or(attention::kSleepers, seq_cst);
-    Env::heavy_fence();
+    if (!all_sleep_but(1)) Env::heavy_fence();
     if (work_in_sight()) wake_one();
+  }
+
+  bool all_sleep_but(std::size_t awake) {  // P8
+    return sleepers_.waiters_in_order() == workers_ - awake;
   }
 
   void park() {
     const auto key = sleepers_.prepare();                                 // P1
     attention_.fetch_or(attention::kSleepers, seq_cst);                   // P1
-    Env::heavy_fence();                                                   // P3
+    if (!all_sleep_but(0)) Env::heavy_fence();                            // P8, P3
     if (work_in_sight() || stop_.load(std::memory_order_acquire) != 0) {  // P4
       sleepers_.cancel(key);
       Env::yield_thread();

@@ -285,6 +285,44 @@ TEST(EventCountRelacyMutant, ANotificationMustMoveTheEpoch) {
   expect_killed<SleepAndWake<Mutant::event_count_no_epoch>>(3);
 }
 
+// P8 of PARKING.md, without a fence anywhere. One gets up, writes something and looks whether
+// somebody sleeps; the other says that it will sleep, and if then nobody is up, looks for what was
+// written: one of the two sees the other.
+template <Mutant kMutant>
+struct LastOneUp : RelacyTest<LastOneUp<kMutant>, 2> {
+  using Env = RelacyEnv<kMutant>;
+  EventCount<Env> sleepers;
+  typename Env::template Atomic<int> said{0};
+  typename Env::template Atomic<int> written{0};
+  RelacyData<int> missed{0};
+  RelacyData<int> silent{0};
+
+  void thread(unsigned index) {
+    const auto key = sleepers.prepare();
+    if (index == 0) {
+      sleepers.cancel(key);
+      written.store(1, std::memory_order_relaxed);
+      if (said.load(std::memory_order_relaxed) == 0) silent.write(1);
+      return;
+    }
+    said.fetch_or(1, std::memory_order_seq_cst);
+    if (sleepers.waiters_in_order() == 2 && written.load(std::memory_order_relaxed) == 0)
+      missed.write(1);
+    sleepers.cancel(key);
+  }
+  void after() { relacy_check(silent.read() == 0 || missed.read() == 0); }
+};
+
+TEST(EventCountRelacy, WhoCountsTheOthersAsAsleepIsSeenByWhoGetsUp) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<LastOneUp<Mutant::none>>(4);
+}
+
+TEST(EventCountRelacyMutant, ARelaxedCensusOverlooksWhoGetsUp) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<LastOneUp<Mutant::event_count_loose_census>>(3);
+}
+
 // One reads a value, and one moves it out.
 template <Mutant kMutant>
 struct ReadAndTake : RelacyTest<ReadAndTake<kMutant>, 2> {

@@ -76,6 +76,15 @@ class EventCount {
     return waiters_of(state_.load(std::memory_order_relaxed));
   }
 
+  // E7. The same in one step between the others' E1 and E3: the caller sees all that those who are
+  // counted wrote before they counted in, and they will see, once they have counted out, all that
+  // the caller wrote before.
+  std::uint32_t waiters_in_order() noexcept {
+    if constexpr (Env::mutant(Mutant::event_count_loose_census)) return waiters();
+    // Acquire and release: pairs with E1 and E3.
+    return waiters_of(state_.fetch_add(0, std::memory_order_acq_rel));
+  }
+
  private:
   // {epoch:32, notified:16, waiters:16}; waiters sleep on the epoch's half. `notified` says how
   // many of the waiters are certain to return by themselves: for them no further call to the kernel

@@ -32,8 +32,8 @@ class WorkStealingMachine;
 inline constexpr std::uint32_t kHousekeepingEvery = 64;
 /// How long a worker looks for work before it sleeps: about what a wake-up costs.
 inline constexpr std::uint64_t kSpinNs = 20'000;
-/// The first sleep is short and needs no heavy fence; a wake-up that slipped through is noticed at
-/// its end.
+/// While others are awake the first sleep is short and needs no heavy fence; a wake-up that slipped
+/// through is noticed at its end.
 inline constexpr std::uint64_t kFirstSleepNs = 200'000;
 
 /// Numbers that one worker writes and anybody reads.
@@ -130,6 +130,7 @@ class WorkStealingMachine {
   bool leave_alone(Worker& victim) const noexcept;
   std::uintptr_t search(Worker& self) noexcept;
   bool work_in_sight() const noexcept;
+  bool all_sleep_but(std::size_t awake) noexcept;
   void park(Worker& self) noexcept;
   MAGPIE_COLD void trace(TraceEvent::Kind kind, std::uint64_t from_ns) noexcept;
   void pass_on_wake_up(Worker& self) noexcept;
@@ -152,6 +153,7 @@ class WorkStealingMachine {
   InjectionQueue<StdEnv> inbox_;
   alignas(kCacheLine) std::atomic<std::size_t> target_{0};  // workers with a smaller index serve
   std::atomic<std::size_t> slots_{0};                       // workers that exist, serving or not
+  std::atomic<std::size_t> running_{0};                     // at least as many as have a thread
   std::unique_ptr<std::atomic<Worker*>[]> workers_;
   std::mutex resize_mutex_;
 };
