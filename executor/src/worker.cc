@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <pthread.h>
@@ -32,6 +34,9 @@ constexpr std::size_t kInboxBatch = 16;
 // at each push and pop less and less often while there is nothing to be had.
 constexpr std::uint64_t kFirstLookNs = LookNote::kIntervalNs;
 constexpr std::uint64_t kLastLookNs = 2'000;
+// Who has looked for work all the time and seen only strands that he leaves to their workers (P7)
+// looks away for so long.
+constexpr std::chrono::microseconds kNap(100);
 
 // A worker that waits for a job runs others' jobs on top of what waits, and these may wait in turn.
 // A quarter of the stack is for that; what is left is for the last of them.
@@ -412,6 +417,14 @@ std::uintptr_t WorkStealingMachine::steal(Worker& self) noexcept {
   return 0;
 }
 
+// Whether a timer of the worker's own is due before it would come back from a nap.
+bool WorkStealingMachine::due_soon(const Worker& self, std::uint64_t now_ns) const noexcept {
+  const std::int64_t due = self.timers->earliest.load(std::memory_order_relaxed);
+  if (due == kNeverNs) return false;
+  const auto nap = std::chrono::nanoseconds(kNap).count();
+  return services_.timers.steady_ns(due) < static_cast<std::int64_t>(now_ns) + 2 * nap;
+}
+
 // Looks everywhere, for a while.
 std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   if (const std::uintptr_t item = steal(self); item != 0) return item;
@@ -429,6 +442,7 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   std::uint64_t interval = kFirstLookNs;
   std::uint64_t look = now + interval;
   std::uintptr_t item = 0;
+  bool left_some = self.left_some;
   do {
     do {
       StdEnv::pause();
@@ -436,10 +450,18 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
     } while (now < look && inbox_.empty());
     item = next_item(self);
     if (item == 0) item = steal(self);
+    left_some |= self.left_some;
     interval = std::min(2 * interval, kLastLookNs);
     look = now + interval;
   } while (item == 0 && now < until && !leaving(self));
   if (spins) spinners_.fetch_sub(1, std::memory_order_relaxed);
+  if (item == 0 && left_some && !leaving(self) && !due_soon(self, now)) {
+    // Nobody can wake him meanwhile, as if the kernel had something else for his processor: he is
+    // not among the sleepers.
+    std::this_thread::sleep_for(kNap);
+    WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
+                                      static_cast<std::int64_t>(StdEnv::now_ns() - now));
+  }
   return item;
 }
 

@@ -215,6 +215,22 @@ TEST(WorkStealingExecutor, AStrandIsTakenFromAWorkerThatHasWokenItAndGoesOn) {
   }
 }
 
+// An idle worker that has watched strands being passed on looks away now and then, not for good.
+TEST(WorkStealingExecutor, AStrandIsTakenFromAWorkerThatHasPassedOnManyBefore) {
+  WorkStealingExecutor executor({.threads = 2});
+  auto all = [&]() -> Task<> {
+    for (int i = 0; i < 10'000; ++i) co_await this_task::yield();
+    std::atomic<int> ran{0};
+    Event event;
+    JoinHandle<> woken = spawn(waits_for(event, ran));
+    co_await this_task::yield();
+    event.set();
+    while (ran.load() == 0) std::this_thread::yield();
+    co_await std::move(woken);
+  };
+  for (int round = 0; round < static_cast<int>(scaled(20)); ++round) executor.run(all());
+}
+
 // Two strands that never leave their worker's deque empty: each runs until both have been seen at
 // work on different threads.
 TEST(WorkStealingExecutor, AStrandIsTakenFromAWorkerThatAlwaysHasOne) {

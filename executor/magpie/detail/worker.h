@@ -128,6 +128,7 @@ class WorkStealingMachine {
   std::uint32_t unmark_inbox() noexcept;
   std::uintptr_t steal(Worker& self) noexcept;
   bool leave_alone(Worker& victim) const noexcept;
+  bool due_soon(const Worker& self, std::uint64_t now_ns) const noexcept;
   std::uintptr_t search(Worker& self) noexcept;
   bool work_in_sight() const noexcept;
   bool all_sleep_but(std::size_t awake) noexcept;
