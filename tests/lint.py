@@ -33,6 +33,14 @@ STD_HEADERS = set(
     cstdint cstdio cstdlib cstring ctime cuchar cwchar cwctype""".split()
 )
 
+# What the public headers do without, as each makes <magpie/magpie.h> up to a tenth dearer, and the headers that no
+# public one includes (or that include it only where they must).
+DEAR_HEADERS = frozenset("algorithm condition_variable filesystem future iostream random ranges regex sstream".split())
+MAY_BE_DEAR = frozenset(
+    f"executor/magpie/{name}.h"
+    for name in ("detail/ranges", "detail/blocking_pool", "detail/timers", "testing/simulated_executor")
+)
+
 FENCE = re.compile(
     r"""(?<!rl::)\batomic_(thread|signal)_fence\b      # rl:: is Relacy's model of one
     | _mm_pause\b | _mm_[lms]fence\b | __builtin_ia32_\w*(pause|fence)\b | __builtin_arm_(yield|dmb|dsb|isb)\b
@@ -100,6 +108,9 @@ def findings(path, text):
     if library and extension == ".h" and "/magpie/" in path and name not in PEER_HEADERS:
         for match in re.finditer(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', text, re.MULTILINE):
             kind, header = match.groups()
+            if header in DEAR_HEADERS and path not in MAY_BE_DEAR:
+                advice = f"users' compilers pay for <{header}>: in a .cc file, or as <magpie/detail/ranges.h> does it"
+                yield line_of(text, match.start(2)), "dear-include", advice
             if kind == "<" and (header in STD_HEADERS or header.startswith(("magpie/", "sanitizer/"))):
                 if os.path.basename(header) not in PEER_HEADERS:
                     continue
@@ -155,6 +166,9 @@ SAMPLES = [  # path, text below the head, the rules that must speak
     (ATOMIC_HEADER, "#pragma once\nstd::atomic_thread_fence(x); __builtin_ia32_pause();", []),
     ("executor/magpie/a.h", "#pragma once\n#include <vector>\n#include <magpie/task.h>", []),
     ("executor/magpie/a.h", "#pragma once\n#include <tbb/task_arena.h>", ["core-include"]),
+    ("combinators/magpie/detail/a.h", "#pragma once\n#include <algorithm>", ["dear-include"]),
+    ("executor/magpie/detail/ranges.h", "#pragma once\n#include <ranges>", []),
+    ("combinators/src/a.cc", "#include <algorithm>", []),
     ("combinators/magpie/detail/a.h", "#pragma once\n#include <absl/status/status.h>", ["core-include"]),
     ("executor/magpie/a.h", "#pragma once\n#include <pthread.h>", ["core-include"]),
     ("executor/magpie/a.h", '#pragma once\n#include "task.h"', ["core-include"]),
