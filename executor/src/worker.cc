@@ -34,6 +34,13 @@ constexpr std::size_t kInboxBatch = 16;
 // at each push and pop less and less often while there is nothing to be had.
 constexpr std::uint64_t kFirstLookNs = LookNote::kIntervalNs;
 constexpr std::uint64_t kLastLookNs = 2'000;
+// Where one post follows upon the other, a worker that takes each as it comes has the lines of the
+// inbox travel to and fro for every one of them. In such a stream it comes by so often only, and
+// finds several. At every so manieth search it tries whether there is one; after so many tries in
+// which there was at most one post, it takes it to be over.
+constexpr std::uint64_t kStreamNs = 600;
+constexpr std::uint32_t kTryStreamEvery = 32;
+constexpr std::uint32_t kStreamTries = 16;
 // Who has looked for work all the time and seen only strands that he leaves to their workers (P7)
 // looks away for so long.
 constexpr std::chrono::microseconds kNap(100);
@@ -316,7 +323,8 @@ std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
   // inbox comes out of the deque first, then an item of its own.
   if (self.from_inbox != 0) {
     --self.from_inbox;
-  } else if (inbox) {
+  } else if (inbox && (!inbox_.empty() || deque.size_hint() != 0)) {
+    // With nothing to do at all the mark may stay: the next one to push need not set it again.
     if (const std::uintptr_t item = take_from_inbox(self); item != 0) return item;
   }
   const bool oldest = self.prefer_oldest || self.tick % kOldestEvery == 0;
@@ -437,6 +445,7 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   const bool spins = spinners_.load(std::memory_order_relaxed) < most_spinners_;
   if (!spins && !self.left_some) return 0;
   if (spins) spinners_.fetch_add(1, std::memory_order_relaxed);
+  const bool stream = self.in_stream != 0 || ++self.searches % kTryStreamEvery == 0;
   std::uint64_t now = StdEnv::now_ns();
   const std::uint64_t until = now + (spins ? kSpinNs : LookNote::kPatienceNs);
   std::uint64_t interval = kFirstLookNs;
@@ -444,11 +453,20 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   std::uintptr_t item = 0;
   bool left_some = self.left_some;
   do {
+    const std::uint64_t blind_until = stream ? now + kStreamNs : now;
     do {
       StdEnv::pause();
       now = StdEnv::now_ns();
-    } while (now < look && inbox_.empty());
+    } while (now < blind_until || (now < look && inbox_.empty()));
+    self.from_inbox = 0;
     item = next_item(self);
+    if (stream && item != 0) {
+      if (self.from_inbox > 1) {
+        self.in_stream = kStreamTries;
+      } else if (self.in_stream != 0) {
+        --self.in_stream;
+      }
+    }
     if (item == 0) item = steal(self);
     left_some |= self.left_some;
     interval = std::min(2 * interval, kLastLookNs);

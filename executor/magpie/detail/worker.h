@@ -64,10 +64,12 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   Random random;
   std::uint32_t tick = 0;
   std::size_t from_inbox = 0;  // so many items are the deque's turn: what came along, and one
-  bool prefer_oldest = false;  // a strand has yielded
-  bool woken = false;          // back from the sleepers, has not run anything since
-  bool left_some = false;      // steal() has left a strand to its worker
-  Worker* robbed = nullptr;    // whom the last stolen job was taken from
+  std::uint32_t searches = 0;
+  std::uint32_t in_stream = 0;  // posts follow upon one another, so many more tries long
+  bool prefer_oldest = false;   // a strand has yielded
+  bool woken = false;           // back from the sleepers, has not run anything since
+  bool left_some = false;       // steal() has left a strand to its worker
+  Worker* robbed = nullptr;     // whom the last stolen job was taken from
   std::uintptr_t help_limit =
       0;  // further down its stack it waits for its jobs without running others
   std::uint32_t careful_takes = 0;  // jobs taken back where a thief has been near
