@@ -3,7 +3,10 @@
 #pragma once
 
 // Everything but status.h, tbb_executor.h and testing/, which a program includes where it needs
-// them.
+// them. And <thread>, which costs next to nothing beside them: most programs have threads of their
+// own, too.
+
+#include <thread>
 
 #include <magpie/as_completed.h>
 #include <magpie/as_result.h>
