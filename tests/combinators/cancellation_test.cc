@@ -485,8 +485,8 @@ TEST(CancelledRow, ChildrenWithoutFramesAreOnePieceOfWork) {
   auto sleep = [&]() -> Task<> { co_await gather(long_sleeps(kChildren)); };
   auto both = [&]() -> Task<std::size_t> {
     auto cancel = [&]() -> Task<> {
+      while (worker.stats().pending_timers < kChildren) co_await this_task::yield();
       source.cancel();
-      co_return;
     };
     const std::size_t before = worker.stats().total.tasks_run;
     const auto [result, nothing] =
@@ -502,13 +502,15 @@ TEST(CancelledRow, OthersHaveTheirTurnBeforeItsEnd) {
   CancellationSource source;
   bool over = false;
   std::size_t turns = 0;
-  auto sleep = [&]() -> Task<> { co_await gather(long_sleeps(1'000)); };
+  constexpr std::size_t kChildren = 1'000;
+  auto sleep = [&]() -> Task<> { co_await gather(long_sleeps(kChildren)); };
   auto sleeper = [&]() -> Task<> {
     const auto result = co_await as_result(with_token(source.token(), sleep()));
     EXPECT_TRUE(result.is_cancelled());
     over = true;
   };
   auto other = [&]() -> Task<> {
+    while (worker.stats().pending_timers < kChildren) co_await this_task::yield();
     source.cancel();
     while (!over) {
       ++turns;
