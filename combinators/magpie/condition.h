@@ -66,6 +66,8 @@ struct ConditionTraits : OperationTraits {
 /// cancelled, then in the mutex's, behind a mask. The page: combinators/DESIGN.md, "Condition".
 class MAGPIE_EXPORT ConditionWaiter : public OperationBase {
  public:
+  /// It may have to wait for its mutex first, so it runs a function of its own: no part of a row.
+  static constexpr bool kEndsAlone = true;
   bool start();
   /// When the wait has ended it is in no list any more.
   void unqueue() noexcept {}

@@ -63,7 +63,7 @@ class MAGPIE_EXPORT WorkStealingExecutor final : public Executor {
   ShutdownReport shutdown(Duration drain);
 
  private:
-  detail::WorkStealingMachine* machine_;  // owned
+  detail::WorkStealingMachine* machine_ = nullptr;  // owned
 };
 
 /// Runs one task on an executor of its own, like asyncio.run. What it spawned is cancelled when it

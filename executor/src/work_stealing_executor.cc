@@ -44,7 +44,7 @@ std::size_t WorkStealingExecutor::thread_count() const {
 
 ExecutorStats WorkStealingExecutor::stats() const {
   ExecutorStats stats = Executor::stats();
-  machine_->add_stats(stats);
+  if (machine_ != nullptr) machine_->add_stats(stats);  // a watchdog may ask while it is being made
   return stats;
 }
 

@@ -514,7 +514,8 @@ bool WorkStealingMachine::all_sleep_but(std::size_t awake) noexcept {
 }
 
 bool WorkStealingMachine::work_in_sight() const noexcept {
-  if (!inbox_.empty()) return true;
+  // After the attention's seq_cst operation, also where there is no fence: pairs with inject()'s.
+  if (!inbox_.still_empty()) return true;
   const std::size_t count = slots_.load(std::memory_order_acquire);
   for (std::size_t i = 0; i < count; ++i) {
     const Worker* const worker = workers_[i].load(std::memory_order_acquire);

@@ -226,6 +226,34 @@ TEST_ON_THREADS(ConditionTest, ACancelledWaitThrowsHoldingTheLock) {  // B038
   EXPECT_TRUE(is_free());
 }
 
+// They end singly, as each takes its mutex back first: a row that went on with the first of them
+// only lost the others.
+TEST_ON_THREADS(ConditionTest, WaitsOfOneJoinThatAreCancelledTogetherAllTakeTheirMutexesBack) {
+  Mutex others[2];
+  Condition conditions[2];
+  const auto never = [] { return false; };
+  machine.run([&]() -> Task<> {
+    Mutex::Lock lock = co_await mutex.lock();
+    Mutex::Lock lock0 = co_await others[0].lock();
+    Mutex::Lock lock1 = co_await others[1].lock();
+    auto all = timeout(gather(condition.wait(lock), conditions[0].wait(lock0, never),
+                              conditions[1].wait(lock1, never)),
+                       1ms);
+    const auto result = co_await as_result(std::move(all));
+    EXPECT_TRUE(result.is_timeout());
+    EXPECT_TRUE(lock && lock0 && lock1);
+    auto notify = [&]() -> Task<> {
+      co_await sleep_for(1ms);
+      condition.notify_one();
+    };
+    JoinHandle<void> notifier = executor.spawn(notify());
+    co_await race(conditions[0].wait(lock0), condition.wait(lock), conditions[1].wait(lock1));
+    EXPECT_TRUE(lock && lock0 && lock1);
+    co_await notifier;
+  });
+  EXPECT_TRUE(is_free());
+}
+
 TEST_ON_THREADS(ConditionTest, TheCancellationThatEndedTheWaitIsTheOneThrown) {  // B038
   machine.run([&]() -> Task<> {
     CancellationSource inner;

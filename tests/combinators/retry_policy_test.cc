@@ -501,6 +501,13 @@ TEST_ON_THREADS(RetryPolicyTest, FactoryMayBeConst) {
     auto again = retry(std::move(factory));  // a const rvalue
     const int more = co_await std::move(again);
     EXPECT_EQ(more, 3);
+    const auto owner = [&calls, text = std::string("four")]() -> Task<std::size_t> {
+      ++calls;
+      co_return text.size();
+    };
+    auto owned = retry(std::move(owner));  // one that is kept elsewhere, as it is no plain bytes
+    const std::size_t size = co_await std::move(owned);
+    EXPECT_EQ(size, 4U);
   });
 }
 

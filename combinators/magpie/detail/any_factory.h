@@ -37,7 +37,8 @@ class AnyFactory {
         return Make::make(*std::launder(reinterpret_cast<Plain*>(place.room)));
       };
     } else {
-      place_.object = new Plain(std::forward<F>(function));
+      place_.object =
+          const_cast<void*>(static_cast<const void*>(new Plain(std::forward<F>(function))));
       make_ = call<Make, Plain>;
       destroy_ = [](void* object) noexcept { delete static_cast<Plain*>(object); };
     }

@@ -209,6 +209,8 @@ struct OperationChild : Op {
     auto* self = static_cast<OperationChild*>(static_cast<OperationBase*>(node));
     Join* const join = self->join;
     install_locals(join->scope);
+    // On a thread that is no worker after each: a simulator can put anything in between.
+    const std::uint32_t piece = local_queue() != nullptr ? kRowPiece : 1;
     std::uint32_t units = 0;
     do {
       Waiter* const next = behind_in_row(*self);
@@ -216,7 +218,7 @@ struct OperationChild : Op {
       settle_child(self, self->slot.state());
       ++units;
       self = static_cast<OperationChild*>(static_cast<OperationBase*>(next));
-      if (self != nullptr && units % kRowPiece == 0 && row_gives_way()) {
+      if (self != nullptr && units % piece == 0 && row_gives_way()) {
         // Those that are left keep the join alive, and bring their own units.
         self->home->schedule_behind(*self);
         break;

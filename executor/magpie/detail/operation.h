@@ -9,6 +9,7 @@
 //
 // A derived operation provides
 //
+//   kEndsAlone                 if there: it puts a function of its own into `run` when it starts
 //   kWhat                     for dumps: what it waits for (or waits_for(), if that changes)
 //   bool start();             true: parked. false: the state says how it ended at once
 //   void unqueue() noexcept;  leaves the primitive's queue if still there, under its lock
@@ -265,9 +266,15 @@ class Operation : public Base {
       [](Waiter& waiter) noexcept {
         Slot<T> unwanted;
         static_cast<Derived&>(static_cast<OperationBase&>(waiter)).finish(unwanted);
-      }};
+      },
+      !requires {Derived::kEndsAlone;
+}
+};  // namespace magpie::detail
 
-  Derived& derived() noexcept { return static_cast<Derived&>(*this); }
-};
+Derived& derived() noexcept {
+  return static_cast<Derived&>(*this);
+}
+}
+;
 
 }  // namespace magpie::detail

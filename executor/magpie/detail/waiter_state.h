@@ -74,6 +74,7 @@ template <class Env>
 struct BasicWaitKind {
   const char* (*what)(const BasicWaiter<Env>&) noexcept;  // for dumps: what is waited for
   void (*drop)(BasicWaiter<Env>&) noexcept;               // see OperationBase::abandon()
+  bool ends_in_rows = true;  // what it runs when it is cancelled, a child of a join, ends its row
 };
 using WaitKind = BasicWaitKind<StdEnv>;
 
@@ -117,7 +118,7 @@ template <class Env>
 BasicWaiter<Env>* take_row(BasicWaiter<Env>*& claimed) noexcept {
   BasicWaiter<Env>* row = claimed;
   claimed = row->scope_next;
-  if (row->stand != Stand::join) return row;
+  if (row->stand != Stand::join || !row->kind->ends_in_rows) return row;
   if (!Env::mutant(Mutant::row_open_end)) row->scope_next = nullptr;
   while (claimed != nullptr && claimed->stand == Stand::join && claimed->join == row->join &&
          claimed->run == row->run && claimed->home == row->home) {
