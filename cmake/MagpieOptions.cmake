@@ -23,6 +23,7 @@ endif()
 option(MAGPIE_BUILD_MODEL_TESTS "With the tests: build tests/model" ${models_by_default})
 option(MAGPIE_BUILD_STRESS_TESTS "With the tests: build tests/stress" ON)
 option(MAGPIE_OPTIMISE_TESTS "With the tests: unit tests and models with all optimisations, as users build" OFF)
+option(MAGPIE_TEST_LINES "With a sanitizer: reports name the lines of tests and examples, not only those of the library" OFF)
 option(MAGPIE_TSAN_TOUR "With ThreadSanitizer too: build examples/asyncio_tour and its tests" OFF)
 option(MAGPIE_BUILD_FUZZERS "Build tests/fuzz (clang; the preset \"fuzz\")" OFF)
 option(MAGPIE_PCH "With the tests: precompile the headers that nearly every source includes" ${MAGPIE_BUILD_TESTS})
@@ -46,6 +47,13 @@ add_compile_options(-Wall -Wextra -Wconversion -Wshadow)
 if(MAGPIE_WERROR)
   add_compile_options(-Werror)
 endif()
+
+# For the folder that calls it. A fifth of the compiler's time with a sanitizer. Functions have their names all the same.
+macro(magpie_without_lines)
+  if(MAGPIE_SANITIZE AND NOT MAGPIE_TEST_LINES)
+    add_compile_options(-g0)
+  endif()
+endmacro()
 
 # For the folder that calls it. g++ 12's flow analysis gives false alarms within libstdc++'s own strings and stop tokens (GCC PR 105329,
 # 105562, 105651) when programs are inlined deeply enough; the library itself builds with these warnings on.

@@ -464,7 +464,7 @@ Report pool(Options options, std::size_t pieces) {
 }
 
 TEST(PoolModel, WhoSleepsLastNeedsNoFence) {
-  expect_clean(pool<Census::sound>({.preemptions = bound(3)}, 1));
+  expect_clean(pool<Census::sound>({.preemptions = bound(2)}, 1));
 }
 
 TEST(PoolModel, ManyMoreInRandomSchedules) {
