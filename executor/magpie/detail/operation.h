@@ -9,7 +9,7 @@
 //
 // A derived operation provides
 //
-//   kEndsAlone                 if there: it puts a function of its own into `run` when it starts
+//   kEndsAlone                if there: it puts a function of its own into `run` when it starts
 //   kWhat                     for dumps: what it waits for (or waits_for(), if that changes)
 //   bool start();             true: parked. false: the state says how it ended at once
 //   void unqueue() noexcept;  leaves the primitive's queue if still there, under its lock
@@ -267,14 +267,15 @@ class Operation : public Base {
         Slot<T> unwanted;
         static_cast<Derived&>(static_cast<OperationBase&>(waiter)).finish(unwanted);
       },
-      !requires {Derived::kEndsAlone;
-}
-};  // namespace magpie::detail
+      [] {
+        if constexpr (requires { Derived::kEndsAlone; }) {
+          return false;
+        } else {
+          return true;
+        }
+      }()};
 
-Derived& derived() noexcept {
-  return static_cast<Derived&>(*this);
-}
-}
-;
+  Derived& derived() noexcept { return static_cast<Derived&>(*this); }
+};
 
 }  // namespace magpie::detail
