@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -30,20 +29,6 @@ namespace {
 constexpr std::uint32_t kOldestEvery = 61;
 // How many injected items an idle worker takes along; the rest can be stolen from it.
 constexpr std::size_t kInboxBatch = 16;
-// Who looks for work looks at the inbox all the time, but takes the lines that busy workers write
-// at each push and pop less and less often while there is nothing to be had.
-constexpr std::uint64_t kFirstLookNs = LookNote::kIntervalNs;
-constexpr std::uint64_t kLastLookNs = 2'000;
-// Where one post follows upon the other, a worker that takes each as it comes has the lines of the
-// inbox travel to and fro for every one of them. In such a stream it comes by so often only, and
-// finds several. At every so manieth search it tries whether there is one; after so many tries in
-// which there was at most one post, it takes it to be over.
-constexpr std::uint64_t kStreamNs = 600;
-constexpr std::uint32_t kTryStreamEvery = 32;
-constexpr std::uint32_t kStreamTries = 16;
-// Who has looked for work all the time and seen only strands that he leaves to their workers (P7)
-// looks away for so long.
-constexpr std::chrono::microseconds kNap(100);
 
 // A worker that waits for a job runs others' jobs on top of what waits, and these may wait in turn.
 // A quarter of the stack is for that; what is left is for the last of them.
@@ -423,163 +408,6 @@ std::uintptr_t WorkStealingMachine::steal(Worker& self) noexcept {
     }
   }
   return 0;
-}
-
-// Whether a timer of the worker's own is due before it would come back from a nap.
-bool WorkStealingMachine::due_soon(const Worker& self, std::uint64_t now_ns) const noexcept {
-  const std::int64_t due = self.timers->earliest.load(std::memory_order_relaxed);
-  if (due == kNeverNs) return false;
-  const auto nap = std::chrono::nanoseconds(kNap).count();
-  return services_.timers.steady_ns(due) < static_cast<std::int64_t>(now_ns) + 2 * nap;
-}
-
-// Looks everywhere, for a while.
-std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
-  if (const std::uintptr_t item = steal(self); item != 0) return item;
-  housekeeping(self);
-  if (const std::uintptr_t item = next_item(self); item != 0) return item;
-  if (services_.virtual_time() != nullptr) return 0;
-  // A few workers keep looking for about as long as a wake-up takes; more would only heat the
-  // machine. But whoever has left a strand to its worker cannot sleep, so he waits until it is
-  // gone, or his.
-  const bool spins = spinners_.load(std::memory_order_relaxed) < most_spinners_;
-  if (!spins && !self.left_some) return 0;
-  if (spins) spinners_.fetch_add(1, std::memory_order_relaxed);
-  const bool stream = self.in_stream != 0 || ++self.searches % kTryStreamEvery == 0;
-  std::uint64_t now = StdEnv::now_ns();
-  const std::uint64_t until = now + (spins ? kSpinNs : LookNote::kPatienceNs);
-  std::uint64_t interval = kFirstLookNs;
-  std::uint64_t look = now + interval;
-  std::uintptr_t item = 0;
-  bool left_some = self.left_some;
-  do {
-    const std::uint64_t blind_until = stream ? now + kStreamNs : now;
-    do {
-      StdEnv::pause();
-      now = StdEnv::now_ns();
-    } while (now < blind_until || (now < look && inbox_.empty()));
-    self.from_inbox = 0;
-    item = next_item(self);
-    if (stream && item != 0) {
-      if (self.from_inbox > 1) {
-        self.in_stream = kStreamTries;
-      } else if (self.in_stream != 0) {
-        --self.in_stream;
-      }
-    }
-    if (item == 0) item = steal(self);
-    left_some |= self.left_some;
-    interval = std::min(2 * interval, kLastLookNs);
-    look = now + interval;
-  } while (item == 0 && now < until && !leaving(self));
-  if (spins) spinners_.fetch_sub(1, std::memory_order_relaxed);
-  if (item == 0 && left_some && !leaving(self) && !due_soon(self, now)) {
-    // Nobody can wake him meanwhile, as if the kernel had something else for his processor: he is
-    // not among the sleepers.
-    std::this_thread::sleep_for(kNap);
-    WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
-                                      static_cast<std::int64_t>(StdEnv::now_ns() - now));
-  }
-  return item;
-}
-
-// P5. Whoever comes back from the sleepers, notified or not, may hold the one notification that was
-// sent: before it runs what it found, wherever it found it, the bit goes back up for those who
-// still sleep, and if there is more to do, it wakes the next.
-void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
-  self.woken = false;
-  const bool others = sleepers_.waiters() != 0;
-  // Whoever offers a job wakes one of the sleepers rather than one of those who wait for jobs, so
-  // these are looked after here, too.
-  if (!others && !waiters_.any()) return;
-  if (others) attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);
-  // A push that found no bit may still be in its worker's store buffer: pairs with the light fence
-  // of every push.
-  if (!all_sleep_but(1)) StdEnv::heavy_fence();
-  if (others && work_in_sight()) {
-    wake_one();
-  } else if (job_in_sight()) {
-    wake_for_job();
-  }
-}
-
-// P8. Whether no more than `awake` workers, the caller among them, are up: all others are counted
-// in at the event count. Then no push is under way that the caller does not see, and whoever gets
-// up later sees the bit that the caller has set: no heavy fence is needed.
-bool WorkStealingMachine::all_sleep_but(std::size_t awake) noexcept {
-  // Sequentially consistent: a worker that is not counted here yet, since it is just being started,
-  // has a fence between this and its first look at attention, which so sees the caller's bit.
-  const std::size_t asleep = running_.load(std::memory_order_seq_cst) - awake;
-  return sleepers_.waiters() == asleep && sleepers_.waiters_in_order() == asleep;
-}
-
-bool WorkStealingMachine::work_in_sight() const noexcept {
-  // After the attention's seq_cst operation, also where there is no fence: pairs with inject()'s.
-  if (!inbox_.still_empty()) return true;
-  const std::size_t count = slots_.load(std::memory_order_acquire);
-  for (std::size_t i = 0; i < count; ++i) {
-    const Worker* const worker = workers_[i].load(std::memory_order_acquire);
-    if (worker != nullptr && (worker->deque.size_hint() != 0 || worker->jobs.size_hint() != 0))
-      return true;
-  }
-  return false;
-}
-
-void WorkStealingMachine::park(Worker& self) noexcept {
-  self.woken = true;  // also on the way out by cancel(): that may swallow a notification
-  VirtualTime* const time = services_.virtual_time();
-  bool notified = false;
-  bool counted_out = false;
-  std::int64_t slept_from = 0;
-  for (int stage = 0; stage < 2 && !notified; ++stage) {
-    const auto key = sleepers_.prepare();                                  // P1
-    attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);  // P1
-    const bool last = all_sleep_but(0);                                    // P8
-    const bool shortly = stage == 0 && !last;
-    // P3: pairs with the light fence of every push.
-    if (!shortly && !last) StdEnv::heavy_fence();
-    if (work_in_sight() || leaving(self)) {  // P4
-      sleepers_.cancel(key);
-      break;
-    }
-    if (time != nullptr && !counted_out) {
-      if (time->worker_parks()) {  // time has moved instead: what it fired lies in this worker's
-                                   // deque, or elsewhere
-        sleepers_.cancel(key);
-        return;
-      }
-      counted_out = true;
-    }
-    std::optional<std::uint64_t> until;
-    bool timer = false;
-    if (time == nullptr) {
-      const std::int64_t due = self.timers->earliest.load(std::memory_order_relaxed);
-      if (due != kNeverNs) {
-        until =
-            static_cast<std::uint64_t>(std::max<std::int64_t>(services_.timers.steady_ns(due), 0));
-        timer = true;
-      }
-    }
-    const std::uint64_t now = StdEnv::now_ns();
-    if (slept_from == 0) slept_from = static_cast<std::int64_t>(now);
-    if (shortly && (!until || *until > now + kFirstSleepNs)) {
-      until = now + kFirstSleepNs;
-      timer = false;
-    }
-    WorkerCounters::add<std::uint64_t>(self.counters.parks);
-    notified = sleepers_.wait(key, until);
-    if (!notified && timer) break;  // its timer is due
-  }
-  if (counted_out) time->work_begins();
-  if (slept_from != 0) {
-    WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
-                                      static_cast<std::int64_t>(StdEnv::now_ns()) - slept_from);
-    if (services_.tracing()) [[unlikely]]
-      trace(TraceEvent::Kind::sleep, static_cast<std::uint64_t>(slept_from));
-  }
-  if (notified) {
-    WorkerCounters::add<std::uint64_t>(self.counters.wakeups);
-  }
 }
 
 // A worker that leaves gives what it has to the others.
