@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 The magpie authors
 # SPDX-License-Identifier: Apache-2.0
-"""The README's first program is examples/hello.cc, and its output the one that the tests compare."""
+"""The code of the documents is code that the tests run: the README's first program, with its output, and the guide's blocks."""
 
 import pathlib
+import re
 import sys
 
 root = pathlib.Path(sys.argv[1])
@@ -15,5 +16,12 @@ if "```cpp\n" + source + "```\n" not in readme:
     missing.append("README.md does not quote examples/hello.cc between its [readme] markers as it is")
 if "```\n" + output + "```\n" not in readme:
     missing.append("README.md does not quote examples/hello.expected as it is")
-print("\n".join(missing) or "README.md quotes what is tested")
+guide = (root / "examples" / "guide.cc").read_text()
+blocks = re.findall(r"```cpp\n(.*?)```", (root / "docs" / "guide.md").read_text(), re.DOTALL)
+if not blocks:
+    missing.append("docs/guide.md has no code")
+for block in blocks:
+    if block not in guide:
+        missing.append("docs/guide.md has code that examples/guide.cc does not have as it is:\n" + block)
+print("\n".join(missing) or "the documents quote what is tested")
 sys.exit(bool(missing))
