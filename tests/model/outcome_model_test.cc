@@ -3,7 +3,7 @@
 // ctest-labels: soak
 // ctest-timeout: 3600
 
-#include <magpie/detail/outcome.h>
+#include <magpie/detail/outcome_core.h>
 
 #include <gtest/gtest.h>
 

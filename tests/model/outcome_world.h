@@ -3,7 +3,7 @@
 
 #pragma once
 
-#include <magpie/detail/outcome.h>
+#include <magpie/detail/outcome_core.h>
 
 #include <exception>
 #include <new>

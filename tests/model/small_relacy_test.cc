@@ -7,7 +7,7 @@
 
 #include <magpie/detail/event_count.h>
 #include <magpie/detail/injection_queue.h>
-#include <magpie/detail/outcome.h>
+#include <magpie/detail/outcome_core.h>
 #include <magpie/detail/permit_core.h>
 #include <magpie/detail/registry.h>
 #include <magpie/detail/spin_lock.h>
