@@ -60,15 +60,13 @@ struct ConditionTraits : OperationTraits {
   static void leaves_race(ConditionWaiter& w) noexcept;
   static bool destroyed(ConditionWaiter& w) noexcept;
   static void leave_mask(ConditionWaiter& w) noexcept;
+  static void runs_again(ConditionWaiter& w) noexcept;
 };
 
 /// A wait for a condition, in two stages: in the condition's queue until it is notified or
 /// cancelled, then in the mutex's, behind a mask. The page: combinators/DESIGN.md, "Condition".
 class MAGPIE_EXPORT ConditionWaiter : public OperationBase {
  public:
-  /// It may have to wait for its mutex first, so it runs a function of its own: no part of a row.
-  static constexpr bool kEndsAlone = true;
-  bool start();
   /// When the wait has ended it is in no list any more.
   void unqueue() noexcept {}
   const char* waits_for() const noexcept {
@@ -81,6 +79,11 @@ class MAGPIE_EXPORT ConditionWaiter : public OperationBase {
       : OperationBase(std::move(other)), condition_(other.condition_), lock_(other.lock_) {}
   ~ConditionWaiter() = default;
 
+  /// It may have to wait for its mutex first, so it goes on in a way of its own, and is no part of
+  /// a row: `meanwhile` is the kind that runs resumed().
+  bool start(const WaitKind& meanwhile);
+  static void resumed(Runnable* node) noexcept;
+
   Condition* condition_ = nullptr;
   Mutex::Lock* lock_ = nullptr;
   /// Asks the predicate; null: being notified is enough.
@@ -90,11 +93,10 @@ class MAGPIE_EXPORT ConditionWaiter : public OperationBase {
 
  private:
   friend struct ConditionTraits;
-  static void resumed(Runnable* node) noexcept;
   bool wants_more() noexcept;
 
   Mutex* mutex_ = nullptr;
-  void (*go_on_)(Runnable*) noexcept = nullptr;  // how the awaiter goes on
+  const RunKind* go_on_ = nullptr;  // how the awaiter goes on
   ConditionPart<StdEnv> part_;
 };
 
@@ -107,6 +109,9 @@ class [[nodiscard("co_await it")]] ConditionWait
     lock_ = &lock;
   }
   ConditionWait(ConditionWait &&) noexcept = default;
+  bool start() {
+    return ConditionWaiter::start(kKind<resumed, GoesOn::otherwise>);
+  }
   void deposit(Slot<void> & slot) noexcept {
     outcome_.empty() ? slot.emplace() : void(slot = std::move(outcome_));
   }
@@ -131,7 +136,9 @@ class [[nodiscard("co_await it")]] PredicateWait
     this->satisfied_ = [](ConditionWaiter* waiter) {
       return static_cast<bool>(std::invoke(static_cast<PredicateWait*>(waiter)->predicate_));
     };
-    return ConditionWaiter::start();
+    using Wait = Operation<PredicateWait, void, ConditionWaiter>;
+    return ConditionWaiter::start(
+        Wait::template kKind<ConditionWaiter::resumed, GoesOn::otherwise>);
   }
   void deposit(Slot<void> & slot) noexcept;
 

@@ -99,6 +99,9 @@ class [[nodiscard("co_await it")]] RateOperation : public Operation<RateOperatio
   void set_timer(TimerShard & where, std::int64_t deadline) noexcept;
 
   RateLimiter* limiter_;
+  // Where it waits. Whoever sets the timer asks, and a wait that a cancellation has claimed may
+  // still be the queue's first when it is scheduled and has another word there.
+  Executor* home_ = nullptr;
   std::size_t count_;
   bool armed_ = false;      // under the limiter's lock
   std::uint8_t looks_ = 0;  // likewise: how often, if the clock is not the executor's

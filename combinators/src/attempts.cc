@@ -203,7 +203,7 @@ void AttemptsJoin::arm(Attempt& attempt, std::int64_t due_ns) noexcept {
     auto& self = *static_cast<Attempt*>(timer);
     auto* const attempts = static_cast<AttemptsJoin*>(self.join);
     if (attempts->time_is_up(self)) {
-      self.run = start_the_next;  // its own node, which has been run, takes the message home
+      self.how = &kStartTheNext;  // its own node, which has been run, takes the message home
       attempts->home->schedule(self);
     }
     self.word.end_fire();  // the last touch: until then conclude() waits

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <stdexcept>
+#include <utility>
 
 #include <magpie/condition.h>
 #include <magpie/detail/cancel_state.h>
@@ -36,6 +37,9 @@ inline void ConditionTraits::leaves_race(ConditionWaiter& w) noexcept {
 inline bool ConditionTraits::destroyed(ConditionWaiter&) noexcept {
   return thread_state()->divert != nullptr;
 }
+inline void ConditionTraits::runs_again(ConditionWaiter& w) noexcept {
+  w.executor = current_executor();
+}
 inline void ConditionTraits::leave_mask(ConditionWaiter& w) noexcept {
   leave_scope(w.part_.mask);
 }
@@ -64,7 +68,7 @@ void Condition::notify_all() noexcept {
 
 namespace detail {
 
-bool ConditionWaiter::start() {
+bool ConditionWaiter::start(const WaitKind& meanwhile) {
   mutex_ = lock_->mutex_;
   outcome_.reset();  // of an await before this one
   part_.notified = false;
@@ -78,9 +82,10 @@ bool ConditionWaiter::start() {
     state.set(WaitPhase::done_at_once);
     return false;
   }
-  go_on_ = run;
-  run = resumed;
-  return condition_->core_.wait(*this);
+  go_on_ = std::exchange(how, &meanwhile);
+  if (condition_->core_.wait(*this)) return true;
+  how = go_on_;
+  return false;
 }
 
 // With the mutex held: true if the predicate does not hold yet.
@@ -110,8 +115,8 @@ void ConditionWaiter::resumed(Runnable* node) noexcept {
     }
   }
   self->state.set(WaitPhase::done_at_once);
-  self->run = self->go_on_;
-  self->go_on_(self);
+  self->how = self->go_on_;
+  self->run();
 }
 
 }  // namespace detail

@@ -101,11 +101,12 @@ std::coroutine_handle<> LaneJoin::item_ended(EndSink* sink, SlotState outcome) n
 // To be run at home, where it asks for its next piece. Unlike a fork it does so also when the join
 // is cancelled: of the lanes that have had a piece, one has to find out whether anything was left.
 void LaneJoin::send_to_source(Lane& lane) noexcept {
-  lane.run = [](Runnable* node) noexcept {
+  static constexpr RunKind kGoOn{[](Runnable* node) noexcept {
     auto& self = *static_cast<Lane*>(node);
     install_locals(self.join->scope);
     resume_here(start_calls(&self));
-  };
+  }};
+  lane.how = &kGoOn;
   lane.join->home->schedule(lane);
 }
 

@@ -60,7 +60,7 @@ bool Loop::start(Scope& scope, std::coroutine_handle<> parent, Piece& root,
     if (threads == 1 && local_queue() == nullptr)
       eager_ = grain_;  // the simulator: any order is to be seen
   }
-  root.run = run_piece;
+  root.how = &kRunPiece;
   root.loop = this;
   root.last = count;
   return !work(root);
@@ -118,7 +118,7 @@ bool Loop::cut(Piece& piece) noexcept {
   const std::uint64_t left = piece.last - piece.first;
   const std::uint64_t grains = left / grain_ + (left % grain_ != 0 ? 1 : 0);
   const std::uint64_t middle = piece.first + (grains - grains / 2) * grain_;
-  right->run = run_piece;
+  right->how = &kRunPiece;
   right->loop = this;
   right->first = middle;
   right->last = piece.last;

@@ -92,7 +92,7 @@ inline bool& RateTraits::armed(RateOperation& op) noexcept {
 
 inline void RateTraits::arm(RateOperation& head, const Clock& base, std::int64_t deadline,
                             std::int64_t wait, RateArmed& armed) noexcept {
-  Executor& home = *head.home;
+  Executor& home = *head.home_;
   Timers& timers = ExecutorAccess::timers(home);
   if (&base != &home.clock()) {
     // Somebody else's clock: so much later by the executor's own. If the other one is not there by
@@ -150,13 +150,14 @@ bool RateOperation::start() {
   RateLimiter& limiter = *limiter_;
   limiter.check(count_);
   if (refused()) return false;
-  const Clock& clock = limiter.clock_of(home);
+  home_ = executor;
+  const Clock& clock = limiter.clock_of(home_);
   const std::int64_t now = to_ns(clock.now());
   return limiter.core_.start(*this, clock, now);
 }
 
 void RateOperation::unqueue() noexcept {
-  const Clock& clock = limiter_->clock_of(home);
+  const Clock& clock = limiter_->clock_of(home_);
   const std::int64_t now = to_ns(clock.now());
   limiter_->core_.leave(*this, clock, now);
 }
@@ -168,7 +169,7 @@ void RateOperation::set_timer(TimerShard& where, std::int64_t deadline) noexcept
   };
   fire = [](Timer* timer) noexcept {
     auto& self = *static_cast<RateOperation*>(timer);
-    const Clock& clock = self.limiter_->clock_of(self.home);
+    const Clock& clock = self.limiter_->clock_of(self.home_);
     const std::int64_t now = to_ns(clock.now());
     self.limiter_->core_.timer_fired(self, clock, now);
   };
@@ -228,7 +229,7 @@ std::coroutine_handle<> RateDriver::drive(Token token) noexcept {
     if (token == Token::refused) continue;
     wait_.emplace(*limiter_, std::size_t{1});
     scope = &join_->scope;
-    wait_->prepare(*this, resumed);
+    wait_->prepare(*this, RateOperation::kKind<resumed, GoesOn::otherwise>);
     // Once it is parked the driver may go on elsewhere: nothing of it is touched here any more.
     if (wait_->start()) return fork_all(granted);
     token = end_of_wait();

@@ -71,10 +71,11 @@ void GroupCore::remove_unit() noexcept {
   // may be gone.
   Executor* const home = home_;
   if (pending_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  run = [](Runnable* node) noexcept {
+  static constexpr RunKind kGoOn{[](Runnable* node) noexcept {
     auto* const self = static_cast<GroupCore*>(node);
     resume_strand(self->parent_, self->scope_.parent());
-  };
+  }};
+  how = &kGoOn;
   home->schedule(*this);
 }
 

@@ -79,10 +79,11 @@ void WaitCore::go_round(std::coroutine_handle<> awaiting, Scope& outer) noexcept
   outer_ = &outer;
   phase_ = Phase::round;
   parent = awaiting;
-  run = [](Runnable* node) noexcept {
+  static constexpr RunKind kGoOn{[](Runnable* node) noexcept {
     auto* const self = static_cast<WaitCore*>(static_cast<Join*>(node));
     resume_strand(self->parent, self->outer_);
-  };
+  }};
+  how = &kGoOn;
   current_executor()->schedule_behind(*this);
 }
 

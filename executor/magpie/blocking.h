@@ -55,10 +55,10 @@ class [[nodiscard("co_await it")]] ToThread
         self->outcome_.capture_current_exception();
       }
     };
-    return submit_blocking(*this->home, *this);
+    return submit_blocking(*this->executor, *this);
   }
   void unqueue() noexcept {
-    forget_blocking(*this->home, *this);
+    forget_blocking(*this);
   }
   void deposit(Slot<T> & slot) {
     slot = std::move(outcome_);

@@ -93,7 +93,7 @@ BlockingPool::Claim BlockingPool::take(BlockingJob& job) noexcept {
 void BlockingPool::run(BlockingJob& job, Claim claim) noexcept {
   if (claim == Claim::none) return;  // cancelled: it may be gone
   if (claim == Claim::call) job.call(&job);
-  job.home->schedule(job);
+  job.executor->schedule(job);
 }
 
 void BlockingPool::serve() noexcept {
@@ -126,10 +126,11 @@ void BlockingPool::serve() noexcept {
 }
 
 bool submit_blocking(Executor& executor, BlockingJob& job) {
-  return ExecutorAccess::blocking(executor).submit(job);
+  job.pool = &ExecutorAccess::blocking(executor);
+  return job.pool->submit(job);
 }
-void forget_blocking(Executor& executor, BlockingJob& job) noexcept {
-  ExecutorAccess::blocking(executor).forget(job);
+void forget_blocking(BlockingJob& job) noexcept {
+  job.pool->forget(job);
 }
 
 }  // namespace magpie::detail

@@ -6,10 +6,11 @@
 namespace magpie::detail {
 
 void Awaiting::go_home() noexcept {
-  run = [](Runnable* node) noexcept {
+  static constexpr RunKind kGoOn{[](Runnable* node) noexcept {
     auto* const self = static_cast<Awaiting*>(node);
     resume_strand(self->parent_, self->scope_);
-  };
+  }};
+  how = &kGoOn;
   Executor& home = *home_;
   const ComingHome trip(*scope_, home);
   home.schedule(*this);

@@ -22,7 +22,7 @@ void deliver(const BasicCancelEffects<StdEnv>& effects, const ReasonRef& reason)
         state->drop_source();
         state->release();
       },
-      [](Waiter& waiter) { waiter.home->schedule(waiter); });
+      [](Waiter& waiter) { waiter.executor->schedule(waiter); });
 }
 
 bool cancel_scope_now(Scope& scope, ReasonRef reason) noexcept {

@@ -14,6 +14,7 @@ void resume_parent(Runnable* node) noexcept {
   auto* const join = static_cast<Join*>(node);
   resume_strand(join->parent, join->scope.parent());
 }
+constexpr RunKind kResumeParent{&resume_parent};
 
 }  // namespace
 
@@ -26,7 +27,7 @@ std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept {
     // awaited.
     const ComingHome trip(join->scope, *home);
     if (units != join->units && !join->counter.deliver(units)) return std::noop_coroutine();
-    join->run = resume_parent;
+    join->how = &kResumeParent;
     home->schedule(*join);
     return std::noop_coroutine();
   }
@@ -95,7 +96,7 @@ void put_back(LocalQueue* queue, Fork* fork) noexcept {
 }
 
 void hand_fork_to_executor(Fork& rec) noexcept {
-  rec.run = run_fork;
+  rec.how = &kRunFork;
   rec.join->home->schedule(rec);
 }
 

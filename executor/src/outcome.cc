@@ -8,7 +8,7 @@
 namespace magpie::detail {
 
 void JoinWaiter::hand_over() noexcept {
-  home->schedule(*this);
+  executor->schedule(*this);
 }
 
 template class BasicOutcomeCore<StdEnv, JoinWaiter>;

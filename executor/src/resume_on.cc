@@ -29,7 +29,7 @@ const Executor* parent_waits_at(const OperationBase& op) noexcept {
 
 bool ResumeOn::start() {
   if (refused()) return false;
-  Executor& from = *home;
+  Executor& from = *executor;
   Executor& own = *TaskRecord::of(*scope()).executor();
   if (target_ == &from) {
     state.set(WaitPhase::done_at_once);
@@ -41,7 +41,6 @@ bool ResumeOn::start() {
   state.set(WaitPhase::done_at_once);
   Executor* const target = target_;
   const bool back = back_ == Return::yes;
-  home = target;
   if (&from == &own) {
     note_strand_moves(own, &from, target);  // virtual time stands still before it leaves
     target->schedule(*this);
@@ -56,7 +55,7 @@ bool ResumeOn::start() {
 }
 
 bool GoHome::start() noexcept {
-  Executor& from = *home;
+  Executor& from = *executor;
   Executor* const target = target_;
   Executor& own = *TaskRecord::of(*scope()).executor();
   state.set(WaitPhase::done_at_once);
@@ -67,7 +66,6 @@ bool GoHome::start() noexcept {
       ExecutorAccess::retire_post(from);
     return false;
   }
-  home = target;
   const Executor* const kept = parent_waits_at(*this);  // before it is scheduled
   if (&from == &own) {
     note_strand_moves(own, &from, target);

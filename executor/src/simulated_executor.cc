@@ -173,7 +173,7 @@ bool SimulatedExecutor::step() noexcept {
     return false;
   }
   steps_.fetch_add(1, std::memory_order_relaxed);
-  work->run(work);
+  work->run();
   magpie::detail::forget_locals();
   return true;
 }

@@ -12,7 +12,7 @@
 namespace magpie::detail {
 
 void go_round(OperationBase& operation) noexcept {
-  operation.home->schedule_behind(operation);
+  operation.executor->schedule_behind(operation);
 }
 
 bool YieldOperation::start() noexcept {
@@ -24,7 +24,7 @@ bool YieldOperation::start() noexcept {
 
 bool SleepOperation::start() noexcept {
   if (refused()) return false;
-  Timers& timers = ExecutorAccess::timers(*home);
+  Timers& timers = ExecutorAccess::timers(*executor);
   const std::int64_t now = timers.now_ns();
   const std::int64_t deadline =
       relative_ ? to_ns(deadline_after(from_ns(now), std::chrono::nanoseconds(ns_))) : ns_;
@@ -42,7 +42,7 @@ bool SleepOperation::start() noexcept {
   };
   fire = [](Timer* timer) noexcept {
     auto* const self = static_cast<SleepOperation*>(timer);
-    self->home->schedule(*self);
+    self->executor->schedule(*self);
   };
   TimerShard& here = timers.shard_here();
   shard = &here;  // once parked, a cancellation may send somebody to unqueue()

@@ -168,7 +168,7 @@ namespace {
 MAGPIE_ALWAYS_INLINE std::coroutine_handle<> go_on_with(JoinWaiter* waiter,
                                                         const LocalQueue* queue) noexcept {
   if (waiter == nullptr) return std::noop_coroutine();
-  if (waiter->is_awaited() && queue != nullptr && queue->executor == waiter->home &&
+  if (waiter->is_awaited() && queue != nullptr && queue->executor == waiter->executor &&
       !queue->noticed()) [[likely]] {
     install_locals(*waiter->scope());
     return transfer(waiter->awaiting());
@@ -334,7 +334,7 @@ void TaskRecord::describe(std::string& out, Deadline now) const {
     const char* seen[kMost];
     std::size_t count = 0;
     self.root_.visit_waiters(kMost,
-                             [&](const Waiter& w) noexcept { seen[count++] = w.kind->what(w); });
+                             [&](const Waiter& w) noexcept { seen[count++] = w.kind().what(w); });
     for (std::size_t i = 0; i < count; ++i) waits += (i == 0 ? " " : ", ") + std::string(seen[i]);
     if (group_waits_.load(std::memory_order_relaxed) != 0) {
       waits += std::string(count == 0 ? " " : ", ") + "the tasks of a group";

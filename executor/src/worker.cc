@@ -275,7 +275,7 @@ void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {
   if ((item & kForkTag) != 0) {
     run_fork(static_cast<Fork*>(work));
   } else if ((item & kJobTag) == 0) {
-    work->run(work);
+    work->run();
   } else {
     run_job(self, *self.robbed, reinterpret_cast<Job*>(item & ~kTagMask));
   }
@@ -417,7 +417,7 @@ void WorkStealingMachine::hand_over(Worker& self) noexcept {
     const std::uintptr_t item = deque.pop();
     if (item == 0) return;
     auto* const work = reinterpret_cast<Runnable*>(item & ~kTagMask);
-    if ((item & kForkTag) != 0) work->run = run_fork;
+    if ((item & kForkTag) != 0) work->how = &kRunFork;
     inject(*work);
   }
 }

@@ -72,6 +72,7 @@ struct ConditionTraits : WaitTraits<Environment> {
   static void leaves_race(Wait& w) { w.race = nullptr; }
   static bool destroyed(Wait&) { return false; }
   static void leave_mask(Wait& w) { w.part.mask.exit(); }
+  static void runs_again(Wait& w) { w.waits_here(); }
 };
 
 enum class Does : std::uint8_t {
@@ -115,6 +116,7 @@ class World {
     if (mutex.start(*actor.op)) actor.strand.resumed();
     sim_.check(finish_wait(*actor.op, [&] { mutex.leave(*actor.op); }), "a lock was not given");
     actor.strand.suspends_again();
+    actor.op->waits_here();  // what comes next is another operation
     comes_in();
   }
   void unlock() {
@@ -331,6 +333,10 @@ TEST(ConditionModelMutant, TheMutexDecidesNoRace) {
 
 TEST(ConditionModelMutant, ANotificationIsNotSpentOnACancelledWaiter) {
   hunt(perform<Mutant::condition_spends_on_the_cancelled>(locked(2), kPassedOn));
+}
+
+TEST(ConditionModelMutant, WhoIsCancelledSaysAgainWhereHeGoesOn) {
+  hunt(perform<Mutant::condition_forgets_its_executor>(locked(2), kNotifiedAndCancelled));
 }
 
 TEST(ConditionModelMutant, WhoIsCancelledLeavesUnderTheLock) {

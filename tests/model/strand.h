@@ -133,12 +133,27 @@ class Strand {
 // A waiter that knows its strand.
 template <class Env>
 struct StrandWaiter : detail::BasicWaiter<Env> {
-  explicit StrandWaiter(Strand<Env>& its_strand) : strand(&its_strand) {}
+  static constexpr detail::BasicWaitKind<Env> kKind{nullptr, detail::GoesOn::coroutine, nullptr,
+                                                    nullptr};
+  explicit StrandWaiter(Strand<Env>& its_strand) : strand(&its_strand) {
+    this->how = &kKind;
+    waits_here();
+  }
+  // Before it is parked, each time.
+  void waits_here() { this->executor = here(); }
+  static Executor* here() {
+    static std::byte place;
+    return reinterpret_cast<Executor*>(&place);
+  }
   Strand<Env>* strand;
 };
 
+// Whoever schedules it has read where, and the executor's queue then has that word.
 template <class Env>
 void schedule(detail::BasicWaiter<Env>& waiter) {
+  Sim::current().check(waiter.executor == StrandWaiter<Env>::here(),
+                       "a waiter is scheduled that does not know where it goes on");
+  waiter.next = nullptr;
   static_cast<StrandWaiter<Env>&>(waiter).strand->schedule();
 }
 

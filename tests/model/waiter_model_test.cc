@@ -289,10 +289,9 @@ Report row_against_release(Options options, std::size_t waits, int releases,
         Wait<Env>& wait = child.frame.make(child.strand, root, task, false);
         wait.stand = detail::Stand::join;
         wait.join = reinterpret_cast<detail::Join*>(&all[j]);  // only compared
-        static constexpr detail::BasicWaitKind<Env> kKind{nullptr, nullptr};
-        wait.kind = &kKind;
-        wait.run = nullptr;
-        wait.home = nullptr;
+        static constexpr detail::BasicWaitKind<Env> kKind{nullptr, detail::GoesOn::row, nullptr,
+                                                          nullptr};
+        wait.how = &kKind;
         static_cast<detail::Rec&>(wait).index = static_cast<std::uint32_t>(i);
         sim.check(semaphore.start(wait), "there are no permits");
       }

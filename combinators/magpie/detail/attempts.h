@@ -74,6 +74,7 @@ class MAGPIE_EXPORT AttemptsJoin : public Join {
   static std::coroutine_handle<> attempt_ended(EndSink* sink, SlotState outcome) noexcept;
   static void skipped(Join* join, Rec* rec, SlotState outcome) noexcept;
   static void start_the_next(Runnable* attempt) noexcept;
+  static constexpr RunKind kStartTheNext{&start_the_next};
   static const JoinKind kKind;
 
   void set_up(Attempt& attempt, std::uint32_t index) noexcept;

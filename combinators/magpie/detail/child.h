@@ -185,7 +185,7 @@ struct OperationChild : Op {
   /// True if it has ended already, its outcome in the slot. Otherwise the child may be gone when
   /// this returns.
   bool start(Join& the_join, [[maybe_unused]] bool is_race) noexcept {
-    this->prepare(the_join, resumed);
+    this->prepare(the_join, Op::template kKind<resumed, GoesOn::row>);
     // Only what takes something has to win first; what others take as well, a handle's result say,
     // is settled at its end.
     if constexpr (requires { Op::kTakes; }) {
@@ -220,7 +220,7 @@ struct OperationChild : Op {
       self = static_cast<OperationChild*>(static_cast<OperationBase*>(next));
       if (self != nullptr && units % piece == 0 && row_gives_way()) {
         // Those that are left keep the join alive, and bring their own units.
-        self->home->schedule_behind(*self);
+        self->executor->schedule_behind(*self);
         break;
       }
     } while (self != nullptr);

@@ -160,6 +160,8 @@ bool ConditionCore<Traits>::leave_mutex_queue(Wait& w) noexcept {
 
 template <class Traits>
 auto ConditionCore<Traits>::resume(Wait& w) noexcept -> Resumed {
+  // It may have to wait once more, and the executor's queue has used the word that says where.
+  if (!Env::mutant(Mutant::condition_forgets_its_executor)) Traits::runs_again(w);
   switch (Traits::part(w).stage) {
     case ConditionStage::condition: {  // a cancellation has claimed it
       Traits::cancelled(w);

@@ -154,6 +154,7 @@ class MAGPIE_EXPORT Loop {
 
  private:
   static void run_piece(Runnable* node) noexcept;
+  static constexpr RunKind kRunPiece{&run_piece};
   bool work(Piece& piece) noexcept;
   bool take_back(LocalQueue& queue, Piece& piece) noexcept;
   bool finish(Piece& piece) noexcept;

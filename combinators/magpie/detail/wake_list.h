@@ -46,7 +46,7 @@ class WakeList {
   void wake_all() noexcept {
     while (first_ != nullptr) {
       Waiter* const next = first_->queue_next;
-      first_->home->schedule(*first_);
+      first_->executor->schedule(*first_);
       first_ = next;
     }
   }

@@ -172,6 +172,7 @@ enum class Mutant : std::uint8_t {
   condition_stays_in_its_race,   // ... and asks its race once more when he gets the mutex
   condition_spends_on_the_cancelled,  // a notification that meets a cancelled waiter is spent
   condition_leave_unlocked,           // who was cancelled leaves the queue without the lock
+  condition_forgets_its_executor,     // who waits for the mutex after he has run does not say where
   channel_leave_unlocked,             // who was cancelled leaves the queue without the lock
   channel_no_refill,                  // a free place is not filled with a waiting sender's item
   channel_forgotten_item,           // what was handed over in the moment of a cancellation is lost

@@ -10,10 +10,13 @@
 
 namespace magpie::detail {
 
+class BlockingPool;
+
 /// A call that waits for a thread, or runs on one.
 struct BlockingJob : OperationBase {
   static constexpr const char* kWhat = "to_thread";
   void (*call)(BlockingJob*) noexcept = nullptr;  // runs the function and keeps its outcome
+  BlockingPool* pool = nullptr;                   // from the moment on when it was given to it
 
  protected:
   using OperationBase::OperationBase;
@@ -23,8 +26,8 @@ struct BlockingJob : OperationBase {
   bool park_in_scope() noexcept { return park(); }
 };
 
-/// BlockingPool::submit() and forget(), of the executor's pool.
+/// BlockingPool::submit(), of the executor's pool, and forget().
 MAGPIE_EXPORT bool submit_blocking(Executor& executor, BlockingJob& job);
-MAGPIE_EXPORT void forget_blocking(Executor& executor, BlockingJob& job) noexcept;
+MAGPIE_EXPORT void forget_blocking(BlockingJob& job) noexcept;
 
 }  // namespace magpie::detail

@@ -26,7 +26,7 @@ namespace magpie::detail {
 /// meanwhile.
 class ForeignWait : public OperationBase {
  public:
-  ForeignWait() noexcept : OperationBase(kKind) {}
+  ForeignWait() noexcept : OperationBase(kForeign) {}
   template <class P>
   void begins(std::coroutine_handle<P> awaiting) noexcept {
     prepare(awaiting.address());
@@ -40,7 +40,8 @@ class ForeignWait : public OperationBase {
   }
 
  private:
-  static constexpr WaitKind kKind{
+  static constexpr WaitKind kForeign{
+      resume_frame, GoesOn::coroutine,
       [](const Waiter&) noexcept -> const char* { return "a foreign awaitable"; },
       [](Waiter&) noexcept {}};
   bool suspended_ = false;
@@ -82,15 +83,18 @@ class [[nodiscard]] GoTo : public Runnable {
   void await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     coroutine_ = awaiting;
     scope_ = awaiting.promise().scope;
-    run = [](Runnable* node) noexcept {
-      auto* const self = static_cast<GoTo*>(node);
-      resume_strand(self->coroutine_, self->scope_);
-    };
+    how = &kGoOn;
     target_->schedule(*this);
   }
   void await_resume() const noexcept {}
 
  private:
+  static void go_on(Runnable* node) noexcept {
+    auto* const self = static_cast<GoTo*>(node);
+    resume_strand(self->coroutine_, self->scope_);
+  }
+  static constexpr RunKind kGoOn{&go_on};
+
   Executor* target_;
   std::coroutine_handle<> coroutine_;
   Scope* scope_ = nullptr;

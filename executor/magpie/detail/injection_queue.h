@@ -16,7 +16,7 @@
 // stays in their deques.
 //
 //     queue.push(runnable);   // then a fence and a notification: PARKING.md, P6
-//     if (Runnable* work = queue.pop()) work->run(work);
+//     if (Runnable* work = queue.pop()) work->run();
 //
 // Threads: any. Whoever destroys the queue has emptied it. No cancellation, no errors.
 

@@ -158,6 +158,7 @@ MAGPIE_EXPORT void queue_forks(LocalQueue* queue, EachFork backwards, void* chil
 /// A child that something else than the fork path starts: the loop's, a thief's, another executor's
 /// Runnable.
 MAGPIE_EXPORT void run_fork(Runnable* rec) noexcept;
+inline constexpr RunKind kRunFork{&run_fork};
 /// A child without a frame, and its siblings as long as they end in place: in a loop, as there may
 /// be any number of them.
 MAGPIE_EXPORT std::coroutine_handle<> start_calls(CallRec* rec) noexcept;

@@ -9,7 +9,6 @@
 //
 // A derived operation provides
 //
-//   kEndsAlone                if there: it puts a function of its own into `run` when it starts
 //   kWhat                     for dumps: what it waits for (or waits_for(), if that changes)
 //   bool start();             true: parked. false: the state says how it ended at once
 //   void unqueue() noexcept;  leaves the primitive's queue if still there, under its lock
@@ -55,27 +54,28 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
  public:
   // Movable until it is started: what is moved is what the derived class keeps, the node starts
   // afresh.
-  OperationBase(OperationBase&& other) noexcept : OperationBase(*other.kind) {}
+  OperationBase(OperationBase&& other) noexcept : OperationBase(other.kind()) {}
   OperationBase& operator=(OperationBase&&) = delete;
 
-  // Where the operation waits and what goes on afterwards: `run` is called on the home executor.
-  // Its scope and its race are not kept here: whatever stands behind it knows them.
+  // Where the operation waits and what goes on afterwards: its kind's `run` is called on the
+  // executor. Its scope and its race are not kept here: whatever stands behind it knows them.
 
-  /// For the coroutine of this frame, in its scope.
+  /// For the coroutine of this frame, in its scope. The kind is the one that it was made with.
   void prepare(void* frame) noexcept {
     behind = frame;
-    expect(Stand::frame, resume_frame);
+    expect(Stand::frame);
   }
-  /// For the coroutine of the place, in the place's scope.
-  void prepare(OperationPlace& place) noexcept { prepare(place, resume_placed); }
-  void prepare(OperationPlace& place, void (*run_when_ended)(Runnable*) noexcept) noexcept {
+  /// For what goes on in the place, in the place's scope.
+  void prepare(OperationPlace& place, const WaitKind& its_kind) noexcept {
     behind = &place;
-    expect(Stand::place, run_when_ended);
+    how = &its_kind;
+    expect(Stand::place);
   }
   /// As a child of a join, which has given it its index.
-  void prepare(Join& its_join, void (*run_when_ended)(Runnable*) noexcept) noexcept {
+  void prepare(Join& its_join, const WaitKind& its_kind) noexcept {
     join = &its_join;
-    expect(Stand::join, run_when_ended);
+    how = &its_kind;
+    expect(Stand::join);
   }
   /// As a contestant of the join's race. `asks`: it has to win before it takes anything; else it
   /// is asked at its end.
@@ -104,7 +104,7 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
   /// Of what is not a child.
   OperationPlace& place() const noexcept { return *static_cast<OperationPlace*>(behind); }
   /// Whether it is a coroutine that goes on, and has not got another way to do so meanwhile.
-  bool is_awaited() const noexcept { return run == resume_frame || run == resume_placed; }
+  bool is_awaited() const noexcept { return kind().goes_on == GoesOn::coroutine; }
   /// That coroutine. Not for children.
   std::coroutine_handle<> awaiting() const noexcept {
     return std::coroutine_handle<>::from_address(stand == Stand::frame ? behind : place().frame);
@@ -119,14 +119,23 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
 
   /// For the simulator: an operation that has ended, and whose coroutine is destroyed instead of
   /// resumed, leaves its lists; what it was given is given back.
-  void abandon() noexcept { kind->drop(*this); }
+  void abandon() noexcept { kind().drop(*this); }
 
  protected:
   explicit OperationBase(const WaitKind& its_kind) noexcept {
     index = 0;
-    kind = &its_kind;
+    how = &its_kind;
   }
   ~OperationBase() = default;
+
+  static void resume_frame(Runnable* node) noexcept {
+    void* const frame = static_cast<OperationBase*>(node)->behind;
+    resume_strand(std::coroutine_handle<>::from_address(frame), promise_of(frame).scope);
+  }
+  static void resume_placed(Runnable* node) noexcept {
+    const OperationPlace& place = static_cast<OperationBase*>(node)->place();
+    resume_strand(std::coroutine_handle<>::from_address(place.frame), place.scope);
+  }
 
   /// In start(), first: a cancelled scope lets nothing begin.
   bool refused() noexcept {
@@ -186,18 +195,9 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
   static PromiseBase& promise_of(void* frame) noexcept {
     return std::coroutine_handle<PromiseBase>::from_address(frame).promise();
   }
-  static void resume_frame(Runnable* node) noexcept {
-    void* const frame = static_cast<OperationBase*>(node)->behind;
-    resume_strand(std::coroutine_handle<>::from_address(frame), promise_of(frame).scope);
-  }
-  static void resume_placed(Runnable* node) noexcept {
-    const OperationPlace& place = static_cast<OperationBase*>(node)->place();
-    resume_strand(std::coroutine_handle<>::from_address(place.frame), place.scope);
-  }
-  void expect(Stand its_stand, void (*run_when_ended)(Runnable*) noexcept) noexcept {
+  void expect(Stand its_stand) noexcept {
     stand = its_stand;
-    run = run_when_ended;
-    home = current_executor();
+    executor = current_executor();
   }
 };
 
@@ -221,6 +221,12 @@ class Operation : public Base {
   using value_type = T;
 
   bool await_ready() const noexcept { return false; }
+
+  /// For the coroutine of the place, in the place's scope.
+  void prepare(OperationPlace& place) noexcept {
+    Base::prepare(place, kKind<Base::resume_placed, GoesOn::coroutine>);
+  }
+  using Base::prepare;
 
   template <class P>
   bool await_suspend(std::coroutine_handle<P> awaiting) {
@@ -249,31 +255,27 @@ class Operation : public Base {
     }
   }
 
+  /// For prepare(): what these waits have in common that go on in this way.
+  template <void (*Run)(Runnable*) noexcept, GoesOn End>
+  static constexpr WaitKind kKind{Run, End, &Operation::what_for, &Operation::drop_it};
+
  protected:
-  Operation() noexcept : Base(kKind) {}
+  Operation() noexcept : Base(kKind<Base::resume_frame, GoesOn::coroutine>) {}
   Operation(Operation&&) noexcept = default;
   ~Operation() = default;
 
  private:
-  static constexpr WaitKind kKind{
-      [](const Waiter& waiter) noexcept -> const char* {
-        if constexpr (requires(const Derived& derived) { derived.waits_for(); }) {
-          return static_cast<const Derived&>(static_cast<const OperationBase&>(waiter)).waits_for();
-        } else {
-          return Derived::kWhat;
-        }
-      },
-      [](Waiter& waiter) noexcept {
-        Slot<T> unwanted;
-        static_cast<Derived&>(static_cast<OperationBase&>(waiter)).finish(unwanted);
-      },
-      [] {
-        if constexpr (requires { Derived::kEndsAlone; }) {
-          return false;
-        } else {
-          return true;
-        }
-      }()};
+  static const char* what_for(const Waiter& waiter) noexcept {
+    if constexpr (requires(const Derived& derived) { derived.waits_for(); }) {
+      return static_cast<const Derived&>(static_cast<const OperationBase&>(waiter)).waits_for();
+    } else {
+      return Derived::kWhat;
+    }
+  }
+  static void drop_it(Waiter& waiter) noexcept {
+    Slot<T> unwanted;
+    static_cast<Derived&>(static_cast<OperationBase&>(waiter)).finish(unwanted);
+  }
 
   Derived& derived() noexcept { return static_cast<Derived&>(*this); }
 };

@@ -77,14 +77,14 @@ struct Spawner {
   template <class F>
   static void post(Executor& executor, F&& function) {
     struct Node : Runnable, PostedMemory<std::decay_t<F>> {
-      Node(Executor& the_executor, F&& f) : executor(the_executor), call(std::forward<F>(f)) {}
-      Executor& executor;
+      Node(Executor& its_home, F&& f) : home(its_home), call(std::forward<F>(f)) {}
+      Executor& home;
       std::decay_t<F> call;
     };
     std::unique_ptr<Node> node(new Node(executor, std::forward<F>(function)));
-    node->run = [](Runnable* base) noexcept {
+    static constexpr RunKind kCall{[](Runnable* base) noexcept {
       std::unique_ptr<Node> self(static_cast<Node*>(base));
-      Executor& home = self->executor;
+      Executor& home = self->home;
       thread_state()->locals = nullptr;
       try {
         static_cast<void>(std::move(self->call)());
@@ -93,7 +93,8 @@ struct Spawner {
       }
       self.reset();
       ExecutorAccess::retire_post(home);
-    };
+    }};
+    node->how = &kCall;
     ExecutorAccess::admit_post(executor);
     executor.schedule(*node.release());
   }

@@ -184,7 +184,7 @@ class TaskState final : public OutcomeState<T, TaskRecord> {
     ::operator delete(record, align);
   }
 
-  TaskState() noexcept { this->unstarted().run = start; }
+  TaskState() noexcept { this->unstarted().how = &kStart; }
   Runnable& node() noexcept { return this->unstarted(); }
 
  private:
@@ -193,6 +193,7 @@ class TaskState final : public OutcomeState<T, TaskRecord> {
     self.make_result();
     self.begin();
   }
+  static constexpr RunKind kStart{&start};
   void make_place() noexcept override { this->make_result(); }
   void set_cancelled_outcome(ReasonRef reason) noexcept override {
     this->slot().set_cancelled(std::move(reason));

@@ -69,12 +69,24 @@ class BasicWaitState {
 template <class Env>
 struct BasicWaiter;
 
-/// What is the same for all waits of a kind.
+/// What `run` does with a wait that has ended.
+enum class GoesOn : std::uint8_t {
+  coroutine,  // resumes the coroutine behind it
+  row,        // ends it, a child of a join, and the whole row that it is the first of
+  otherwise,
+};
+
+/// What is the same for all waits of a kind: of one type, that go on in the same way.
 template <class Env>
-struct BasicWaitKind {
+struct BasicWaitKind : RunKind {
+  constexpr BasicWaitKind(void (*its_run)(Runnable*) noexcept, GoesOn its_end,
+                          const char* (*its_what)(const BasicWaiter<Env>&) noexcept,
+                          void (*its_drop)(BasicWaiter<Env>&) noexcept) noexcept
+      : RunKind{its_run}, what(its_what), drop(its_drop), goes_on(its_end) {}
+
   const char* (*what)(const BasicWaiter<Env>&) noexcept;  // for dumps: what is waited for
   void (*drop)(BasicWaiter<Env>&) noexcept;               // see OperationBase::abandon()
-  bool ends_in_rows = true;  // what it runs when it is cancelled, a child of a join, ends its row
+  GoesOn goes_on;
 };
 using WaitKind = BasicWaitKind<StdEnv>;
 
@@ -91,9 +103,13 @@ enum class Stand : std::uint8_t {
 enum class RacePart : std::uint8_t { none, asks, ends };
 
 // The pieces are ordered so that the small ones fill the place behind the index: what waits is as
-// many of these as a program has.
+// many of these as a program has. Where it goes on, and how, lies in the Runnable.
 template <class Env>
 struct BasicWaiter : Rec {
+  const BasicWaitKind<Env>& kind() const noexcept {
+    return *static_cast<const BasicWaitKind<Env>*>(how);
+  }
+
   BasicWaitState<Env> state;
   bool queued = false;           // in the primitive's queue; under its lock
   Stand stand = Stand::nowhere;  // these two: before it is parked, and by the side that owns it
@@ -103,8 +119,6 @@ struct BasicWaiter : Rec {
   BasicWaiter* scope_next;
   BasicWaiter* queue_prev;  // under the primitive's lock
   BasicWaiter* queue_next;
-  Executor* home;  // where the waiting strand goes on
-  const BasicWaitKind<Env>* kind = nullptr;
 };
 
 // Rows (S7 in CANCELLATION.md): operations of one type that one join has as children, claimed by
@@ -118,10 +132,10 @@ template <class Env>
 BasicWaiter<Env>* take_row(BasicWaiter<Env>*& claimed) noexcept {
   BasicWaiter<Env>* row = claimed;
   claimed = row->scope_next;
-  if (row->stand != Stand::join || !row->kind->ends_in_rows) return row;
+  if (row->kind().goes_on != GoesOn::row) return row;
   if (!Env::mutant(Mutant::row_open_end)) row->scope_next = nullptr;
-  while (claimed != nullptr && claimed->stand == Stand::join && claimed->join == row->join &&
-         claimed->run == row->run && claimed->home == row->home) {
+  while (claimed != nullptr && claimed->how == row->how && claimed->join == row->join &&
+         claimed->executor == row->executor) {
     BasicWaiter<Env>* const next = claimed->scope_next;
     claimed->scope_next = row;
     row = claimed;

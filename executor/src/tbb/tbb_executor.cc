@@ -171,7 +171,7 @@ class TbbMachine {
         Runnable* const work = queue_.pop();
         if (work == nullptr) break;
         tasks_run_.fetch_add(1, std::memory_order_relaxed);
-        work->run(work);
+        work->run();
         forget_locals();
         if (VirtualTime* const time = services_.virtual_time(); time != nullptr) time->work_ends();
       }
