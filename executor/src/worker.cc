@@ -145,6 +145,7 @@ void WorkStealingMachine::end_workers(std::size_t from, std::size_t to) noexcept
   target_.store(from, std::memory_order_seq_cst);
   attention_.fetch_or(attention::kLoop, std::memory_order_seq_cst);
   sleepers_.notify_all();
+  nappers_.wake_all();
   for (std::size_t i = from; i < to; ++i) {
     Worker& worker = *workers_[i].load(std::memory_order_relaxed);
     if (worker.thread.joinable()) worker.thread.join();
@@ -175,7 +176,12 @@ void WorkStealingMachine::schedule(Runnable& work) noexcept {
   LocalQueue* const queue = local_queue();
   if (queue != nullptr && queue->executor == &executor_) [[likely]] {
     if (queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&work))) [[likely]] {
-      queue->wanted();
+      const std::uint32_t bits = attention_.load(std::memory_order_relaxed);
+      if ((bits & attention::kForPushes) == 0) [[likely]]
+        return;
+      // Somebody naps, and it is one more strand that is passed on: nothing for him.
+      if ((bits & attention::kForHops) == 0 && queue->deque.size_hint() <= 1) return;
+      attend(queue);
       return;
     }
   }
@@ -200,7 +206,7 @@ void WorkStealingMachine::inject(Runnable& work) noexcept {
   std::uint32_t bits = attention_.load(std::memory_order_relaxed);
   if ((bits & attention::kInbox) == 0)
     bits = attention_.fetch_or(attention::kInbox, std::memory_order_seq_cst);
-  if ((bits & attention::kSleepers) != 0) wake_one();
+  wake_idle(bits, true);
   if (visitor) services_.leave();
 }
 
@@ -212,10 +218,17 @@ bool WorkStealingMachine::wake_one() noexcept {
   return (before & attention::kSleepers) != 0 && sleepers_.notify_one();
 }
 
+// After a push: wakes one of those who sleep, or, for more than a strand that is passed on, one of
+// those who nap. False: nobody was woken.
+bool WorkStealingMachine::wake_idle(std::uint32_t bits, bool new_work) noexcept {
+  if ((bits & attention::kSleepers) != 0 && wake_one()) return true;
+  return new_work && (bits & attention::kNappers) != 0 && nappers_.wake_one(attention_);  // N4
+}
+
 bool WorkStealingMachine::attend(LocalQueue* queue) noexcept {
   WorkStealingMachine& machine = static_cast<Worker*>(queue)->machine;
   std::uint32_t bits = machine.attention_.load(std::memory_order_relaxed);
-  if ((bits & attention::kSleepers) != 0) machine.wake_one();
+  machine.wake_idle(bits, (bits & attention::kNappers) != 0 && beyond_a_strand(queue->deque));
   if ((bits & attention::kInbox) != 0 && machine.inbox_.empty()) bits = machine.unmark_inbox();
   return (bits & (attention::kInbox | attention::kLoop)) != 0;
 }
@@ -254,7 +267,9 @@ void WorkStealingMachine::work(Worker& self) noexcept {
         pass_on_wake_up(self);
       execute(self, item);
     } else if (!leaving(self)) {
-      park(self);
+      // Who has left a strand to its worker does not come to the sleepers' bit: the next strand
+      // that is passed on would wake another, who could do no more, and so on.
+      self.left_some ? nap(self) : park(self);
     }
   }
   hand_over(self);
@@ -357,8 +372,7 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
     if (!deque.push(reinterpret_cast<std::uintptr_t>(reversed))) inject(*reversed);
     reversed = next;
   }
-  if (chain.count > 1 && (attention_.load(std::memory_order_relaxed) & attention::kSleepers) != 0)
-    wake_one();
+  if (chain.count > 1) wake_idle(attention_.load(std::memory_order_relaxed), true);
   return reinterpret_cast<std::uintptr_t>(first);
 }
 

@@ -40,7 +40,7 @@ bool offer_job_slowly(LocalQueue* queue, Job* job) noexcept {
 // it slept.
 void WorkStealingMachine::wake_for_job() noexcept {
   const std::uint32_t bits = attention_.load(std::memory_order_relaxed);
-  if ((bits & attention::kSleepers) != 0 && wake_one()) return;
+  if (wake_idle(bits, true)) return;
   if ((bits & attention::kWaiters) != 0) wake_waiter();
 }
 

@@ -5,11 +5,9 @@
 // PARKING.md has the steps and the proof sketch.
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <thread>
 
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/look_note.h>
@@ -30,20 +28,13 @@ constexpr std::uint64_t kStreamNs = 600;
 constexpr std::uint32_t kTryStreamEvery = 32;
 constexpr std::uint32_t kStreamTries = 16;
 // Who has looked for work all the time and seen only strands that he leaves to their workers (P7)
-// looks away for so long.
-constexpr std::chrono::microseconds kNap(100);
+// looks away for so long, unless something else comes.
+constexpr std::uint64_t kNapNs = 100'000;
 
 }  // namespace
 
-// Whether a timer of the worker's own is due before it would come back from a nap.
-bool WorkStealingMachine::due_soon(const Worker& self, std::uint64_t now_ns) const noexcept {
-  const std::int64_t due = self.timers->earliest.load(std::memory_order_relaxed);
-  if (due == kNeverNs) return false;
-  const auto nap = std::chrono::nanoseconds(kNap).count();
-  return services_.timers.steady_ns(due) < static_cast<std::int64_t>(now_ns) + 2 * nap;
-}
-
-// Looks everywhere, for a while.
+// Looks everywhere, for a while. Nothing: `left_some` says whether it has left a strand to its
+// worker.
 std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   if (const std::uintptr_t item = steal(self); item != 0) return item;
   housekeeping(self);
@@ -83,34 +74,47 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
     look = now + interval;
   } while (item == 0 && now < until && !leaving(self));
   if (spins) spinners_.fetch_sub(1, std::memory_order_relaxed);
-  if (item == 0 && left_some && !leaving(self) && !due_soon(self, now)) {
-    // Nobody can wake him meanwhile, as if the kernel had something else for his processor: he is
-    // not among the sleepers.
-    std::this_thread::sleep_for(kNap);
-    WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
-                                      static_cast<std::int64_t>(StdEnv::now_ns() - now));
-  }
+  self.left_some = left_some;
   return item;
 }
 
-// P5. Whoever comes back from the sleepers, notified or not, may hold the one notification that was
-// sent: before it runs what it found, wherever it found it, the bit goes back up for those who
-// still sleep, and if there is more to do, it wakes the next.
+// When the worker's own timer is due, by the steady clock; never: nothing.
+std::optional<std::uint64_t> WorkStealingMachine::own_timer(const Worker& self) const noexcept {
+  const std::int64_t due = self.timers->earliest.load(std::memory_order_relaxed);
+  if (due == kNeverNs) return std::nullopt;
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(services_.timers.steady_ns(due), 0));
+}
+
+// N1 to N3. Without a heavy fence: it ends by itself.
+void WorkStealingMachine::nap(Worker& self) noexcept {
+  self.woken = true;  // as in park(), and from the sleep before
+  const std::uint64_t now = StdEnv::now_ns();
+  const std::uint64_t until = std::min(now + kNapNs, own_timer(self).value_or(now + kNapNs));
+  if (until <= now) return;
+  nappers_.nap(attention_, until, [&] { return new_work_in_sight() || leaving(self); });
+  WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
+                                    static_cast<std::int64_t>(StdEnv::now_ns() - now));
+}
+
+// P5, N5. Whoever comes back from the sleepers or a nap, notified or not, may hold the one
+// notification that was sent: before it runs what it found, wherever it found it, the bit goes back
+// up for those who still sleep or nap, and if there is more to do, it wakes the next.
 void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
   self.woken = false;
-  const bool others = sleepers_.waiters() != 0;
+  const bool sleeping = sleepers_.waiters() != 0;
+  const bool napping = nappers_.any();
   // Whoever offers a job wakes one of the sleepers rather than one of those who wait for jobs, so
   // these are looked after here, too.
-  if (!others && !waiters_.any()) return;
-  if (others) attention_.fetch_or(attention::kSleepers, std::memory_order_seq_cst);
+  if (!sleeping && !napping && !waiters_.any()) return;
+  const std::uint32_t bits =
+      (sleeping ? attention::kSleepers : 0) | (napping ? attention::kNappers : 0);
+  if (bits != 0) attention_.fetch_or(bits, std::memory_order_seq_cst);
   // A push that found no bit may still be in its worker's store buffer: pairs with the light fence
   // of every push.
   if (!all_sleep_but(1)) StdEnv::heavy_fence();
-  if (others && work_in_sight()) {
-    wake_one();
-  } else if (job_in_sight()) {
-    wake_for_job();
-  }
+  if (sleeping && work_in_sight() && wake_one()) return;
+  if (napping && new_work_in_sight() && nappers_.wake_one(attention_)) return;
+  if (job_in_sight()) wake_for_job();
 }
 
 // P8. Whether no more than `awake` workers, the caller among them, are up: all others are counted
@@ -130,6 +134,18 @@ bool WorkStealingMachine::work_in_sight() const noexcept {
   for (std::size_t i = 0; i < count; ++i) {
     const Worker* const worker = workers_[i].load(std::memory_order_acquire);
     if (worker != nullptr && (worker->deque.size_hint() != 0 || worker->jobs.size_hint() != 0))
+      return true;
+  }
+  return false;
+}
+
+// Whether there is more than strands that are passed on.
+bool WorkStealingMachine::new_work_in_sight() const noexcept {
+  if (!inbox_.still_empty()) return true;
+  const std::size_t count = slots_.load(std::memory_order_acquire);  // pairs with start_workers()
+  for (std::size_t i = 0; i < count; ++i) {
+    Worker* const worker = workers_[i].load(std::memory_order_acquire);
+    if (worker != nullptr && (beyond_a_strand(worker->deque) || worker->jobs.size_hint() != 0))
       return true;
   }
   return false;
@@ -163,12 +179,8 @@ void WorkStealingMachine::park(Worker& self) noexcept {
     std::optional<std::uint64_t> until;
     bool timer = false;
     if (time == nullptr) {
-      const std::int64_t due = self.timers->earliest.load(std::memory_order_relaxed);
-      if (due != kNeverNs) {
-        until =
-            static_cast<std::uint64_t>(std::max<std::int64_t>(services_.timers.steady_ns(due), 0));
-        timer = true;
-      }
+      until = own_timer(self);
+      timer = until.has_value();
     }
     const std::uint64_t now = StdEnv::now_ns();
     if (slept_from == 0) slept_from = static_cast<std::int64_t>(now);

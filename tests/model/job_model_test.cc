@@ -408,7 +408,7 @@ Report job_and_coroutine(Options options) {
     sim.spawn([&] {
       coroutine.store(1, std::memory_order_release);  // P6
       Env::light_fence();
-      if ((pool.word.load(relaxed) & attention::kForStrands) != 0) pool.wake_idle();  // P6
+      if ((pool.word.load(relaxed) & attention::kForHops) != 0) pool.wake_idle();  // P6
     });
     sim.run();
   });

@@ -616,7 +616,7 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
           });
           batch.commit();
           StdEnv::compiler_barrier();  // D3; where that is not enough, attention is never zero
-          if (queue->noticed()) [[unlikely]]
+          if (queue->noticed_after_push()) [[unlikely]]
             return start_behind_fence(first);
           // An operation that ended at once may have cancelled the join; else that was asked a
           // moment ago.

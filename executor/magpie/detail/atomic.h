@@ -91,6 +91,8 @@ enum class Mutant : std::uint8_t {
   job_no_look,               // ... without a look after it was counted in
   job_no_passing_on,         // ... and does not pass on the notification that woke it
   job_no_heavy_passing_on,   // ... or does so without a heavy fence
+  nap_late_bit,              // who naps says so when it has looked for new work
+  nap_no_look,               // ... or does not look
   loop_plain_meeting,        // whether the neighbour was there is found by a load and a store
   loop_relaxed_meeting,      // ... with relaxed orders
   loop_late_list,            // a neighbour leaves its list after the meeting

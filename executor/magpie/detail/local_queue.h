@@ -34,10 +34,13 @@ inline constexpr std::uint32_t kFence =
     8;  // there is no membarrier: a fork has a fence to make. Always set, or never
 inline constexpr std::uint32_t kWaiters =
     16;  // somebody sleeps who waits for a job, and none of those has been woken since
+inline constexpr std::uint32_t kNappers = 32;  // somebody has seen only strands that are passed on,
+                                               // naps, and none of those has been woken since
 
-// What a fork of coroutines looks at, and what a fork of functions does.
-inline constexpr std::uint32_t kForStrands = kSleepers | kInbox | kLoop | kFence;
-inline constexpr std::uint32_t kForJobs = kSleepers | kFence | kWaiters;
+// What a hop of a coroutine looks at, what a push does, and what a fork of functions does.
+inline constexpr std::uint32_t kForHops = kSleepers | kInbox | kLoop | kFence;
+inline constexpr std::uint32_t kForPushes = kForHops | kNappers;
+inline constexpr std::uint32_t kForJobs = kSleepers | kFence | kWaiters | kNappers;
 }  // namespace attention
 
 struct LocalQueue {
@@ -53,14 +56,18 @@ struct LocalQueue {
   RegistryShard* shard = nullptr;  // where this thread lists and counts what it starts and ends
 
   bool noticed() const noexcept {
-    return (attention->load(std::memory_order_relaxed) & attention::kForStrands) != 0;
+    return (attention->load(std::memory_order_relaxed) & attention::kForHops) != 0;
+  }
+  /// The same after a push.
+  bool noticed_after_push() const noexcept {
+    return (attention->load(std::memory_order_relaxed) & attention::kForPushes) != 0;
   }
   /// Whether anything but the worker's own deque wants its thread back at the loop.
   bool loop_is_wanted() const noexcept {
     return (attention->load(std::memory_order_relaxed) & (attention::kInbox | attention::kLoop)) !=
            0;
   }
-  bool wanted() noexcept { return noticed() && attend(this); }
+  bool wanted() noexcept { return noticed_after_push() && attend(this); }
 };
 
 }  // namespace magpie::detail

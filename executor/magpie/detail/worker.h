@@ -3,14 +3,15 @@
 #pragma once
 
 // A worker of the work-stealing executor, and the machine that the workers make up: where work
-// comes from, in which order, and how a worker goes to sleep. The steps P1 to P7 are those of
-// executor/PARKING.md.
+// comes from, in which order, and how a worker goes to sleep. The steps P1 to P8 and N1 to N5 are
+// those of executor/PARKING.md.
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include <magpie/detail/injection_queue.h>
 #include <magpie/detail/job_wait.h>
 #include <magpie/detail/local_queue.h>
+#include <magpie/detail/nappers.h>
 #include <magpie/detail/random.h>
 #include <magpie/executor_options.h>
 #include <magpie/stats.h>
@@ -68,7 +70,7 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   std::uint32_t in_stream = 0;  // posts follow upon one another, so many more tries long
   bool prefer_oldest = false;   // a strand has yielded
   bool woken = false;           // back from the sleepers, has not run anything since
-  bool left_some = false;       // steal() has left a strand to its worker
+  bool left_some = false;       // steal(), or search(), has left a strand to its worker
   Worker* robbed = nullptr;     // whom the last stolen job was taken from
   std::uintptr_t help_limit =
       0;  // further down its stack it waits for its jobs without running others
@@ -107,6 +109,7 @@ class WorkStealingMachine {
   friend struct Worker;
   void inject(Runnable& work) noexcept;
   bool wake_one() noexcept;
+  bool wake_idle(std::uint32_t bits, bool new_work) noexcept;
   static bool attend(LocalQueue* queue) noexcept;
 
   // Jobs of fork_join: FORK_JOIN.md.
@@ -130,9 +133,11 @@ class WorkStealingMachine {
   std::uint32_t unmark_inbox() noexcept;
   std::uintptr_t steal(Worker& self) noexcept;
   bool leave_alone(Worker& victim) const noexcept;
-  bool due_soon(const Worker& self, std::uint64_t now_ns) const noexcept;
   std::uintptr_t search(Worker& self) noexcept;
   bool work_in_sight() const noexcept;
+  bool new_work_in_sight() const noexcept;
+  std::optional<std::uint64_t> own_timer(const Worker& self) const noexcept;
+  void nap(Worker& self) noexcept;
   bool all_sleep_but(std::size_t awake) noexcept;
   void park(Worker& self) noexcept;
   MAGPIE_COLD void trace(TraceEvent::Kind kind, std::uint64_t from_ns) noexcept;
@@ -151,6 +156,7 @@ class WorkStealingMachine {
 
   alignas(kCacheLine) std::atomic<std::uint32_t> attention_{0};
   alignas(kCacheLine) EventCount<StdEnv> sleepers_;
+  alignas(kCacheLine) BasicNappers<StdEnv> nappers_;
   alignas(kCacheLine) BasicJobWaiters<StdEnv> waiters_;
   alignas(kCacheLine) std::atomic<std::uint32_t> spinners_{0};
   InjectionQueue<StdEnv> inbox_;
