@@ -304,6 +304,14 @@ Executor::~Executor() {
   }
   delete services_;
 }
+void Executor::is_made() noexcept {
+  std::lock_guard guard(live_executors_mutex);
+  made_ = true;
+}
+void Executor::is_unmade() noexcept {
+  std::lock_guard guard(live_executors_mutex);
+  made_ = false;
+}
 
 Clock& Executor::clock() const noexcept {
   return services_->clock;
@@ -386,10 +394,10 @@ void ExecutorAccess::show_all(std::ostream& out) {
          executor = executor->older_)
       show(*executor);
   };
-  // The tasks of all of them first: one that is just being made or destroyed has no workers to
-  // show.
   each([&](const Executor& executor) { executor.dump_tasks(out); });
-  each([&](const Executor& executor) { out << to_prometheus(executor.stats()) << std::flush; });
+  each([&](const Executor& executor) {
+    if (executor.made_) out << to_prometheus(executor.stats()) << std::flush;
+  });
 }
 void ExecutorAccess::enter(Executor& executor) noexcept {
   executor.services_->enter();

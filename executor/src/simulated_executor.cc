@@ -70,6 +70,7 @@ SimulatedExecutor::SimulatedExecutor(std::uint64_t seed)
       random_(seed) {
   simulated_time.set_auto_advance(false);  // run() moves it
   services().blocking.run_inline();
+  is_made();
 }
 
 SimulatedExecutor::~SimulatedExecutor() {
@@ -105,6 +106,7 @@ SimulatedExecutor::~SimulatedExecutor() {
   }
   services().shutdown(Duration(), true);
   services().wait_for_entrants();
+  is_unmade();
 }
 
 ExecutorStats SimulatedExecutor::stats() const {

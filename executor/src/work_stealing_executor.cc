@@ -14,6 +14,7 @@ WorkStealingExecutor::WorkStealingExecutor(ExecutorOptions options)
     : Executor(std::make_unique<detail::ExecutorServices>(
           options, options.clock != nullptr ? *options.clock : system_steady_clock())) {
   machine_ = new detail::WorkStealingMachine(*this, services(), options);
+  is_made();
 }
 
 WorkStealingExecutor::~WorkStealingExecutor() {
@@ -29,6 +30,7 @@ WorkStealingExecutor::~WorkStealingExecutor() {
   services().blocking.stop();
   services().timers.stop_monitor();
   machine_->stop();
+  is_unmade();
   delete machine_;
 }
 
@@ -44,7 +46,7 @@ std::size_t WorkStealingExecutor::thread_count() const {
 
 ExecutorStats WorkStealingExecutor::stats() const {
   ExecutorStats stats = Executor::stats();
-  if (machine_ != nullptr) machine_->add_stats(stats);  // a watchdog may ask while it is being made
+  machine_->add_stats(stats);
   return stats;
 }
 

@@ -17,6 +17,7 @@
 #include <support/watchdog.h>
 #include <unistd.h>
 
+#include <magpie/detail/executor_core.h>
 #include <magpie/event.h>
 #include <magpie/sleep.h>
 #include <magpie/task.h>
@@ -180,6 +181,35 @@ TEST(Dump, OfDeepNestingStaysInBounds) {
   executor.run(body());
   EXPECT_EQ(lines_of(dump).size(), kDepth + 2U);
   EXPECT_LT(dump.size(), kDepth * 200U);
+}
+
+// What a watchdog does, on a thread that knows nothing of who is just being made or destroyed.
+TEST(Dump, OfAllExecutorsWhileOthersAreMadeAndDestroyed) {
+  WorkStealingExecutor stays({.threads = 1});
+  std::atomic<int> looks{0};
+  std::atomic<bool> over{false};
+  std::thread watchdog([&] {
+    while (!over.load()) {
+      std::ostringstream out;
+      detail::ExecutorAccess::show_all(out);
+      const std::string shown = std::move(out).str();
+      EXPECT_NE(shown.find("live task"), std::string::npos);
+      EXPECT_NE(shown.find("magpie_worker_tasks_run_total{worker=\"0\"}"), std::string::npos);
+      looks.fetch_add(1);
+    }
+  });
+  const auto some_work = []() -> Task<> { co_await this_task::yield(); };
+  for (int seen = 0, made = 0; made < 20 || seen < 20; seen = looks.load(), ++made) {
+    if (made % 2 == 0) {
+      WorkStealingExecutor executor({.threads = 2});
+      executor.run(some_work());
+    } else {
+      SimulatedExecutor executor;
+      executor.run(some_work());
+    }
+  }
+  over.store(true);
+  watchdog.join();
 }
 
 #if GTEST_HAS_DEATH_TEST

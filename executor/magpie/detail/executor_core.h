@@ -79,6 +79,11 @@ class MAGPIE_EXPORT Executor {
 
   detail::ExecutorServices& services() const noexcept { return *services_; }
 
+  /// The end of each executor's own constructor, and what its destructor does before it takes apart
+  /// what stats() looks at: between these two, show_all() may ask for that on any thread.
+  void is_made() noexcept;
+  void is_unmade() noexcept;
+
   /// Blocks the calling thread until the task is done. The simulated executor runs its tasks here.
   virtual void await_task(detail::TaskRecord& record);
   /// The same for JoinHandle::wait(), which runs nothing: std::logic_error where only run() makes
@@ -91,8 +96,9 @@ class MAGPIE_EXPORT Executor {
   friend struct detail::ExecutorAccess;
   // Owned. No unique_ptr here and in the executors: each takes a compiler as long as this header.
   detail::ExecutorServices* const services_;
-  Executor* older_;  // of the list for show_all()
+  Executor* older_;  // of the list for show_all(), under its lock, as what follows
   Executor* newer_ = nullptr;
+  bool made_ = false;
 };
 
 namespace detail {
@@ -117,8 +123,9 @@ struct MAGPIE_EXPORT ExecutorAccess {
   static void block_on(Executor& executor, TaskRecord& record) { executor.block_on(record); }
   static bool on_own_thread(const Executor& executor) noexcept { return executor.on_own_thread(); }
   /// For a watchdog, or to be called from a debugger: the tasks, workers and queues of every
-  /// executor there is. One that is just being made or destroyed may be looked at in the middle of
-  /// that.
+  /// executor there is; of one that is just being made, or whose tasks have all ended and that is
+  /// being destroyed, the tasks alone. Any thread; blocks while an executor enters or leaves the
+  /// list.
   static void show_all(std::ostream& out);
   /// Between these two the executor is not destroyed: for threads that are not its own.
   static void enter(Executor& executor) noexcept;

@@ -219,11 +219,13 @@ std::unique_ptr<detail::ExecutorServices> make_services(const ExecutorOptions& o
 TbbExecutor::TbbExecutor(ExecutorOptions options) : Executor(make_services(options)) {
   machine_ = std::make_unique<detail::TbbMachine>(
       *this, services(), detail::WorkStealingMachine::wanted_threads(options.threads));
+  is_made();
 }
 
 TbbExecutor::TbbExecutor(tbb::task_arena& arena, ExecutorOptions options)
     : Executor(make_services(options)) {
   machine_ = std::make_unique<detail::TbbMachine>(*this, services(), arena);
+  is_made();
 }
 
 TbbExecutor::~TbbExecutor() {
@@ -238,6 +240,7 @@ TbbExecutor::~TbbExecutor() {
   services().blocking.stop();
   services().timers.stop_monitor();
   services().wait_for_entrants();
+  is_unmade();
 }
 
 void TbbExecutor::schedule(detail::Runnable& work) noexcept {
