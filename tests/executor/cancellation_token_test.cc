@@ -17,6 +17,7 @@
 #include <support/foreign.h>
 #include <support/ledger.h>
 #include <support/scale.h>
+#include <unistd.h>
 
 namespace magpie {
 namespace {
@@ -217,6 +218,32 @@ TEST(CancellationCallback, DestructorWaitsForARunOnAnotherThread) {
     canceller.join();
     opener.join();
   }
+}
+
+TEST(CancellationCallback, DestructorSleepsWhileARunOnAnotherThreadTakesItsTime) {
+  CancellationSource source;
+  std::atomic<bool> inside{false};
+  std::atomic<bool> release{false};
+  int written = 0;
+  auto function = [&] {
+    inside = true;
+    while (!release.load()) std::this_thread::yield();
+    written = 1;
+  };
+  std::optional<CancellationCallback<decltype(function)>> callback(std::in_place, source.token(),
+                                                                   function);
+  std::thread canceller([&] { source.cancel(); });
+  ASSERT_TRUE(eventually([&] { return inside.load(); }));
+  std::atomic<pid_t> waits{0};
+  std::thread destroyer([&] {
+    waits = gettid();
+    callback.reset();
+    EXPECT_EQ(written, 1);
+  });
+  EXPECT_TRUE(eventually([&] { return waits.load() != 0 && test::sleeps(waits.load()); }));
+  release = true;
+  destroyer.join();
+  canceller.join();
 }
 
 TEST(CancellationCallback, CrossedCancelsDoNotDeadlock) {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <limits>
 #include <map>
@@ -12,6 +13,9 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <support/foreign.h>
+#include <unistd.h>
 
 namespace magpie::detail {
 namespace {
@@ -185,6 +189,22 @@ TEST(TimerWord, DisarmWaitsForTheEndOfAFiringAndSeesWhatItDid) {
     EXPECT_EQ(written, unfired ? 0 : 1);
     monitor.join();
   }
+}
+
+TEST(TimerWord, DisarmSleepsWhileAFiringTakesItsTime) {
+  TimerWord<> word;
+  ASSERT_TRUE(word.begin_fire());
+  int written = 0;
+  std::atomic<pid_t> waits{0};
+  std::thread frame([&] {
+    waits = gettid();
+    EXPECT_FALSE(word.disarm());
+    EXPECT_EQ(written, 1);
+  });
+  EXPECT_TRUE(test::eventually([&] { return waits.load() != 0 && test::sleeps(waits.load()); }));
+  written = 1;
+  word.end_fire();
+  frame.join();
 }
 
 }  // namespace

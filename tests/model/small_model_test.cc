@@ -125,6 +125,10 @@ TEST(TimerWordModelMutant, WithoutTheWaitTheFrameIsGoneWhileTheTimerFires) {
   hunt(fire_against_leave<Mutant::timer_word_no_wait>(3));
 }
 
+TEST(TimerWordModelMutant, AnEndThatIsNoSingleStepLeavesTheFrameAsleep) {
+  hunt(fire_against_leave<Mutant::timer_word_plain_end>(3));
+}
+
 // A timer is armed while the monitor, which has served one, plans its sleep: it wakes in time, or
 // is told.
 template <Mutant kMutant>

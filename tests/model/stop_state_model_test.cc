@@ -232,6 +232,10 @@ TEST(StopStateModelMutant, WithoutTheWaitTheCallbackIsGoneWhileItRuns) {
   hunt(add_and_take_back<Mutant::stop_state_no_wait>({.preemptions = 2}, true, 1));
 }
 
+TEST(StopStateModelMutant, WhoWillSleepSaysSoUnderTheLock) {
+  hunt(add_and_take_back<Mutant::stop_state_loose_block>({.preemptions = 3}, true, 1));
+}
+
 TEST(StopStateModelMutant, ACallbackThatTookItselfBackIsTouched) {
   hunt(two_callbacks<Mutant::stop_state_late_end>({.preemptions = 2}, Act::run,
                                                   Act::take_back_itself));

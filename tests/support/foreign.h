@@ -7,14 +7,18 @@
 #include <atomic>
 #include <chrono>
 #include <coroutine>
+#include <cstddef>
+#include <fstream>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include <pthread.h>
+#include <sys/types.h>
 
 namespace magpie::test {
 
@@ -28,6 +32,16 @@ bool eventually(Condition&& condition) {
     std::this_thread::yield();
   }
   return true;
+}
+
+/// Whether a thread of this process (its gettid()) sleeps in the kernel just now, rather than
+/// spins.
+inline bool sleeps(pid_t thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+  std::string text;
+  std::getline(file, text);
+  const std::size_t name_ends = text.rfind(')');
+  return name_ends != std::string::npos && text.substr(name_ends, 3) == ") S";
 }
 
 /// Starts a thread that nobody waits for. Detached from the start: glibc's pthread_detach() may

@@ -60,6 +60,7 @@ enum class Mutant : std::uint8_t {
   spin_lock_plain_lock,        // the lock is taken by a load and a store
   timer_word_no_wait,          // disarm() does not wait for a callback that is running
   timer_word_relaxed_end,      // end_fire() publishes with a relaxed store
+  timer_word_plain_end,        // ... or ends by a load and a store
   timer_relaxed_earliest,      // a new deadline is shown with a relaxed store
   timer_relaxed_plan,          // so is the monitor's plan
   timer_single_look,           // the monitor does not look again after it has planned
@@ -83,6 +84,7 @@ enum class Mutant : std::uint8_t {
   stop_state_no_wait,        // remove() does not wait for a callback that is running
   stop_state_late_end,       // the end is noted in a node that its callback has destroyed
   stop_state_relaxed_end,    // the end of a callback is published with a relaxed store
+  stop_state_loose_block,    // who will sleep until it has ended says so without the lock
   join_plain_counter,        // units are handed in by a load and a store
   join_relaxed_counter,      // units are handed in with a relaxed subtraction
   job_relaxed_end,           // the end of a job is published with a relaxed store

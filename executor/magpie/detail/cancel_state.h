@@ -29,12 +29,17 @@ MAGPIE_EXPORT std::uintptr_t thread_tag() noexcept;
 
 template <class Env>
 struct BasicCallbackNode {
-  enum class Status : std::uint8_t { idle, listed, running, finished };
+  // How far it is.
+  static constexpr std::uint32_t kIdle = 0;
+  static constexpr std::uint32_t kListed = 1;
+  static constexpr std::uint32_t kRunning = 2;
+  static constexpr std::uint32_t kFinished = 3;
 
   BasicCallbackNode* prev = nullptr;  // under the state's lock
   BasicCallbackNode* next = nullptr;
   void (*invoke)(BasicCallbackNode*) noexcept = nullptr;
-  typename Env::template Atomic<Status> status{Status::idle};
+  typename Env::template Atomic<std::uint32_t> status{kIdle};
+  bool awaited = false;       // a thread sleeps until it has run; under the lock
   std::uintptr_t runner = 0;  // who runs it; under the lock
   bool* destroyed =
       nullptr;  // set by a callback that destroys itself; only the runner's thread touches it
@@ -45,7 +50,6 @@ template <class Env>
 class BasicStopState {
  public:
   using Node = BasicCallbackNode<Env>;
-  using Status = typename Node::Status;
 
   bool cancelled() const noexcept {
     return cancelled_.load(std::memory_order_acquire);
@@ -61,25 +65,27 @@ class BasicStopState {
   }
 
   void run_callbacks(std::uintptr_t self) noexcept {
+    Node* ran = nullptr;  // the one before, unless its callback has destroyed it
     for (;;) {
       bool destroyed = false;
       Node* node;
+      bool awaited = false;
       {
         std::lock_guard guard(lock_);
+        if (ran != nullptr) awaited = end(*ran);
         node = head_;
-        if (node == nullptr) return;
-        unlink(*node);
-        node->status.store(Status::running, std::memory_order_relaxed);
-        node->runner = self;
-        node->destroyed = &destroyed;
+        if (node != nullptr) {
+          unlink(*node);
+          node->status.store(Node::kRunning, std::memory_order_relaxed);
+          node->runner = self;
+          node->destroyed = &destroyed;
+        }
       }
+      if (awaited) [[unlikely]]
+        Env::futex_wake(ran->status);  // it may be gone: only its address is used
+      if (node == nullptr) return;
       node->invoke(node);
-      // Unless the callback destroyed its node: the last touch of it. Release: pairs with remove().
-      if (!destroyed || Env::mutant(Mutant::stop_state_late_end)) {
-        node->status.store(Status::finished, Env::mutant(Mutant::stop_state_relaxed_end)
-                                                 ? std::memory_order_relaxed
-                                                 : std::memory_order_release);
-      }
+      ran = !destroyed || Env::mutant(Mutant::stop_state_late_end) ? node : nullptr;
     }
   }
 
@@ -91,7 +97,7 @@ class BasicStopState {
     node.prev = nullptr;
     if (head_ != nullptr) head_->prev = &node;
     head_ = &node;
-    node.status.store(Status::listed, std::memory_order_relaxed);
+    node.status.store(Node::kListed, std::memory_order_relaxed);
     return true;
   }
 
@@ -100,28 +106,60 @@ class BasicStopState {
   bool remove(Node& node, std::uintptr_t self) noexcept {
     {
       std::lock_guard guard(lock_);
-      const Status status = node.status.load(std::memory_order_relaxed);
-      if (status == Status::listed) {
+      const std::uint32_t status = node.status.load(std::memory_order_relaxed);
+      if (status == Node::kListed) {
         unlink(node);
-        node.status.store(Status::idle, std::memory_order_relaxed);
+        node.status.store(Node::kIdle, std::memory_order_relaxed);
         return true;
       }
-      if (status == Status::idle) return true;
+      if (status == Node::kIdle) return true;
       if (node.runner == self) {
-        if (status == Status::running) *node.destroyed = true;
+        if (status == Node::kRunning) *node.destroyed = true;
         return false;
       }
     }
-    if constexpr (Env::mutant(Mutant::stop_state_no_wait)) return false;
-    Backoff<Env> backoff;
-    // Acquire: pairs with run_callbacks(): what the callback did is seen.
-    while (node.status.load(std::memory_order_acquire) != Status::finished) backoff.wait();
+    if constexpr (!Env::mutant(Mutant::stop_state_no_wait)) await_end(node);
     return false;
   }
 
   const ReasonRef& reason() const noexcept { return reason_; }  // once cancelled
 
  private:
+  static bool ended(const Node& node) noexcept {
+    // Acquire: pairs with end(): what the callback did is seen.
+    return node.status.load(std::memory_order_acquire) == Node::kFinished;
+  }
+
+  // Under the lock: the last touch of the node. True: somebody sleeps until then.
+  static bool end(Node& node) noexcept {
+    const bool awaited = node.awaited;
+    // Release: pairs with ended().
+    node.status.store(Node::kFinished, Env::mutant(Mutant::stop_state_relaxed_end)
+                                           ? std::memory_order_relaxed
+                                           : std::memory_order_release);
+    return awaited;
+  }
+
+  // A callback is somebody else's code and may take its time, or its thread wait for a processor:
+  // whoever waits for it does not spin for long.
+  MAGPIE_COLD void await_end(Node& node) noexcept {
+    constexpr int kLooks = Env::kModel ? 0 : 10;
+    Backoff<Env> backoff;
+    for (int i = 0; i < kLooks; ++i) {
+      if (ended(node)) return;
+      backoff.wait();
+    }
+    if constexpr (Env::mutant(Mutant::stop_state_loose_block)) {
+      if (ended(node)) return;
+      node.awaited = true;
+    } else {
+      std::lock_guard guard(lock_);
+      if (ended(node)) return;
+      node.awaited = true;  // before end(), which then wakes, or after it, as was just seen
+    }
+    while (!ended(node)) Env::futex_wait(node.status, Node::kRunning);
+  }
+
   void unlink(Node& node) noexcept {
     (node.prev != nullptr ? node.prev->next : head_) = node.next;
     if (node.next != nullptr) node.next->prev = node.prev;

@@ -161,10 +161,19 @@ class TimerWord {
                                          std::memory_order_acquire);
   }
 
-  // W2. The last touch. Release: pairs with the loads in disarm().
+  // W2. The last touch: of the word, that may be gone by then, only the address is used. Release:
+  // pairs with the loads in disarm().
   void end_fire() noexcept {
-    word_.store(kFired, Env::mutant(Mutant::timer_word_relaxed_end) ? std::memory_order_relaxed
-                                                                    : std::memory_order_release);
+    constexpr auto order = Env::mutant(Mutant::timer_word_relaxed_end) ? std::memory_order_relaxed
+                                                                       : std::memory_order_release;
+    if constexpr (Env::mutant(Mutant::timer_word_plain_end)) {
+      const std::uint32_t before = word_.load(std::memory_order_relaxed);
+      word_.store(kFired, order);
+      if (before == kAwaited) Env::futex_wake(word_);
+      return;
+    }
+    if (word_.exchange(kFired, order) == kAwaited) [[unlikely]]
+      Env::futex_wake(word_);
   }
 
   // W3. Afterwards the timer neither fires nor touches anything. True: it had not fired. Not from
@@ -177,20 +186,39 @@ class TimerWord {
       return true;
     }
     if constexpr (!Env::mutant(Mutant::timer_word_no_wait)) {
-      Backoff<Env> backoff;
-      while (state == kFiring) {
-        backoff.wait();
-        state = word_.load(std::memory_order_acquire);  // pairs with W2
-      }
+      if (state == kFiring) state = await_end();
     }
     return state == kOff;
   }
 
  private:
+  // W4. A cancellation calls callbacks, which are somebody else's code: no spinning for long.
+  MAGPIE_COLD std::uint32_t await_end() noexcept {
+    constexpr int kLooks = Env::kModel ? 0 : 10;
+    Backoff<Env> backoff;
+    std::uint32_t state = kFiring;
+    for (int i = 0; i < kLooks && state == kFiring; ++i) {
+      backoff.wait();
+      state = word_.load(std::memory_order_acquire);  // pairs with W2
+    }
+    if (state != kFiring) return state;
+    // Acquire: pairs with W2.
+    if (!word_.compare_exchange_strong(state, kAwaited, std::memory_order_acquire,
+                                       std::memory_order_acquire)) {
+      return state;
+    }
+    do {
+      Env::futex_wait(word_, kAwaited);
+      state = word_.load(std::memory_order_acquire);  // pairs with W2
+    } while (state == kAwaited);
+    return state;
+  }
+
   static constexpr std::uint32_t kArmed = 0;
   static constexpr std::uint32_t kFiring = 1;
   static constexpr std::uint32_t kFired = 2;
   static constexpr std::uint32_t kOff = 3;
+  static constexpr std::uint32_t kAwaited = 4;  // firing, and its owner sleeps until that is over
 
   typename Env::template Atomic<std::uint32_t> word_{kArmed};
 };
