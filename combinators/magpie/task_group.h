@@ -54,7 +54,7 @@
 namespace magpie {
 
 class TaskGroup;
-template <class V>
+template <class V = void>
 class ReadySignal;
 
 namespace detail {
@@ -153,7 +153,9 @@ template <class V>
 class StartValue : public StartCore {
  public:
   using StartCore::StartCore;
-  std::optional<std::conditional_t<std::is_void_v<V>, std::monostate, V>> value;
+  using Stored = std::conditional_t<std::is_reference_v<V>,
+                                    std::reference_wrapper<std::remove_reference_t<V>>, V>;
+  std::optional<std::conditional_t<std::is_void_v<V>, std::monostate, Stored>> value;
   std::atomic<bool> claimed{false};  // a value is being, or has been, set
 };
 
@@ -279,7 +281,7 @@ class TaskGroup {
   /// Starts a child and returns what it signals once it is ready; it then goes on in the group. A
   /// child that fails before it has signalled gives its error to start() alone; one that ends
   /// without a signal: std::logic_error. If start() is cancelled, it takes the child along.
-  /// `f(ReadySignal<V>) -> Task<void>`.
+  /// `f(ReadySignal<V>) -> Task<void>`; V may be void, or an lvalue reference.
   template <class V = detail::Deduced, class F>
   auto start(F&& f, std::string name = {}) {
     if constexpr (std::same_as<V, detail::Deduced>) {
@@ -328,7 +330,11 @@ class TaskGroup {
   Task<V> start_value(std::shared_ptr<detail::StartValue<V>> state, std::string name) {
     Task<void> ready = start_child(state, std::move(name));
     co_await std::move(ready);
-    co_return std::move(*state->value);
+    if constexpr (std::is_reference_v<V>) {
+      co_return state->value->get();
+    } else {
+      co_return std::move(*state->value);
+    }
   }
 
   detail::GroupCore core_;

@@ -451,5 +451,27 @@ TEST_ON_THREADS(GroupStart, ItsChildIsCancelledForTheReasonThatItIs) {
   EXPECT_EQ(seen->kind, CancelKind::timeout);
 }
 
+TEST_ON_THREADS(GroupStart, TheSignalMayBeAReferenceAndSaysNothingByDefault) {
+  machine.run([&]() -> Task<> {
+    int number = 1;
+    auto by_reference = [&](ReadySignal<int&> ready) -> Task<> {
+      ready.set(number);
+      co_return;
+    };
+    auto no_value = [](ReadySignal<> ready) -> Task<> {
+      ready.set();
+      co_return;
+    };
+    auto body = [&](TaskGroup& group) -> Task<> {
+      int& same = co_await group.start<int&>(by_reference);
+      EXPECT_EQ(&same, &number);
+      int& deduced = co_await group.start(by_reference);
+      EXPECT_EQ(&deduced, &number);
+      co_await group.start(no_value);
+    };
+    co_await task_group(body);
+  });
+}
+
 }  // namespace
 }  // namespace magpie
