@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <magpie/config.h>
 #include <magpie/detail/atomic.h>
 #include <magpie/detail/backoff.h>
 
