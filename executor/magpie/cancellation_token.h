@@ -212,12 +212,23 @@ MAGPIE_EXPORT CancellationToken any_of(CancellationToken a, CancellationToken b,
 MAGPIE_EXPORT CancellationToken any_of(CancellationToken a, CancellationToken b,
                                        CancellationToken c, CancellationToken d,
                                        CancellationToken e, CancellationToken f);
+// std::any_of has no such overload that this one could interfere with.
+template <std::same_as<CancellationToken>... More>
+requires(sizeof...(More) > 0) CancellationToken
+    any_of(CancellationToken a, CancellationToken b, CancellationToken c, CancellationToken d,
+           CancellationToken e, CancellationToken f, More... more) {
+  std::vector<CancellationToken> tokens{std::move(a), std::move(b), std::move(c),
+                                        std::move(d), std::move(e), std::move(f)};
+  (tokens.push_back(std::move(more)), ...);
+  return any_of(std::move(tokens));
+}
 
 /// A token that follows a std::stop_token.
 MAGPIE_EXPORT CancellationToken from(std::stop_token token);
 /// A std::stop_token that follows a token; the same one for every call with tokens of the same
-/// state. It follows for as long as a source, a token or the scope of the state is there: who takes
-/// one of this_task::token() out of the block takes the token along.
+/// state, and for one of from() that which it was made of. It follows for as long as a source, a
+/// token or the scope of the state is there: who takes one of this_task::token() out of the block,
+/// or makes one of any_of(), takes the token along.
 MAGPIE_EXPORT std::stop_token to_stop_token(const CancellationToken& token);
 
 }  // namespace magpie

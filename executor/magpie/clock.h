@@ -43,13 +43,9 @@ struct NanosecondScale {
   static constexpr bool exact = Period::num <= std::numeric_limits<std::intmax_t>::max() / factor;
 };
 
-// In the precision of the caller's own type, as std::chrono::ceil does: 0.1 seconds as a double are
-// 100,000,000 nanoseconds, although the double is a hair above a tenth.
 template <class Period, std::floating_point F>
-constexpr std::int64_t ceil_nanoseconds(F count) {
+constexpr F scaled_to_nanoseconds(F count) noexcept {
   using Scale = NanosecondScale<Period>;
-  if (count != count) throw_nan_duration();
-  if (count <= F(0)) return 0;
   F nanoseconds;
   if constexpr (Scale::exact) {
     nanoseconds = count * static_cast<F>(Period::num * Scale::factor);
@@ -57,8 +53,26 @@ constexpr std::int64_t ceil_nanoseconds(F count) {
     nanoseconds = count * static_cast<F>(Period::num) * static_cast<F>(Scale::factor);
   }
   if constexpr (Scale::divisor != 1) nanoseconds /= static_cast<F>(Scale::divisor);
+  return nanoseconds;
+}
+
+// In the precision of the caller's own type, as std::chrono::ceil does: 0.1 seconds as a double are
+// 100,000,000 nanoseconds, although the double is a hair above a tenth.
+template <class Period, std::floating_point F>
+constexpr std::int64_t ceil_nanoseconds(F count) {
+  if (count != count) throw_nan_duration();
+  if (count <= F(0)) return 0;
+  const F nanoseconds = scaled_to_nanoseconds<Period>(count);
   // 2^63 is a float, 2^63 - 1 is not.
   if (nanoseconds >= F(9223372036854775808.0L)) return std::numeric_limits<std::int64_t>::max();
+  if constexpr (std::same_as<F, float>) {
+    // No float is 30,000,000,000, but 30.0f seconds are as many nanoseconds all the same.
+    const double finer = scaled_to_nanoseconds<Period>(static_cast<double>(count));
+    if (finer < 9223372036854775808.0 &&
+        static_cast<double>(static_cast<std::int64_t>(finer)) == finer) {
+      return static_cast<std::int64_t>(finer);
+    }
+  }
   const auto whole = static_cast<std::int64_t>(nanoseconds);
   return static_cast<F>(whole) < nanoseconds ? whole + 1 : whole;
 }

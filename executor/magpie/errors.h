@@ -30,7 +30,8 @@ namespace magpie {
 
 /// Thrown by a cancellation point in a cancelled scope. On purpose not a std::exception, so that
 /// `catch (const std::exception&)` does not swallow a cancellation. A task that ends with it ends
-/// cancelled; users may throw one for that.
+/// cancelled; users may throw one for that. What goes on from a task that ended so is the reason:
+/// an error class derived from this one arrives as a plain CancelledError with its reason.
 class MAGPIE_EXPORT CancelledError {
  public:
   /// An empty message stands for the sentence of the kind (and for none if it is `requested`).

@@ -113,14 +113,14 @@ class Result {
   }
 
   /// The value, or the other if there is none, whatever the reason.
-  template <class U>
+  template <class U = std::remove_cv_t<T>>
   requires(!is_void && std::convertible_to<U, T> &&
            (!is_reference || std::is_lvalue_reference_v<U&&>)) [[nodiscard]] T
       value_or(U&& other) const& {
     if (has_value()) return slot_.value();
     return static_cast<T>(std::forward<U>(other));
   }
-  template <class U>
+  template <class U = std::remove_cv_t<T>>
   requires(!is_void && std::convertible_to<U, T> &&
            (!is_reference || std::is_lvalue_reference_v<U&&>)) [[nodiscard]] T
       value_or(U&& other) && {

@@ -56,6 +56,7 @@ class StopState final : public CancelState {
  public:
   explicit StopState(std::stop_token token) : token_(std::move(token)) {}
   void arm() { callback_.emplace(token_, Cancel{this}); }
+  const std::stop_token& token() const noexcept { return token_; }
   bool can_be_cancelled() const noexcept override { return cancelled() || token_.stop_possible(); }
 
  private:
@@ -156,6 +157,9 @@ CancellationToken from(std::stop_token stop) {
 
 std::stop_token to_stop_token(const CancellationToken& token) {
   if (!token.can_be_cancelled()) return {};
+  if (const auto* const stop = dynamic_cast<const detail::StopState*>(token.state().get())) {
+    return stop->token();
+  }
   return token.state()
       ->attachment<detail::StopBridge>(
           [&] { return std::make_shared<detail::StopBridge>(*token.state().get()); })

@@ -335,6 +335,21 @@ TEST(AnyOf, TakesOneToSixTokensAndAVector) {
   EXPECT_TRUE(every.cancelled());
 }
 
+TEST(AnyOf, TakesAnyNumberOfTokens) {
+  CancellationSource s[9];
+  const CancellationToken last = s[8].token();
+  const CancellationToken seven = any_of(s[0].token(), s[1].token(), s[2].token(), s[3].token(),
+                                         s[4].token(), s[5].token(), s[6].token());
+  const CancellationToken nine =
+      any_of(s[0].token(), s[1].token(), s[2].token(), s[3].token(), s[4].token(), s[5].token(),
+             CancellationToken(), s[7].token(), last);
+  s[6].cancel("the seventh");
+  EXPECT_TRUE(seven.cancelled());
+  EXPECT_FALSE(nine.cancelled());
+  s[8].cancel("the ninth");
+  EXPECT_TRUE(nine.cancelled());
+}
+
 TEST(AnyOf, WithStdInScope) {
   using namespace std;  // NOLINT: std::any_of must not interfere
   CancellationSource a;

@@ -59,6 +59,18 @@ TEST(Duration, RoundsFloatingTimesUpInTheirOwnPrecision) {
   EXPECT_EQ(count(Seconds(std::numeric_limits<double>::denorm_min())), 1);
 }
 
+// 24 bits hold neither 30,000,000,000 nor the nanoseconds of a minute.
+TEST(Duration, KeepsWholeNanosecondsOfAFloatThatTheFloatItselfCannotCount) {
+  EXPECT_EQ(count(std::chrono::duration<float>(30.0f)), 30'000'000'000);
+  EXPECT_EQ(count(std::chrono::duration<float>(2.5f)), 2'500'000'000);
+  EXPECT_EQ(count(std::chrono::duration<float, std::ratio<60>>(0.5f)), 30'000'000'000);
+  EXPECT_EQ(count(std::chrono::duration<float, std::ratio<3600>>(1.0f)), 3'600'000'000'000);
+  EXPECT_EQ(count(std::chrono::duration<float, std::ratio<86400>>(365.0f)), 31'536'000'000'000'000);
+  static_assert(Duration(std::chrono::duration<float>(30.0f)) == Duration(30s));
+  EXPECT_TRUE(Duration(std::chrono::duration<float>(9.3e9f)).is_never());
+  EXPECT_TRUE(Duration(std::chrono::duration<float>(3e38f)).is_never());
+}
+
 TEST(Duration, TakesWhatIsBelowZeroAsAtOnce) {
   EXPECT_EQ(count(-1ns), 0);
   EXPECT_EQ(count(std::chrono::nanoseconds::min()), 0);

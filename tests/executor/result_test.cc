@@ -168,6 +168,7 @@ TEST(Result, GivesTheOtherValueWhenItHasNone) {
   EXPECT_EQ(stopped.value_or("other"), "other");
   EXPECT_EQ(*with_value<std::unique_ptr<int>>(std::make_unique<int>(1)).value_or(nullptr), 1);
   EXPECT_EQ(with_error<std::unique_ptr<int>>(TimeoutError()).value_or(nullptr), nullptr);
+  EXPECT_EQ(stopped.value_or({}), "");
 }
 
 TEST(Result, MovedFromKeepsItsOutcome) {

@@ -79,15 +79,33 @@ TEST(StopToken, OneBridgeForEachState) {
   EXPECT_NE(first, to_stop_token(CancellationSource().token()));
 }
 
-TEST(StopToken, RoundTrip) {
+TEST(StopToken, AStopTokenComesBackAsItself) {
   std::stop_source stop;
   std::stop_token there = to_stop_token(from(stop.get_token()));
-  // The bridge lives as long as its state, which nobody holds any more.
+  EXPECT_EQ(there, stop.get_token());
   EXPECT_FALSE(there.stop_requested());
   CancellationToken kept = from(stop.get_token());
-  std::stop_token again = to_stop_token(kept);
   stop.request_stop();
-  EXPECT_TRUE(again.stop_requested());
+  EXPECT_TRUE(there.stop_requested());  // though nobody has kept the token in between
+  EXPECT_TRUE(to_stop_token(kept).stop_requested());
+}
+
+TEST(StopToken, ATokenComesBackThroughAStopToken) {
+  CancellationSource source;
+  CancellationToken there = from(to_stop_token(source.token()));
+  EXPECT_FALSE(there.cancelled());
+  source.cancel();
+  EXPECT_TRUE(there.cancelled());
+}
+
+// The stop token cannot own the merged state.
+TEST(StopToken, OneOfAnyOfFollowsWhileItsTokenIsKept) {
+  CancellationSource one;
+  CancellationSource other;
+  CancellationToken both = any_of(one.token(), other.token());
+  std::stop_token stop = to_stop_token(both);
+  other.cancel();
+  EXPECT_TRUE(stop.stop_requested());
 }
 
 TEST(StopToken, AThreadStopsWithItsTask) {
