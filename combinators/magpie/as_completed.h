@@ -204,7 +204,6 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
     phase_ = Phase::started;
     scope.enter(outer_, outer_->task());
     kind = &kKind;
-    settle_values = true;
     parent = awaiting;
     start_children();
   }
@@ -226,14 +225,13 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
   void start_children() noexcept {
     ThreadState* const thread = thread_state();
     const auto count = static_cast<std::uint32_t>(children_.size());
-    units = count + 1;
-    counter.start(units);
+    start_counting(count + 1);
     children_lie_at(children_.address(), children_.bytes());
     home = thread->executor;
     std::uint32_t index = 0;
     children_.for_each([&](Child& child) {
       child.index = index++;
-      if constexpr (Child::kForked) child.template arm<true>(*this);
+      if constexpr (Child::kForked) child.template arm<true>(*this, frame_of(child));
     });
     stream_.core().open(count);
     if (count == 0) return;
@@ -257,7 +255,7 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
     static_cast<StreamOf*>(join)->stream_.core().finished(*rec);
   }
   static Slot<T>& slot_of(Rec& rec) noexcept { return static_cast<Child&>(rec).slot; }
-  static constexpr JoinKind kKind{&StreamOf::settle, nullptr};
+  static constexpr JoinKind kKind{&StreamOf::settle, nullptr, true};
 
   Children children_;
   std::optional<Duration> limit_;

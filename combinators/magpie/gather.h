@@ -49,10 +49,18 @@ namespace magpie {
 namespace detail {
 
 /// The join of a gather: who failed first.
-struct GatherJoin : Join {
+// Before the join, whose first words are cleared with the last one here. What is cleared does not
+// begin with the awaitable's own address, nor does the join: every path through the coroutine would
+// compute that at its beginning, and keep it in a register that has to be saved. So the first word
+// is one that is not cleared.
+struct GatherState {
+  std::uint64_t owed = 1;  // whether there is anything to destroy, see Children::kNothingLeft
   // 0 while every child that has ended gave a value. Else kAny, and the numbers (from 1) of the
-  // first child that failed and of the first that ended cancelled on its own.
+  // first child that failed and of the first that ended cancelled on its own; or a mark.
   std::atomic<std::uint64_t> failures{0};
+};
+
+struct GatherJoin : GatherState, Join {
   static constexpr std::uint64_t kAny = std::uint64_t{1} << 63;
   static constexpr int kCancelledShift = 32;
   static constexpr std::uint64_t kNumber = 0x7fffffff;
@@ -70,7 +78,7 @@ struct GatherJoin : Join {
   MAGPIE_EXPORT static void settle_nothing(Join* join, Rec* rec, SlotState outcome) noexcept;
   /// After the join, when something went wrong: leaves the scope, and throws unless all that
   /// happened is that the scope was touched.
-  MAGPIE_EXPORT MAGPIE_COLD void conclude_slowly(Outcomes outcomes);
+  MAGPIE_EXPORT MAGPIE_COLD static void conclude_slowly(Join* join, Outcomes outcomes);
 };
 
 /// Throws what a combinator throws that was cancelled: the reason from outside, else `own`, else
@@ -86,11 +94,11 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   MAGPIE_FLAT explicit GatherBase(std::in_place_t, A&&... given)
       : children_(std::in_place, std::forward<A>(given)...) {}
   MAGPIE_FLAT ~GatherBase() {
-    if (spent_) [[likely]] {
+    if (owed == 0) [[likely]] {
       children_.free_memory();
       return;
     }
-    destroy_unspent_sparing();
+    destroy_unspent_sparing(this);
   }
   GatherBase(GatherBase&& other) : children_(std::move(other.children_)) {}
 
@@ -105,7 +113,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
       std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
     if (outer.maybe_cancelled()) [[unlikely]]
-      return start_if_not_cancelled(outer, awaiting);
+      return start_if_not_cancelled(this, outer, awaiting);
     return start(outer, awaiting);
   }
 
@@ -123,11 +131,10 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
     } else {
       if (children_.size() == 0) return;
       // Relaxed: ordered by the join.
-      if (!scope.leave_if_untouched() || failures.load(std::memory_order_relaxed) != 0)
-          [[unlikely]] {
-        conclude_slowly(children_.outcomes());
+      if ((failures.load(std::memory_order_relaxed) | scope.touched()) != 0) [[unlikely]] {
+        GatherJoin::conclude_slowly(this, children_.outcomes());
       } else if constexpr (Children::kNothingLeft) {
-        spent_ = true;
+        owed = 0;
       }
     }
   }
@@ -145,32 +152,34 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
     return start_join<false>(*this, children_, false);
   }
   // A call in the place of start(): nothing is read again behind it there.
-  MAGPIE_COLD std::coroutine_handle<> start_if_not_cancelled(
-      Scope& outer, std::coroutine_handle<> awaiting) noexcept {
-    if (!outer.cancelled()) return start(outer, awaiting);
-    scope.enter(&outer, outer.task());
-    failures.store(kRefused, std::memory_order_relaxed);
+  // And these functions are given the join, not the gather: see GatherState.
+  MAGPIE_COLD static std::coroutine_handle<> start_if_not_cancelled(
+      Join* join, Scope& outer, std::coroutine_handle<> awaiting) noexcept {
+    GatherBase* const self = of(join);
+    if (!outer.cancelled()) return self->start(outer, awaiting);
+    self->scope.enter(&outer, outer.task());
+    self->failures.store(kRefused, std::memory_order_relaxed);
     return transfer(awaiting);
+  }
+  static GatherBase* of(Join* join) noexcept {
+    return static_cast<GatherBase*>(static_cast<GatherJoin*>(join));
   }
 
   void destroy_unspent() noexcept {
     std::destroy_at(&children_);
     destroy_scope();
   }
-  MAGPIE_SPARING void destroy_unspent_sparing() noexcept { destroy_unspent(); }
-
-  static Outcomes outcomes_of(Join* join) noexcept {
-    return static_cast<GatherBase*>(static_cast<GatherJoin*>(join))->children_.outcomes();
+  MAGPIE_SPARING static void destroy_unspent_sparing(Join* join) noexcept {
+    of(join)->destroy_unspent();
   }
+
+  static Outcomes outcomes_of(Join* join) noexcept { return of(join)->children_.outcomes(); }
 
  protected:
   static constexpr JoinKind kKind{std::same_as<Policy, FailFast>    ? &GatherJoin::settle_fail_fast
                                   : std::same_as<Policy, KeepGoing> ? &GatherJoin::settle_keep_going
                                                                     : &GatherJoin::settle_nothing,
                                   &GatherBase::outcomes_of};
-
- private:
-  bool spent_ = false;  // see Children::kNothingLeft
 };
 
 template <class Policy, class... Child>
@@ -222,6 +231,28 @@ class [[nodiscard("co_await it")]] GatherVector : public GatherBase<Policy, Chil
   }
 };
 
+#ifdef MAGPIE_HAS_IN_REGISTER
+/// Frees what others gave, and throws that one is empty. All in arguments, so that nothing of it is
+/// in memory, or is anybody's to free, unless it comes to that.
+template <class... Frame>
+[[noreturn]] MAGPIE_COLD void refuse_frames(Frame... frames) {
+  for (const std::uintptr_t frame : {frames...}) {
+    if (frame != 0)
+      destroy_unstarted(
+          std::coroutine_handle<PromiseBase>::from_address(reinterpret_cast<void*>(frame)));
+  }
+  throw_moved_from_task();
+}
+
+template <class... T, class... Frame>
+MAGPIE_FLAT inline auto gather_frames(Frame... frames) {
+  const bool all_there = (... && (frames != 0));
+  if (!all_there) [[unlikely]]
+    refuse_frames(frames...);
+  return GatherPack<FailFast, TaskChild<T>...>(std::in_place, GivenFrame{frames}...);
+}
+#endif
+
 template <class A>
 concept GatherPolicy = std::same_as<std::remove_cvref_t<A>, KeepGoing> ||
     std::same_as<std::remove_cvref_t<A>, ReturnExceptions>;
@@ -246,6 +277,14 @@ requires((detail::ChildLike<A> && ...) ||
     inline auto gather(A&&... tasks) {
   return detail::gather_as<detail::FailFast>(std::forward<A>(tasks)...);
 }
+
+#ifdef MAGPIE_HAS_IN_REGISTER
+// Tasks alone are given in registers.
+template <class... T>
+requires(sizeof...(T) > 0) MAGPIE_FLAT inline auto gather(Task<T>... tasks) {
+  return detail::gather_frames<T...>(std::move(tasks).take_frame().release()...);
+}
+#endif
 
 /// Lets the siblings of a failed child run on, then throws the first failure.
 template <class... A>

@@ -132,7 +132,6 @@ class RaceBase : public CombinatorBase, private RaceJoin {
       return transfer(awaiting);
     }
     kind = &kKind;
-    settle_values = true;
     parent = awaiting;
     return start_join<true>(*this, children_, true);
   }
@@ -187,7 +186,7 @@ class RaceBase : public CombinatorBase, private RaceJoin {
   }
 
   static constexpr JoinKind kKind{
-      Kind == RaceKind::race ? &RaceJoin::settle_race : &RaceJoin::settle_any, nullptr};
+      Kind == RaceKind::race ? &RaceJoin::settle_race : &RaceJoin::settle_any, nullptr, true};
 
   bool refused_ = false;
 };

@@ -153,14 +153,13 @@ class MAGPIE_EXPORT RateDriver : OperationPlace {
     count_ = children.size();
     next_child_ = next_child<Children>;
     const auto units = static_cast<std::uint32_t>(count_ + 1);
-    join.units = units;
-    join.counter.start(units);
+    join.start_counting(units);
     join.children_lie_at(children.address(), children.bytes());
     join.home = current_executor();
-    std::uint32_t index = 0;
-    children.for_each([&](auto& child) {
-      child.index = index++;
-      if constexpr (std::remove_cvref_t<decltype(child)>::kForked) child.template arm<false>(join);
+    children.for_each_with_frame([&](auto& child, std::uint32_t index, std::uintptr_t its_frame) {
+      child.index = index;
+      if constexpr (std::remove_cvref_t<decltype(child)>::kForked)
+        child.template arm<false>(join, its_frame);
     });
     return drive(Token::none);
   }

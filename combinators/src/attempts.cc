@@ -47,8 +47,7 @@ std::coroutine_handle<> AttemptsJoin::start(std::coroutine_handle<> awaiting, Sc
   kind = &kKind;
   parent = awaiting;
   home = current_executor();
-  units = static_cast<std::uint32_t>(std::min(most, kMostAttempts));
-  counter.start(units);
+  start_counting(static_cast<std::uint32_t>(std::min(most, kMostAttempts)));
   children_lie_at(0, 0);  // attempts lie anywhere: none is taken over by the address
   most_ = units;
   reserve_ = units - 1;

@@ -65,7 +65,9 @@ void GatherJoin::settle_keep_going(Join* base, Rec* rec, SlotState outcome) noex
 
 void GatherJoin::settle_nothing(Join*, Rec*, SlotState) noexcept {}
 
-void GatherJoin::conclude_slowly(Outcomes outcomes) {
+void GatherJoin::conclude_slowly(Join* join, Outcomes outcomes) {
+  auto& failures = static_cast<GatherJoin*>(join)->failures;
+  Scope& scope = join->scope;
   if (failures.load(std::memory_order_relaxed) == kRefused)
     throw CancelledError(scope.parent()->reason());
   ReasonRef own;

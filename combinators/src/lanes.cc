@@ -44,8 +44,7 @@ std::coroutine_handle<> LaneJoin::start(std::coroutine_handle<> awaiting, Scope&
   kind = &kKind;
   parent = awaiting;
   home = current_executor();
-  units = static_cast<std::uint32_t>(std::min(most, kMostLanes));
-  counter.start(units);
+  start_counting(static_cast<std::uint32_t>(std::min(most, kMostLanes)));
   children_lie_at(0, 0);  // lanes lie anywhere: none is taken over by the address
   set_up(first, units - 1);
   return start_calls(&first);

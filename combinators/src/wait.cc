@@ -28,7 +28,7 @@ void RecordWait::unqueue() noexcept {
   record_->forget_waiter(*this);
 }
 
-const JoinKind WaitCore::kKind{&WaitCore::settle, nullptr};
+const JoinKind WaitCore::kKind{&WaitCore::settle, nullptr, true};
 
 WaitCore::~WaitCore() {
   destroy_scope();
@@ -56,12 +56,10 @@ std::coroutine_handle<> WaitCore::start(std::coroutine_handle<> awaiting, Scope&
     scope.enter(&outer, outer.task());
   }
   kind = &kKind;
-  settle_values = true;
   parent = awaiting;
   home = current_executor();
   children_lie_at(0, 0);
-  units = static_cast<std::uint32_t>(nodes_.size());
-  counter.start(units);
+  start_counting(static_cast<std::uint32_t>(nodes_.size()));
   std::uint32_t ended = 0;
   std::uint32_t index = 0;
   // The last node to park may end the wait, on another thread: nothing of it is touched afterwards,

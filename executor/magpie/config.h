@@ -41,6 +41,19 @@
 #define MAGPIE_SPARING inline __attribute__((always_inline))
 #endif
 
+// A class that is one pointer and may be moved by copying its bits is passed and returned in a
+// register, and a parameter of its type ends with the function that it was given to: no place in a
+// coroutine's frame, and no look whether anything is left in it. Elsewhere it is passed by address:
+// the tag keeps the two apart by name, so that objects of both kinds do not link.
+#ifdef MAGPIE_HAS_SPARING
+#define MAGPIE_IN_REGISTER clang::trivial_abi
+#define MAGPIE_IN_REGISTER_TAG __attribute__((abi_tag("r")))
+#define MAGPIE_HAS_IN_REGISTER 1
+#else
+#define MAGPIE_IN_REGISTER
+#define MAGPIE_IN_REGISTER_TAG
+#endif
+
 // Before a loop whose body is a handful of instructions: it begins a cache line. One that lies
 // across two takes a quarter more time, and which it does changes with any line of code before it.
 #if defined(__has_cpp_attribute)

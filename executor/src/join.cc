@@ -95,6 +95,11 @@ void put_back(LocalQueue* queue, Fork* fork) noexcept {
   queue->wanted();  // somebody may have looked for work while it was out of the deque
 }
 
+std::coroutine_handle<> put_back_and_deliver(Fork* fork, Join* join, std::uint32_t units) noexcept {
+  put_back(local_queue(), fork);
+  return deliver_to(join, units);
+}
+
 void hand_fork_to_executor(Fork& rec) noexcept {
   rec.how = &kRunFork;
   rec.join->home->schedule(rec);

@@ -54,12 +54,21 @@ namespace magpie::detail {
 // In the place of a callable's coroutine until its join starts.
 inline constexpr std::uintptr_t kUnstarted = 1;
 
+/// The frame of a task that is not empty.
+struct GivenFrame {
+  std::uintptr_t address;
+};
+
 template <class T>
 struct TaskChild : Fork {
   using value_type = T;
   static constexpr bool kForked = true;
 
   // Until the join starts the child owns the frame.
+  MAGPIE_FLAT explicit TaskChild(GivenFrame given) noexcept {
+    coroutine = given.address;
+    join = nullptr;
+  }
   template <class A>
   MAGPIE_FLAT explicit TaskChild(A&& given) {
     auto frame = as_task(std::forward<A>(given)).take_frame();
@@ -80,10 +89,10 @@ struct TaskChild : Fork {
   /// Whether it was moved from, or its join has started.
   MAGPIE_FLAT bool spent() const noexcept { return coroutine == 0 || join != nullptr; }
   template <bool Settled>
-  MAGPIE_FLAT void arm(Join& the_join) noexcept {
+  MAGPIE_FLAT void arm(Join& the_join, std::uintptr_t frame) noexcept {
     join = &the_join;
     carry = 0;
-    auto& promise = handle(coroutine).promise();
+    auto& promise = handle(frame).promise();
     promise.scope = &the_join.scope;
     promise.continuation = Continuation::to(static_cast<Fork*>(this), Settled);
     promise.slot = &slot;
@@ -119,7 +128,7 @@ struct CallChild : CallRec {
 
   bool spent() const noexcept { return (coroutine & kUnstarted) == 0; }
   template <bool Settled>
-  void arm(Join& the_join) noexcept {
+  void arm(Join& the_join, std::uintptr_t) noexcept {
     join = &the_join;
     carry = 0;
     coroutine = 0;
@@ -283,6 +292,15 @@ template <class T>
 inline constexpr bool is_plain_task_child<TaskChild<T>> =
     std::is_void_v<T> || std::is_reference_v<T> || std::is_trivially_destructible_v<T>;
 
+template <class Child>
+MAGPIE_FLAT inline std::uintptr_t frame_of(const Child& child) noexcept {
+  if constexpr (is_task_child<Child>) {
+    return child.coroutine;
+  } else {
+    return 0;
+  }
+}
+
 template <std::size_t I, class Child>
 struct PackElement {
   template <class A>
@@ -308,6 +326,13 @@ class PackStorage<std::index_sequence<I...>, Child...> : private PackElement<I, 
   template <class F>
   MAGPIE_FLAT void for_each(F&& fn) {
     (fn(static_cast<PackElement<I, Child>&>(*this).child), ...);
+  }
+  /// fn(child, index, frame): the frames are read before the first call, so that they need not be
+  /// read again for all that may be written there.
+  template <class F>
+  MAGPIE_FLAT void for_each_with_frame(F&& fn) {
+    const std::uintptr_t frames[] = {frame_of(static_cast<PackElement<I, Child>&>(*this).child)...};
+    (fn(static_cast<PackElement<I, Child>&>(*this).child, std::uint32_t{I}, frames[I]), ...);
   }
   template <class F>
   MAGPIE_FLAT void for_each_backwards(F&& fn) {
@@ -388,6 +413,8 @@ class ChildPack<> {
   template <class F>
   void for_each(F&&) {}
   template <class F>
+  void for_each_with_frame(F&&) {}
+  template <class F>
   auto apply(F&& fn) {
     return fn();
   }
@@ -464,6 +491,11 @@ class ChildVector {
   MAGPIE_FLAT void for_each(F&& fn) {
     Child* const end = children_ + size_;
     for (Child* child = children_; child != end; ++child) fn(*child);
+  }
+  template <class F>
+  MAGPIE_FLAT void for_each_with_frame(F&& fn) {
+    std::uint32_t index = 0;
+    for_each([&](Child& child) MAGPIE_FLAT { fn(child, index++, frame_of(child)); });
   }
   template <class F>
   MAGPIE_FLAT void for_each_backwards(F&& fn) {
@@ -566,7 +598,7 @@ std::uint32_t start_operations(Join& join, Children& children, bool is_race) noe
     if constexpr (!std::remove_cvref_t<decltype(child)>::kForked) {
       if (child.start(join, is_race)) {
         const SlotState outcome = child.slot.state();
-        if (outcome != SlotState::value || join.settle_values)
+        if (outcome != SlotState::value || join.kind->settle_values)
           join.kind->settle(&join, &child, outcome);
         ++ended;
       }
@@ -581,17 +613,17 @@ std::uint32_t start_operations(Join& join, Children& children, bool is_race) noe
 template <bool Settled, class Children>
 MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& children,
                                                       bool is_race) noexcept {
-  ThreadState* const thread = thread_state();
-  const auto units = static_cast<std::uint32_t>(children.size());
-  join.units = units;
-  join.counter.start(units);
+  join.start_counting(static_cast<std::uint32_t>(children.size()));
   join.children_lie_at(children.address(), children.bytes());
+  children.for_each_with_frame([&](auto& child, std::uint32_t index, std::uintptr_t frame)
+                                   MAGPIE_FLAT {
+                                     child.index = index;
+                                     if constexpr (std::remove_cvref_t<decltype(child)>::kForked)
+                                       child.template arm<Settled>(join, frame);
+                                   });
+  // Not earlier: what was written before must be read again behind it.
+  ThreadState* const thread = thread_state();
   join.home = thread->executor;
-  std::uint32_t index = 0;
-  children.for_each([&](auto& child) MAGPIE_FLAT {
-    child.index = index++;
-    if constexpr (std::remove_cvref_t<decltype(child)>::kForked) child.template arm<Settled>(join);
-  });
   std::uint32_t ended = 0;
   if constexpr (Children::kAnyOperation) ended = start_operations(join, children, is_race);
   if constexpr (Children::kAnyForked) {

@@ -178,7 +178,7 @@ decltype(auto) transform_awaitable(A&& awaitable) {
   } else if constexpr (IsTask<A>) {
     static_assert(!std::is_lvalue_reference_v<A>,
                   "a Task is awaited once and as an rvalue: write `co_await std::move(task)`");
-    return std::forward<A>(awaitable).operator co_await();
+    return TransformedTask<typename Plain::value_type>(std::move(awaitable).take_frame());
   } else if constexpr (Ours<A> && !HasMemberCoAwait<A> &&
                        (std::is_lvalue_reference_v<A> || is_moved_at_a_cost<Plain>)) {
     return NamedAwaiter<std::remove_reference_t<A>>(awaitable);
@@ -187,7 +187,8 @@ decltype(auto) transform_awaitable(A&& awaitable) {
   } else {
     static_assert(Foreign<A>,
                   "this cannot be awaited: it is neither an awaitable of magpie nor any other");
-    return foreign_shim<awaited_t<A>, A&&>(std::forward<A>(awaitable)).operator co_await();
+    return TransformedTask<awaited_t<A>>(
+        foreign_shim<awaited_t<A>, A&&>(std::forward<A>(awaitable)).take_frame());
   }
 }
 

@@ -6,10 +6,13 @@
 
 #include <cstdint>
 
+#include <magpie/config.h>
+
 namespace magpie {
 
 template <class T = void>
-class [[nodiscard("a task does nothing until it is awaited, spawned or run")]] Task;
+class MAGPIE_IN_REGISTER_TAG
+    [[nodiscard("a task does nothing until it is awaited, spawned or run")]] Task;
 template <class T = void>
 class JoinHandle;
 class Executor;

@@ -38,6 +38,8 @@ namespace magpie::detail {
 template <class Env>
 class BasicJoinCounter {
  public:
+  BasicJoinCounter() noexcept = default;
+  explicit BasicJoinCounter(std::uint32_t units) noexcept : pending_(units) {}
   void start(std::uint32_t units) noexcept { pending_.store(units, std::memory_order_relaxed); }
 
   /// Hands in `units`; true for the one who hands in the last. acq_rel: releases what the bearer's
@@ -108,13 +110,26 @@ struct JoinKind {
   // so. `empty`: never started.
   void (*settle)(Join*, Rec*, SlotState) noexcept;
   Outcomes (*outcomes)(Join*) noexcept;  // where settle() wants to know what a child failed with
+  bool settle_values = false;            // values are settled too
 };
 
-struct Join : Runnable {
-  Join() noexcept : scope() {}
+/// The scope of the children comes first: its address is that of the join, and the first thing that
+/// a child's end asks.
+struct JoinScope {
+  JoinScope() noexcept : scope() {}
+  ~JoinScope() {}
+  JoinScope(const JoinScope&) = delete;
+  JoinScope& operator=(const JoinScope&) = delete;
+
+  union {
+    Scope scope;  // see Join::destroy_scope()
+  };
+};
+
+/// What is not initialised here is set before it starts.
+struct Join : JoinScope, Runnable {
+  Join() noexcept {}
   ~Join() {}
-  Join(const Join&) = delete;
-  Join& operator=(const Join&) = delete;
 
   /// By the owner, unless the scope was seen to be untouched at the end: then there is nothing to
   /// destroy.
@@ -128,18 +143,23 @@ struct Join : Runnable {
   }
   static constexpr std::uintptr_t kWord = 8;
 
+  void start_counting(std::uint32_t n) noexcept {
+    units = n;
+    std::construct_at(&counter, n);
+  }
+
   const JoinKind* kind;
-  BasicJoinCounter<StdEnv> counter;
+  union {
+    BasicJoinCounter<StdEnv> counter;
+  };
   std::uint32_t units;  // n
   // Where the children lie: the item that one at the beginning would be, and how many words.
   std::uintptr_t first_item;
   std::uintptr_t words;
   Executor* home;  // where the parent awaited, and goes on
-  std::coroutine_handle<> parent;
   union {
-    Scope scope;  // see destroy_scope()
+    std::coroutine_handle<> parent;
   };
-  bool settle_values = false;  // values are settled too
   union {
     Arbiter arbiter;  // of a race, which makes it: others have none
   };
@@ -198,6 +218,9 @@ inline bool is_sibling(const Join* join, std::uintptr_t item) noexcept {
 /// An item that was popped, and is another join's.
 MAGPIE_EXPORT MAGPIE_COLD void put_back(LocalQueue* queue, Fork* fork) noexcept;
 
+MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> put_back_and_deliver(
+    Fork* fork, Join* join, std::uint32_t units) noexcept;
+
 /// The unstarted sibling at the bottom of this worker's deque, popped; null if there is none.
 inline Fork* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
   auto deque = queue->deque.owner();
@@ -211,7 +234,7 @@ inline Fork* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
 }
 
 /// A bearer of `units` goes on: with a sibling if one lies ready, else it delivers.
-inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept {
+MAGPIE_ALWAYS_INLINE std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept {
   LocalQueue* const queue = local_queue();
   if (queue == nullptr) [[unlikely]]
     return deliver_to(join, units);
@@ -225,10 +248,8 @@ inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept
     return popped == Popped::not_wanted ? deliver_to(join, units) : advance_carefully(join, units);
   }
   Fork* const sibling = reinterpret_cast<Fork*>(item - kForkTag);
-  if (sibling->join != join) [[unlikely]] {
-    put_back(queue, sibling);
-    return deliver_to(join, units);
-  }
+  if (sibling->join != join) [[unlikely]]
+    return put_back_and_deliver(sibling, join, units);
   sibling->carry += units;
   if (queue->noticed() || join->scope.maybe_cancelled()) [[unlikely]] {
     return start_attentively(sibling);
@@ -240,7 +261,7 @@ inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept
 /// it.
 inline void settle_child(Rec* rec, SlotState outcome) noexcept {
   Join* const join = rec->join;
-  if (outcome != SlotState::value || join->settle_values) [[unlikely]]
+  if (outcome != SlotState::value || join->kind->settle_values) [[unlikely]]
     join->kind->settle(join, rec, outcome);
 }
 

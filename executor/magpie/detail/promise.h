@@ -40,24 +40,33 @@ struct PromiseBase {
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> end_frame_otherwise(
     std::coroutine_handle<PromiseBase> frame) noexcept;
 
-// Stateless on purpose: its await_suspend destroys the frame that it lies in.
+/// The end of every coroutine. Not a part of each: what has to be kept while the frame is destroyed
+/// is kept by this one, so that a coroutine that needs no register of its own, as one that ends at
+/// its beginning, need not save any. Weak in every binary, lest it is called through a table.
+MAGPIE_NOINLINE inline std::coroutine_handle<> end_frame(
+    std::coroutine_handle<PromiseBase> frame) noexcept {
+  const Continuation continuation = frame.promise().continuation;
+  const std::uintptr_t tag = continuation.tag();
+  if (tag == Continuation::kCoroutine) {
+    frame.destroy();
+    return transfer(continuation.coroutine());
+  }
+  if (tag == Continuation::kRec) [[likely]] {
+    frame.destroy();
+    Fork* const rec = continuation.rec();
+    return advance(rec->join, rec->carry + 1);
+  }
+  return end_frame_otherwise(frame);
+}
+
+// Stateless on purpose: the frame that it lies in is destroyed meanwhile.
 struct FinalAwaiter {
   bool await_ready() const noexcept { return false; }
 
   template <class P>
-  std::coroutine_handle<> await_suspend(std::coroutine_handle<P> self) const noexcept {
-    const Continuation continuation = self.promise().continuation;
-    const std::uintptr_t tag = continuation.tag();
-    if (tag == Continuation::kCoroutine) {
-      self.destroy();
-      return transfer(continuation.coroutine());
-    }
-    if (tag == Continuation::kRec) {
-      self.destroy();
-      Fork* const rec = continuation.rec();
-      return advance(rec->join, rec->carry + 1);
-    }
-    return end_frame_otherwise(std::coroutine_handle<PromiseBase>::from_address(self.address()));
+  MAGPIE_ALWAYS_INLINE std::coroutine_handle<> await_suspend(
+      std::coroutine_handle<P> self) const noexcept {
+    return end_frame(std::coroutine_handle<PromiseBase>::from_address(self.address()));
   }
 
   void await_resume() const noexcept {}
@@ -66,6 +75,9 @@ struct FinalAwaiter {
 template <class A>
 decltype(auto) transform_awaitable(
     A&& awaitable);  // detail/foreign.h: awaitables that are not ours
+
+template <class T>
+class TransformedTask;  // detail/task_core.h
 
 template <class T>
 class TaskPromise;
@@ -85,9 +97,17 @@ class TaskPromiseBase : public PromiseBase {
   decltype(auto) await_transform(A&& awaitable) {
     return transform_awaitable(std::forward<A>(awaitable));
   }
+#ifdef MAGPIE_HAS_IN_REGISTER
+  template <class U>
+  MAGPIE_ALWAYS_INLINE TransformedTask<U> await_transform(Task<U> task) noexcept {
+    return TransformedTask<U>(std::move(task).take_frame());
+  }
+#endif
 
  protected:
-  Slot<T>& result() noexcept { return *static_cast<Slot<T>*>(slot); }
+  Slot<T>& result() noexcept {
+    return *static_cast<Slot<T>*>(slot);
+  }
 };
 
 template <class T>

@@ -72,8 +72,9 @@ class BasicScope {
   using Waiter = BasicWaiter<Env>;
   using Effects = BasicCancelEffects<Env>;
 
-  BasicScope() noexcept {
-  }  // what is not initialised here is set by enter() or when the scope is linked
+  // What is not initialised here is set by enter() or when the scope is linked. What is lies side
+  // by side: two words, that one store or two clear.
+  BasicScope() noexcept {}
   BasicScope(const BasicScope&) = delete;
   BasicScope& operator=(const BasicScope&) = delete;
   /// A scope that was entered and never left: its frame is destroyed where it waited. Everything
@@ -86,10 +87,13 @@ class BasicScope {
   // --- by the coroutine that opens the scope -----------------------------------------------------
 
   /// Opens the scope, once. Plain stores: nobody else can see it yet.
-  void enter(BasicScope* parent, BasicTaskCore<Env>* task, ScopeKind kind = ScopeKind::plain,
-             ScopeBaggage baggage = ScopeBaggage::none) noexcept {
+  void enter(BasicScope* parent, BasicTaskCore<Env>* task) noexcept {
     parent_ = parent;
     task_ = task;
+  }
+  void enter(BasicScope* parent, BasicTaskCore<Env>* task, ScopeKind kind,
+             ScopeBaggage baggage = ScopeBaggage::none) noexcept {
+    enter(parent, task);
     kind_ = kind;
     baggage_ = baggage;
   }
@@ -121,9 +125,12 @@ class BasicScope {
 
   /// exit() for the scope that nobody parked below and nobody cancelled: two loads. False: it takes
   /// the long way.
-  bool leave_if_untouched() noexcept {
-    return state_.load(std::memory_order_relaxed) == kActive &&
-           linked_.load(std::memory_order_relaxed) == 0;
+  bool leave_if_untouched() noexcept { return touched() == 0; }
+  /// The same as a number, 0 for the untouched scope, for who asks something else with it.
+  std::uint64_t touched() const noexcept {
+    static_assert(kActive == 0);
+    return std::uint64_t{state_.load(std::memory_order_relaxed)} |
+           std::uint64_t{linked_.load(std::memory_order_relaxed)};
   }
 
   // --- by anything below -------------------------------------------------------------------------
@@ -596,22 +603,23 @@ class BasicScope {
     }
   }
 
-  BasicScope* parent_;
-  BasicTaskCore<Env>* task_;
+  ReasonRef reason_;
   typename Env::template Atomic<std::uint8_t> state_{kActive};
   typename Env::template Atomic<std::uint8_t> linked_{0};
-  ScopeKind kind_;
-  ScopeBaggage baggage_;
+  ScopeKind kind_ = ScopeKind::plain;
+  ScopeBaggage baggage_ = ScopeBaggage::none;
   SpinLock<Env> lock_;
-  // Valid once linked; guarded by lock_, but pins_ and the siblings, which the parent's lock
-  // guards.
-  bool has_had_tokens_;
-  std::uint16_t pins_;
+  // Once linked, has_had_tokens_ and the lists are guarded by lock_, but pins_ and the siblings by
+  // the parent's.
+  bool has_had_tokens_ = false;
+  std::uint16_t pins_ = 0;
+  BasicScope* parent_;
+  BasicTaskCore<Env>* task_;
+  // Valid once linked.
   Waiter* waiters_;
   void* children_or_tokens_;
   BasicScope* next_sibling_;
   BasicScope* prev_sibling_;
-  ReasonRef reason_;
 };
 
 template <class Env>

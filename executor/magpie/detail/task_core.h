@@ -33,7 +33,7 @@ MAGPIE_SPARING void destroy_unstarted_sparing(std::coroutine_handle<PromiseBase>
 
 /// An unstarted coroutine frame and its owner. Releasing it starts it, or hands it on.
 template <class T>
-class TaskFrame {
+class [[MAGPIE_IN_REGISTER]] MAGPIE_IN_REGISTER_TAG TaskFrame {
  public:
   using Handle = std::coroutine_handle<TaskPromise<T>>;
   // A handle finds the promise by its alignment: one of PromiseBase names the same frame.
@@ -106,6 +106,40 @@ class TaskAwaiter {
   Slot<T> slot_;
 };
 
+/// The same for await_transform, behind which it is awaited at once: so it owns nothing, as the
+/// frame is either empty, or started before this can end.
+template <class T>
+class TransformedTask {
+ public:
+  explicit TransformedTask(TaskFrame<T>&& frame) noexcept : frame_(frame.release()) {}
+  TransformedTask(TransformedTask&&) = delete;
+
+  bool await_ready() const {
+    if (frame_ == 0) [[unlikely]]
+      throw_moved_from_task();
+    return false;
+  }
+  template <class P>
+  MAGPIE_ALWAYS_INLINE std::coroutine_handle<> await_suspend(
+      std::coroutine_handle<P> awaiting) noexcept {
+    static_assert(
+        std::derived_from<P, PromiseBase>,
+        "a magpie::Task can be awaited inside a magpie::Task only; elsewhere use run() or spawn()");
+    const auto frame =
+        std::coroutine_handle<TaskPromise<T>>::from_address(reinterpret_cast<void*>(frame_));
+    auto& promise = frame.promise();
+    promise.scope = awaiting.promise().scope;
+    promise.continuation = Continuation::to(awaiting);
+    promise.slot = &slot_;
+    return transfer(frame);
+  }
+  T await_resume() { return slot_.take(); }
+
+ private:
+  std::uintptr_t frame_;
+  Slot<T> slot_;
+};
+
 /// What becomes a Task<T> by itself: the library's awaitables that give exactly a T, given away;
 /// handles may be lvalues.
 template <class A, class T>
@@ -123,7 +157,7 @@ auto as_task(A&& awaitable);
 /// A lazily started coroutine that gives a T: an object (move-only and not default-constructible
 /// too), a reference or void.
 template <class T>
-class Task {
+class [[MAGPIE_IN_REGISTER]] Task {
  public:
   using promise_type = detail::TaskPromise<T>;
   using value_type = T;
@@ -133,6 +167,15 @@ class Task {
   /// Destroying a task that was never started frees it: its body never runs.
   ~Task() = default;
   Task(Task&&) noexcept = default;
+#ifdef MAGPIE_HAS_IN_REGISTER
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wc++26-extensions"
+  // As what is awaited or gathered is taken by value here, this is what an lvalue meets.
+  Task(const Task&) = delete (
+      "a Task is awaited once and as an rvalue: write `co_await std::move(task)`; a task is given "
+      "away: write std::move(task)");
+#pragma clang diagnostic pop
+#endif
   Task& operator=(Task&&) noexcept = default;
 
   /// A task that awaits another awaitable of the library and gives what that gives: so it can stand
@@ -151,10 +194,14 @@ class Task {
   detail::TaskAwaiter<T> operator co_await() & = delete;
 
   /// Whether there is a coroutine in it.
-  explicit operator bool() const noexcept { return static_cast<bool>(frame_); }
+  explicit operator bool() const noexcept {
+    return static_cast<bool>(frame_);
+  }
 
   /// For the library.
-  detail::TaskFrame<T> take_frame() && noexcept { return std::move(frame_); }
+  detail::TaskFrame<T> take_frame() && noexcept {
+    return std::move(frame_);
+  }
 
  private:
   friend class detail::TaskPromiseBase<T>;

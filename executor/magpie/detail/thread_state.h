@@ -105,7 +105,12 @@ inline std::coroutine_handle<> transfer(std::coroutine_handle<> to) noexcept {
 inline __attribute__((always_inline)) std::coroutine_handle<> transfer(
     std::coroutine_handle<> to) noexcept {
   ThreadState* const state = thread_state();
+#if defined(__x86_64__)
+  std::uintptr_t here;  // not __builtin_frame_address(), for which the function has to keep a frame
+  asm("movq %%rsp, %0" : "=r"(here));
+#else
   const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+#endif
   if (here >= state->stack_limit) [[likely]]
     return to;
   state->bounced = to.address();
