@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/look_note.h>
@@ -28,8 +29,10 @@ constexpr std::uint64_t kStreamNs = 600;
 constexpr std::uint32_t kTryStreamEvery = 32;
 constexpr std::uint32_t kStreamTries = 16;
 // Who has looked for work all the time and seen only strands that he leaves to their workers (P7)
-// looks away for so long, unless something else comes.
+// looks away for so long, times those who do so, unless something else comes: together they look as
+// often as one would.
 constexpr std::uint64_t kNapNs = 100'000;
+constexpr std::uint64_t kMostNaps = 16;
 
 }  // namespace
 
@@ -53,6 +56,9 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   std::uint64_t look = now + interval;
   std::uintptr_t item = 0;
   bool left_some = self.left_some;
+  // After a nap that nobody ended the patience will do, if it is as before it.
+  const std::uint64_t enough =
+      std::exchange(self.napped, false) ? now + LookNote::kPatienceNs : until;
   do {
     const std::uint64_t blind_until = stream ? now + kStreamNs : now;
     do {
@@ -72,7 +78,7 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
     left_some |= self.left_some;
     interval = std::min(2 * interval, kLastLookNs);
     look = now + interval;
-  } while (item == 0 && now < until && !leaving(self));
+  } while (item == 0 && now < (left_some ? enough : until) && !leaving(self));
   if (spins) spinners_.fetch_sub(1, std::memory_order_relaxed);
   self.left_some = left_some;
   return item;
@@ -89,9 +95,12 @@ std::optional<std::uint64_t> WorkStealingMachine::own_timer(const Worker& self) 
 void WorkStealingMachine::nap(Worker& self) noexcept {
   self.woken = true;  // as in park(), and from the sleep before
   const std::uint64_t now = StdEnv::now_ns();
-  const std::uint64_t until = std::min(now + kNapNs, own_timer(self).value_or(now + kNapNs));
+  const std::uint64_t naps = std::min<std::uint64_t>(nappers_.count() + 1, kMostNaps);
+  const std::uint64_t over = now + naps * kNapNs;
+  const std::uint64_t until = std::min(over, own_timer(self).value_or(over));
   if (until <= now) return;
-  nappers_.nap(attention_, until, [&] { return new_work_in_sight() || leaving(self); });
+  self.napped =
+      !nappers_.nap(attention_, until, [&] { return new_work_in_sight() || leaving(self); });
   WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
                                     static_cast<std::int64_t>(StdEnv::now_ns() - now));
 }
@@ -102,7 +111,7 @@ void WorkStealingMachine::nap(Worker& self) noexcept {
 void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
   self.woken = false;
   const bool sleeping = sleepers_.waiters() != 0;
-  const bool napping = nappers_.any();
+  const bool napping = nappers_.count() != 0;
   // Whoever offers a job wakes one of the sleepers rather than one of those who wait for jobs, so
   // these are looked after here, too.
   if (!sleeping && !napping && !waiters_.any()) return;

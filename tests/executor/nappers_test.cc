@@ -47,17 +47,17 @@ TEST(BeyondAStrand, OneStrandIsPassedOnWhereasAForkOrTwoStrandsAreNewWork) {
 
 TEST(Nappers, NobodyIsWokenWhereNobodyNaps) {
   Place place;
-  EXPECT_FALSE(place.nappers.any());
+  EXPECT_EQ(place.nappers.count(), 0U);
   EXPECT_FALSE(place.nappers.wake_one(place.word));
 }
 
 TEST(Nappers, WhoFindsNewWorkDoesNotNapAndLeavesTheBitUp) {
   Place place;
   EXPECT_TRUE(place.nappers.nap(place.word, std::nullopt, [&] {
-    EXPECT_TRUE(place.nappers.any() && place.marked());
+    EXPECT_TRUE(place.nappers.count() == 1 && place.marked());
     return true;
   }));
-  EXPECT_FALSE(place.nappers.any());
+  EXPECT_EQ(place.nappers.count(), 0U);
   EXPECT_TRUE(place.marked());
   EXPECT_FALSE(place.nappers.wake_one(place.word));
   EXPECT_FALSE(place.marked());
@@ -66,7 +66,7 @@ TEST(Nappers, WhoFindsNewWorkDoesNotNapAndLeavesTheBitUp) {
 TEST(Nappers, ANapEndsByItself) {
   Place place;
   EXPECT_FALSE(place.nappers.nap(place.word, StdEnv::now_ns(), [] { return false; }));
-  EXPECT_FALSE(place.nappers.any());
+  EXPECT_EQ(place.nappers.count(), 0U);
 }
 
 TEST(Nappers, EachOfTwoIsWokenOnceTheBitIsUpAgain) {
@@ -85,13 +85,13 @@ TEST(Nappers, EachOfTwoIsWokenOnceTheBitIsUpAgain) {
     std::this_thread::yield();
   }
   while (up.load() != 2) {
-    if (place.nappers.any()) place.word.fetch_or(detail::attention::kNappers);
+    if (place.nappers.count() != 0) place.word.fetch_or(detail::attention::kNappers);
     place.nappers.wake_one(place.word);
     std::this_thread::yield();
   }
   first.join();
   second.join();
-  EXPECT_FALSE(place.nappers.any());
+  EXPECT_EQ(place.nappers.count(), 0U);
 }
 
 // Naps without an end, with the heavy fence that short ones do without.

@@ -60,8 +60,8 @@ class BasicNappers {
   }
   void wake_all() noexcept { bunk_.notify_all(); }
 
-  /// Whether anybody naps.
-  bool any() const noexcept { return bunk_.waiters() != 0; }
+  /// How many nap.
+  std::uint32_t count() const noexcept { return bunk_.waiters(); }
 
  private:
   EventCount<Env> bunk_;

@@ -71,6 +71,7 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   bool prefer_oldest = false;   // a strand has yielded
   bool woken = false;           // back from the sleepers, has not run anything since
   bool left_some = false;       // steal(), or search(), has left a strand to its worker
+  bool napped = false;          // its nap has ended by itself, and it has not looked again
   Worker* robbed = nullptr;     // whom the last stolen job was taken from
   std::uintptr_t help_limit =
       0;  // further down its stack it waits for its jobs without running others
