@@ -55,6 +55,11 @@ namespace detail {
 
 struct StreamWaiter;
 
+/// Has ended, and waits to be given out.
+struct Finished {
+  Finished* next_finished;
+};
+
 /// What has finished, who waits for it, and until when. The page: combinators/DESIGN.md, "Streams
 /// of completions".
 class MAGPIE_EXPORT StreamCore : private Timer {
@@ -67,7 +72,7 @@ class MAGPIE_EXPORT StreamCore : private Timer {
   void open(std::uint32_t tasks) noexcept { running_ = tasks; }
   void limit(Duration duration) noexcept;
   /// A task has ended, its outcome in its slot; its unit is not handed in yet.
-  void finished(Rec& rec) noexcept;
+  void finished(Finished& item) noexcept;
   /// Whether something still runs.
   bool busy() const noexcept;
   /// Afterwards the timer touches nothing any more.
@@ -76,13 +81,13 @@ class MAGPIE_EXPORT StreamCore : private Timer {
  private:
   friend struct StreamWaiter;
   void expire() noexcept;
-  Rec& take_first() noexcept;
+  Finished& take_first() noexcept;
 
   mutable SpinLock<StdEnv> lock_;
   std::uint32_t running_ = 0;  // all up to the waiters under lock_
   bool expired_ = false;
-  Rec* first_ = nullptr;  // finished and not given out, linked by Runnable::next
-  Rec* last_ = nullptr;
+  Finished* first_ = nullptr;  // and not given out
+  Finished* last_ = nullptr;
   BasicWaitQueue<StdEnv> waiters_;
   TimerWord<StdEnv> word_;
 };
@@ -101,8 +106,8 @@ struct MAGPIE_EXPORT StreamWaiter : OperationBase {
   void dequeue() noexcept;
 
   StreamCore* core_ = nullptr;
-  Rec* item_ = nullptr;    // null: the stream has ended,
-  bool too_late_ = false;  // or its time is over
+  Finished* item_ = nullptr;  // null: the stream has ended,
+  bool too_late_ = false;     // or its time is over
 
  private:
   friend class StreamCore;
@@ -116,7 +121,12 @@ class [[nodiscard("co_await it")]] NextOperation
   using Base = Operation<NextOperation<T>, std::optional<Indexed<Result<T>>>, StreamWaiter>;
 
  public:
-  using Slots = Slot<T>& (*)(Rec&) noexcept;
+  /// The child, and its outcome.
+  struct Seen {
+    Rec& rec;
+    Slot<T>& slot;
+  };
+  using Slots = Seen (*)(Finished&) noexcept;
   NextOperation(StreamCore & core, Slots slots) noexcept : slots_(slots) {
     this->core_ = &core;
   }
@@ -131,11 +141,11 @@ class [[nodiscard("co_await it")]] NextOperation
   void deposit(Slot<std::optional<Indexed<Result<T>>>> & slot) {
     if (this->too_late_) return slot.set_error(make_stream_timed_out());
     if (this->item_ == nullptr) return slot.emplace(std::nullopt);
-    Slot<T>& outcome = slots_(*this->item_);
+    const Seen seen = slots_(*this->item_);
     // Never started: its block was cancelled before.
-    if (outcome.empty()) outcome.set_cancelled(this->item_->join->scope.reason());
-    slot.emplace(Indexed<Result<T>>{this->item_->index, Result<T>(std::move(outcome))});
-    outcome.reset();
+    if (seen.slot.empty()) seen.slot.set_cancelled(seen.rec.join->scope.reason());
+    slot.emplace(Indexed<Result<T>>{seen.rec.index, Result<T>(std::move(seen.slot))});
+    seen.slot.reset();
   }
 
  private:
@@ -169,9 +179,19 @@ class CompletionStream {
 
 namespace detail {
 
-/// Everything but the body, whose type is another one for each lambda.
+/// A child that is listed when it has ended, its outcome in its slot.
 template <class Child>
+struct StreamChild : Child, Finished {
+  template <class A>
+  requires(!std::same_as<std::remove_cvref_t<A>, StreamChild>) explicit StreamChild(A&& given)
+      : Child(std::forward<A>(given)) {}
+  StreamChild(StreamChild&& other) : Child(static_cast<Child&&>(other)) {}
+};
+
+/// Everything but the body, whose type is another one for each lambda.
+template <class Made>
 class StreamOf : public CombinatorBase, protected Join, protected EndSink {
+  using Child = StreamChild<Made>;
   using T = typename Child::value_type;
   using Children = ChildVector<Child>;
 
@@ -226,12 +246,12 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
     ThreadState* const thread = thread_state();
     const auto count = static_cast<std::uint32_t>(children_.size());
     start_counting(count + 1);
-    children_lie_at(children_.address(), children_.bytes());
+    children_lie_at(children_.first_item(), children_.bytes());
     home = thread->executor;
     std::uint32_t index = 0;
     children_.for_each([&](Child& child) {
       child.index = index++;
-      if constexpr (Child::kForked) child.template arm<true>(*this, frame_of(child));
+      if constexpr (Child::kForked) child.template arm<true>(*this, frame_of<Made>(child));
     });
     stream_.core().open(count);
     if (count == 0) return;
@@ -252,9 +272,12 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
   }
 
   static void settle(Join* join, Rec* rec, SlotState) noexcept {
-    static_cast<StreamOf*>(join)->stream_.core().finished(*rec);
+    static_cast<StreamOf*>(join)->stream_.core().finished(static_cast<Child&>(*rec));
   }
-  static Slot<T>& slot_of(Rec& rec) noexcept { return static_cast<Child&>(rec).slot; }
+  static typename NextOperation<T>::Seen slot_of(Finished& item) noexcept {
+    auto& child = static_cast<Child&>(item);
+    return {child, child.slot()};
+  }
   static constexpr JoinKind kKind{&StreamOf::settle, nullptr, true};
 
   Children children_;

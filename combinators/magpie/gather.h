@@ -126,7 +126,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
         throw CancelledError(scope.parent()->reason());
       leave_scope(scope);
       children_.for_each([&](auto& child) {
-        if (child.slot.empty()) child.slot.set_cancelled(scope.outside_reason());
+        if (child.slot().empty()) child.slot().set_cancelled(scope.outside_reason());
       });
     } else {
       if (children_.size() == 0) return;
@@ -197,9 +197,9 @@ class [[nodiscard("co_await it")]] GatherPack : public GatherBase<Policy, ChildP
     this->conclude();
     return this->children_.apply([](Child&... child) {
       if constexpr (kResults) {
-        return value_type(Result<typename Child::value_type>(std::move(child.slot))...);
+        return value_type(Result<typename Child::value_type>(std::move(child.slot()))...);
       } else {
-        return value_type(value_of(child.slot)...);
+        return value_type(value_of(child.slot())...);
       }
     });
   }
@@ -221,9 +221,9 @@ class [[nodiscard("co_await it")]] GatherVector : public GatherBase<Policy, Chil
       results.reserve(this->children_.size());
       this->children_.for_each([&](Child& child) {
         if constexpr (kResults) {
-          results.push_back(Result<T>(std::move(child.slot)));
+          results.push_back(Result<T>(std::move(child.slot())));
         } else {
-          results.push_back(value_of(child.slot));
+          results.push_back(value_of(child.slot()));
         }
       });
       return results;

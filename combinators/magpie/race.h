@@ -146,7 +146,7 @@ class RaceBase : public CombinatorBase, private RaceJoin {
     if constexpr (!std::same_as<Discard, NoDiscard>) {
       std::exception_ptr refusal;  // a call that throws keeps no other value from being handed on
       children_.for_each([&](auto& child) {
-        if (child.slot.state() != SlotState::value || child.index == winner) return;
+        if (child.slot().state() != SlotState::value || child.index == winner) return;
         try {
           hand_on(child);
         } catch (...) {
@@ -180,7 +180,7 @@ class RaceBase : public CombinatorBase, private RaceJoin {
         std::invoke(discard_, static_cast<std::size_t>(child.index));
       } else {
         std::invoke(discard_, static_cast<std::size_t>(child.index),
-                    static_cast<T&&>(child.slot.value()));
+                    static_cast<T&&>(child.slot().value()));
       }
     }
   }
@@ -220,7 +220,7 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
     if constexpr (Value::kSame) {
       using T = typename Value::type;
       Slot<T>* slot = nullptr;
-      ((I == winner ? void(slot = &this->children_.template get<I>().slot) : void()), ...);
+      ((I == winner ? void(slot = &this->children_.template get<I>().slot()) : void()), ...);
       if constexpr (std::is_void_v<T>) {
         this->take_from(*slot);
         return value_type{winner};
@@ -236,7 +236,7 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
   }
   template <std::size_t I>
   static typename Value::type take_alternative(RacePack * self) {
-    auto& slot = self->children_.template get<I>().slot;
+    auto& slot = self->children_.template get<I>().slot();
     using T = std::remove_reference_t<decltype(slot.take())>;
     if constexpr (std::is_void_v<T>) {
       self->take_from(slot);
@@ -258,7 +258,7 @@ class [[nodiscard("co_await it")]] RaceVector : public RaceBase<Kind, ChildVecto
 
   value_type await_resume() {
     const std::uint32_t winner = this->conclude();
-    Slot<T>& slot = this->children_[winner].slot;
+    Slot<T>& slot = this->children_[winner].slot();
     if constexpr (std::is_void_v<T>) {
       this->take_from(slot);
       return value_type{winner};

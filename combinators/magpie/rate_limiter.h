@@ -154,7 +154,7 @@ class MAGPIE_EXPORT RateDriver : OperationPlace {
     next_child_ = next_child<Children>;
     const auto units = static_cast<std::uint32_t>(count_ + 1);
     join.start_counting(units);
-    join.children_lie_at(children.address(), children.bytes());
+    join.children_lie_at(children.first_item(), children.bytes());
     join.home = current_executor();
     children.for_each_with_frame([&](auto& child, std::uint32_t index, std::uintptr_t its_frame) {
       child.index = index;
@@ -183,7 +183,7 @@ class MAGPIE_EXPORT RateDriver : OperationPlace {
         }
       } else if (run) {
         if (!child.start(*driver.join_, false)) return;
-        outcome = child.slot.state();
+        outcome = child.slot().state();
       } else {
         child.stand = Stand::moved;  // dropped: it cannot be awaited any more
       }

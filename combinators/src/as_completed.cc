@@ -50,24 +50,24 @@ bool StreamCore::busy() const noexcept {
   return running_ != 0;
 }
 
-Rec& StreamCore::take_first() noexcept {
-  Rec& rec = *first_;
-  first_ = static_cast<Rec*>(rec.next);
-  return rec;
+Finished& StreamCore::take_first() noexcept {
+  Finished& item = *first_;
+  first_ = item.next_finished;
+  return item;
 }
 
-void StreamCore::finished(Rec& rec) noexcept {
+void StreamCore::finished(Finished& item) noexcept {
   WakeList woken;
   bool last = false;
   {
     std::lock_guard guard(lock_);
-    rec.next = nullptr;
+    item.next_finished = nullptr;
     if (first_ == nullptr) {
-      first_ = &rec;
+      first_ = &item;
     } else {
-      last_->next = &rec;
+      last_->next_finished = &item;
     }
-    last_ = &rec;
+    last_ = &item;
     last = --running_ == 0;
     // Somebody waits only while there is nothing to give: so the oldest gets this one, unless its
     // race is lost.

@@ -202,8 +202,9 @@ void AttemptsJoin::arm(Attempt& attempt, std::int64_t due_ns) noexcept {
     auto& self = *static_cast<Attempt*>(timer);
     auto* const attempts = static_cast<AttemptsJoin*>(self.join);
     if (attempts->time_is_up(self)) {
-      self.how = &kStartTheNext;  // its own node, which has been run, takes the message home
-      attempts->home->schedule(self);
+      Runnable& node = self.as_node();  // which has been run: it takes the message home
+      node.how = &kStartTheNext;
+      attempts->home->schedule(node);
     }
     self.word.end_fire();  // the last touch: until then conclude() waits
   };

@@ -105,8 +105,9 @@ void LaneJoin::send_to_source(Lane& lane) noexcept {
     install_locals(self.join->scope);
     resume_here(start_calls(&self));
   }};
-  lane.how = &kGoOn;
-  lane.join->home->schedule(lane);
+  Runnable& node = lane.as_node();
+  node.how = &kGoOn;
+  lane.join->home->schedule(node);
 }
 
 // A fork whose turn came after the cancellation. If it had a frame, that is gone; if not, the lane
@@ -131,26 +132,27 @@ bool LaneJoin::enter_source(Lane& lane) noexcept {
     busy_ = true;
     return true;
   }
-  lane.next = nullptr;
+  Runnable& node = lane.as_node();
+  node.next = nullptr;
   if (line_ == nullptr) {
-    line_ = &lane;
+    line_ = &node;
   } else {
-    line_end_->next = &lane;
+    line_end_->next = &node;
   }
-  line_end_ = &lane;
+  line_end_ = &node;
   return false;
 }
 
 // The next one in line; null: nobody, and the source is free.
 Lane* LaneJoin::next_in_line() noexcept {
   std::lock_guard guard(lock_);
-  Rec* const rec = line_;
-  if (rec == nullptr) {
+  Runnable* const node = line_;
+  if (node == nullptr) {
     busy_ = false;
     return nullptr;
   }
-  line_ = static_cast<Rec*>(rec->next);
-  return static_cast<Lane*>(rec);
+  line_ = node->next;
+  return static_cast<Lane*>(node);
 }
 
 std::coroutine_handle<> LaneJoin::ask(Lane& lane) noexcept {

@@ -194,18 +194,19 @@ namespace {
 
 // Starts children together, which are linked from the newest to the oldest: in that order into the
 // worker's deque, which gives the oldest first, and in the other one into an executor's queue.
-std::coroutine_handle<> fork_all(Fork* newest) noexcept {
+std::coroutine_handle<> fork_all(Runnable* newest) noexcept {
   LocalQueue* const queue = local_queue();
   if (queue == nullptr) {
-    Fork* reversed = nullptr;
+    Runnable* reversed = nullptr;
     while (newest != nullptr) {
-      Fork* const rec = std::exchange(newest, static_cast<Fork*>(newest->next));
-      rec->next = std::exchange(reversed, rec);
+      Runnable* const node = std::exchange(newest, newest->next);
+      node->next = std::exchange(reversed, node);
     }
     newest = reversed;
   }
   while (newest != nullptr) {
-    Fork* const rec = std::exchange(newest, static_cast<Fork*>(newest->next));
+    Fork* const rec = static_cast<Fork*>(std::exchange(newest, newest->next));
+    rec->no_node();
     if (queue == nullptr ||
         !queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(rec) | kForkTag)) {
       hand_fork_to_executor(*rec);
@@ -218,11 +219,12 @@ std::coroutine_handle<> fork_all(Fork* newest) noexcept {
 }  // namespace
 
 std::coroutine_handle<> RateDriver::drive(Token token) noexcept {
-  Fork* granted = nullptr;
+  Runnable* granted = nullptr;
   for (;;) {
     if (token != Token::none) {
       if (Fork* const rec = next_child_(*this, token == Token::granted)) {
-        rec->next = std::exchange(granted, rec);
+        Runnable& node = rec->as_node();
+        node.next = std::exchange(granted, &node);
       }
     }
     if (next_ == count_) break;
@@ -237,7 +239,7 @@ std::coroutine_handle<> RateDriver::drive(Token token) noexcept {
   // The driver's own unit, and those of children that have ended here.
   const std::uint32_t units = ended_ + 1;
   if (granted == nullptr) return deliver_to(join_, units);
-  granted->carry += units;
+  static_cast<Fork*>(granted)->carry += units;
   return fork_all(granted);
 }
 

@@ -67,7 +67,7 @@ std::coroutine_handle<> WaitCore::start(std::coroutine_handle<> awaiting, Scope&
   for (Node& node : nodes_) {
     node.index = index++;
     if (!node.start(*this, false)) continue;
-    settle(this, &node, node.slot.state());
+    settle(this, &node, node.slot().state());
     ++ended;
   }
   return ended == 0 ? std::noop_coroutine() : deliver_to(this, ended);

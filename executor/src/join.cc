@@ -101,8 +101,10 @@ std::coroutine_handle<> put_back_and_deliver(Fork* fork, Join* join, std::uint32
 }
 
 void hand_fork_to_executor(Fork& rec) noexcept {
-  rec.how = &kRunFork;
-  rec.join->home->schedule(rec);
+  Executor* const home = rec.join->home;
+  Runnable& node = rec.as_node();
+  node.how = &kRunFork;
+  home->schedule(node);
 }
 
 void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept {
@@ -155,8 +157,13 @@ std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
   }
 }
 
-void run_fork(Runnable* node) noexcept {
+void run_queued_fork(Runnable* node) noexcept {
   auto* const rec = static_cast<Fork*>(node);
+  rec->no_node();
+  run_fork(rec);
+}
+
+void run_fork(Fork* rec) noexcept {
   install_locals(rec->join->scope);
   resume_here(start_fork(rec));
 }

@@ -286,11 +286,10 @@ void WorkStealingMachine::work(Worker& self) noexcept {
 void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {
   WorkerCounters::add<std::uint64_t>(self.counters.tasks_run);
   const std::uint64_t traced_from = services_.tracing() ? StdEnv::now_ns() : 0;
-  auto* const work = reinterpret_cast<Runnable*>(item & ~kTagMask);
   if ((item & kForkTag) != 0) {
-    run_fork(static_cast<Fork*>(work));
+    run_fork(reinterpret_cast<Fork*>(item & ~kTagMask));
   } else if ((item & kJobTag) == 0) {
-    work->run();
+    reinterpret_cast<Runnable*>(item)->run();
   } else {
     run_job(self, *self.robbed, reinterpret_cast<Job*>(item & ~kTagMask));
   }
@@ -430,9 +429,13 @@ void WorkStealingMachine::hand_over(Worker& self) noexcept {
   for (;;) {
     const std::uintptr_t item = deque.pop();
     if (item == 0) return;
-    auto* const work = reinterpret_cast<Runnable*>(item & ~kTagMask);
-    if ((item & kForkTag) != 0) work->how = &kRunFork;
-    inject(*work);
+    if ((item & kForkTag) == 0) {
+      inject(*reinterpret_cast<Runnable*>(item));
+    } else {
+      Runnable& node = reinterpret_cast<Fork*>(item & ~kTagMask)->as_node();
+      node.how = &kRunFork;
+      inject(node);
+    }
   }
 }
 

@@ -223,9 +223,10 @@ void expect_at_most(std::size_t bytes, std::size_t limit) {
 }
 
 static_assert(sizeof(detail::EventWait) == 72);
+static_assert(sizeof(detail::TaskChild<void>) == 40 && sizeof(detail::TaskChild<int*>) == 40);
 
 TEST(WaitingMemory, AChildWithAFrame) {
-  expect_at_most(bytes_of_a_child(waits_for), kFrame + 68);
+  expect_at_most(bytes_of_a_child(waits_for), kFrame + 52);
 }
 TEST(WaitingMemory, AChildWithoutAFrame) {
   expect_at_most(bytes_of_a_child([](Event& event) { return event.wait(); }), 92);

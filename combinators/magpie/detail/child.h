@@ -59,46 +59,77 @@ struct GivenFrame {
   std::uintptr_t address;
 };
 
+// Whether an outcome lies in the place where the child is a Runnable meanwhile, before its start.
 template <class T>
-struct TaskChild : Fork {
+inline constexpr bool kInNode = sizeof(Slot<T>) <= sizeof(Runnable) &&
+                                alignof(Slot<T>) <= alignof(Runnable);
+
+/// A forked child with its outcome. A small one takes no place of its own: the slot is there from
+/// the child's beginning to its end, except while an executor's queue has the child (Fork).
+template <class Record, class T>
+struct ForkedChild : Record {
   using value_type = T;
   static constexpr bool kForked = true;
 
+  MAGPIE_FLAT ForkedChild() noexcept {}
+  ForkedChild(const ForkedChild&) = delete;
+  ForkedChild& operator=(const ForkedChild&) = delete;
+  MAGPIE_FLAT Slot<T>& slot() noexcept { return slot_; }
+
+ private:
+  Slot<T> slot_;
+};
+template <class Record, class T>
+requires kInNode<T>
+struct ForkedChild<Record, T> : Record {
+  using value_type = T;
+  static constexpr bool kForked = true;
+
+  MAGPIE_FLAT ForkedChild() noexcept { ::new (static_cast<void*>(this->node_place())) Slot<T>; }
+  ForkedChild(const ForkedChild&) = delete;
+  ForkedChild& operator=(const ForkedChild&) = delete;
+  MAGPIE_FLAT ~ForkedChild() { std::destroy_at(&slot()); }
+  MAGPIE_FLAT Slot<T>& slot() noexcept {
+    return *std::launder(reinterpret_cast<Slot<T>*>(this->node_place()));
+  }
+};
+
+template <class T>
+struct TaskChild : ForkedChild<Fork, T> {
   // Until the join starts the child owns the frame.
   MAGPIE_FLAT explicit TaskChild(GivenFrame given) noexcept {
-    coroutine = given.address;
-    join = nullptr;
+    this->coroutine = given.address;
+    this->join = nullptr;
   }
   template <class A>
   MAGPIE_FLAT explicit TaskChild(A&& given) {
     auto frame = as_task(std::forward<A>(given)).take_frame();
     frame.require();
-    coroutine = frame.release();
-    join = nullptr;
+    this->coroutine = frame.release();
+    this->join = nullptr;
   }
   TaskChild(TaskChild&& other) noexcept {
-    coroutine = std::exchange(other.coroutine, 0);
-    join = other.join;
+    this->coroutine = std::exchange(other.coroutine, 0);
+    this->join = other.join;
   }
   MAGPIE_FLAT ~TaskChild() {
-    if (!spent()) [[unlikely]]
-      destroy_unstarted_sparing(
-          std::coroutine_handle<PromiseBase>::from_address(reinterpret_cast<void*>(coroutine)));
+    if (!spent()) [[unlikely]] {
+      destroy_unstarted_sparing(std::coroutine_handle<PromiseBase>::from_address(
+          reinterpret_cast<void*>(this->coroutine)));
+    }
   }
 
   /// Whether it was moved from, or its join has started.
-  MAGPIE_FLAT bool spent() const noexcept { return coroutine == 0 || join != nullptr; }
+  MAGPIE_FLAT bool spent() const noexcept { return this->coroutine == 0 || this->join != nullptr; }
   template <bool Settled>
   MAGPIE_FLAT void arm(Join& the_join, std::uintptr_t frame) noexcept {
-    join = &the_join;
-    carry = 0;
+    this->join = &the_join;
+    this->carry = 0;
     auto& promise = handle(frame).promise();
     promise.scope = &the_join.scope;
     promise.continuation = Continuation::to(static_cast<Fork*>(this), Settled);
-    promise.slot = &slot;
+    promise.slot = &this->slot();
   }
-
-  Slot<T> slot;
 
  private:
   static std::coroutine_handle<TaskPromise<T>> handle(std::uintptr_t address) noexcept {
@@ -117,44 +148,40 @@ struct CallValue<F> {
 };
 
 template <class F>  // F may be an lvalue reference: then the caller's object is called
-struct CallChild : CallRec {
-  using value_type = typename CallValue<F>::type;
-  static constexpr bool kForked = true;
-
-  explicit CallChild(F&& f) : function(std::forward<F>(f)) { coroutine = kUnstarted; }
+struct CallChild : ForkedChild<CallRec, typename CallValue<F>::type> {
+  explicit CallChild(F&& f) : function(std::forward<F>(f)) { this->coroutine = kUnstarted; }
   CallChild(CallChild&& other) : function(std::forward<F>(other.function)) {
-    coroutine = std::exchange(other.coroutine, 0);
+    this->coroutine = std::exchange(other.coroutine, 0);
   }
 
-  bool spent() const noexcept { return (coroutine & kUnstarted) == 0; }
+  bool spent() const noexcept { return (this->coroutine & kUnstarted) == 0; }
   template <bool Settled>
   void arm(Join& the_join, std::uintptr_t) noexcept {
-    join = &the_join;
-    carry = 0;
-    coroutine = 0;
-    begin = [](CallRec* rec) noexcept -> std::coroutine_handle<> {
+    this->join = &the_join;
+    this->carry = 0;
+    this->coroutine = 0;
+    this->begin = [](CallRec* rec) noexcept -> std::coroutine_handle<> {
       auto* const self = static_cast<CallChild*>(rec);
       try {
         using R = std::invoke_result_t<F&>;
         if constexpr (Awaitable<R>) {
           auto frame = as_task(std::invoke(self->function)).take_frame();
           frame.require();
-          return frame.bind(self->join->scope, Continuation::to(rec, Settled), self->slot);
+          return frame.bind(self->join->scope, Continuation::to(rec, Settled), self->slot());
         } else if constexpr (std::is_void_v<R>) {
           std::invoke(self->function);
-          self->slot.emplace();
+          self->slot().emplace();
         } else {
-          self->slot.emplace(std::invoke(self->function));
+          self->slot().emplace(std::invoke(self->function));
         }
       } catch (...) {
-        self->slot.capture_current_exception();
+        self->slot().capture_current_exception();
       }
-      settle_child(rec, self->slot.state());
+      settle_child(rec, self->slot().state());
       return nullptr;
     };
   }
 
-  Slot<value_type> slot;
   F function;
 };
 
@@ -205,9 +232,9 @@ struct OperationChild : Op {
     }
     try {
       if (Op::start()) return false;
-      this->finish(slot);
+      this->finish(slot_);
     } catch (...) {
-      slot.capture_current_exception();
+      slot_.capture_current_exception();
     }
     return true;
   }
@@ -223,8 +250,8 @@ struct OperationChild : Op {
     std::uint32_t units = 0;
     do {
       Waiter* const next = behind_in_row(*self);
-      self->finish(self->slot);
-      settle_child(self, self->slot.state());
+      self->finish(self->slot_);
+      settle_child(self, self->slot_.state());
       ++units;
       self = static_cast<OperationChild*>(static_cast<OperationBase*>(next));
       if (self != nullptr && units % piece == 0 && row_gives_way()) {
@@ -236,7 +263,10 @@ struct OperationChild : Op {
     resume_here(advance(join, units));
   }
 
-  Slot<value_type> slot;
+  Slot<value_type>& slot() noexcept { return slot_; }
+
+ private:
+  Slot<value_type> slot_;
 };
 
 /// The child that something given becomes; it is constructed from what is given.
@@ -354,7 +384,7 @@ class PackStorage<std::index_sequence<I...>, Child...> : private PackElement<I, 
   // Of each child, as Outcomes shows it. Its slot is not read: it may be another thread's.
   MAGPIE_COLD static void look_at_each(void* children, Outcomes::Look look, void* context) {
     static_cast<PackStorage*>(children)->for_each(
-        [&](auto& child) { look(context, child, child.slot, child.slot.failure()); });
+        [&](auto& child) { look(context, child, child.slot(), child.slot().failure()); });
   }
 
  public:
@@ -389,7 +419,7 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
   static constexpr std::size_t size() noexcept { return sizeof...(Child); }
   /// Whether they were moved from or started before: all of them, so that one look will do.
   MAGPIE_FLAT bool spent() noexcept { return this->template get<0>().spent(); }
-  std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
+  MAGPIE_FLAT std::uintptr_t first_item() const noexcept { return tagged(this, kForkTag); }
   static constexpr std::size_t bytes() noexcept { return sizeof(ChildPack); }
   static constexpr void free_memory() noexcept {}
 };
@@ -404,7 +434,7 @@ class ChildPack<> {
   explicit ChildPack(std::in_place_t) {}
   static constexpr std::size_t size() noexcept { return 0; }
   static constexpr bool spent() noexcept { return false; }
-  std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(this); }
+  static constexpr std::uintptr_t first_item() noexcept { return 0; }
   static constexpr std::size_t bytes() noexcept { return 0; }
   static constexpr void free_memory() noexcept {}
   static Outcomes outcomes() noexcept {
@@ -482,7 +512,9 @@ class ChildVector {
 
   std::size_t size() const noexcept { return size_; }
   bool spent() const noexcept { return moved_ || (size_ != 0 && children_->spent()); }
-  std::uintptr_t address() const noexcept { return reinterpret_cast<std::uintptr_t>(children_); }
+  std::uintptr_t first_item() const noexcept {
+    return reinterpret_cast<std::uintptr_t>(children_) + kForkTag;
+  }
   std::size_t bytes() const noexcept { return size_ * sizeof(Child); }
 
   // This may be gone when fn returns for the last child, as the join may have ended: its members
@@ -524,7 +556,7 @@ class ChildVector {
   // As that of the PackStorage.
   MAGPIE_COLD static void look_at_each(void* children, Outcomes::Look look, void* context) {
     static_cast<ChildVector*>(children)->for_each(
-        [&](Child& child) { look(context, child, child.slot, child.slot.failure()); });
+        [&](Child& child) { look(context, child, child.slot(), child.slot().failure()); });
   }
 
   template <class R>
@@ -597,7 +629,7 @@ std::uint32_t start_operations(Join& join, Children& children, bool is_race) noe
   children.for_each([&](auto& child) {
     if constexpr (!std::remove_cvref_t<decltype(child)>::kForked) {
       if (child.start(join, is_race)) {
-        const SlotState outcome = child.slot.state();
+        const SlotState outcome = child.slot().state();
         if (outcome != SlotState::value || join.kind->settle_values)
           join.kind->settle(&join, &child, outcome);
         ++ended;
@@ -614,7 +646,7 @@ template <bool Settled, class Children>
 MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& children,
                                                       bool is_race) noexcept {
   join.start_counting(static_cast<std::uint32_t>(children.size()));
-  join.children_lie_at(children.address(), children.bytes());
+  join.children_lie_at(children.first_item(), children.bytes());
   children.for_each_with_frame([&](auto& child, std::uint32_t index, std::uintptr_t frame)
                                    MAGPIE_FLAT {
                                      child.index = index;
@@ -642,7 +674,7 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
           Fork* later = nullptr;
           children.for_each_backwards([&](auto& child) MAGPIE_FLAT {
             if constexpr (std::remove_cvref_t<decltype(child)>::kForked) {
-              if (later != nullptr) batch.add(reinterpret_cast<std::uintptr_t>(later) | kForkTag);
+              if (later != nullptr) batch.add(tagged(later, kForkTag));
               later = &child;
             }
           });

@@ -88,9 +88,9 @@ class MAGPIE_EXPORT LaneJoin : public Join {
   const char* const what_;
   const LanePolicy policy_;
   SpinLock<StdEnv> lock_;
-  bool busy_ = false;    // these up to own_ under lock_: somebody is at the source
-  Rec* line_ = nullptr;  // who waits for it, linked by Runnable::next
-  Rec* line_end_ = nullptr;
+  bool busy_ = false;         // these up to own_ under lock_: somebody is at the source
+  Runnable* line_ = nullptr;  // who waits for it
+  Runnable* line_end_ = nullptr;
   bool interrupted_ = false;  // something ended cancelled, or was not run
   std::exception_ptr error_;  // the first
   ReasonRef own_;             // of the first that ended cancelled by itself

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include <magpie/detail/fwd.h>
+#include <magpie/detail/runnable.h>
 #include <magpie/detail/slot.h>
 
 namespace magpie::detail {
@@ -35,7 +36,7 @@ class Continuation {
     return Continuation(reinterpret_cast<std::uintptr_t>(awaiting.address()));
   }
   static Continuation to(Fork* rec, bool settled = false) noexcept {
-    return Continuation(reinterpret_cast<std::uintptr_t>(rec) | (settled ? kSettledRec : kRec));
+    return Continuation(tagged(rec, settled ? kSettledRec : kRec));
   }
   static Continuation to(EndSink* sink) noexcept {
     return Continuation(reinterpret_cast<std::uintptr_t>(sink) | kSink);

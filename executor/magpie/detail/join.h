@@ -59,11 +59,24 @@ class BasicJoinCounter {
   typename Env::template Atomic<std::uint32_t> pending_{0};
 };
 
-/// A child that is forked. It is in a deque exactly once between the fork and its start. Nothing is
-/// initialised before the join starts but what a constructor of the child sets.
-struct Fork : Rec {
+/// What bears units.
+struct Bearer : Rec {
   std::uint32_t
       carry;  // units of the join that this child brings along, besides its own; only ever added to
+};
+
+/// A child that is forked. It is in a deque exactly once between the fork and its start. Nothing is
+/// initialised before the join starts but what a constructor of the child sets.
+///
+/// It is a Runnable only while an executor's queue has it, as it may before its start. Most forks
+/// never are: at any other time the outcome may lie in that place (see ForkedChild).
+struct Fork : Bearer, Runnable {
+  /// To be handed to an executor; its kind and the place where it goes are the caller's to say.
+  Runnable& as_node() noexcept { return *::new (static_cast<void*>(node_place())) Runnable; }
+  /// It is none any more.
+  void no_node() noexcept { SlotBase::make_empty(node_place()); }
+  Runnable* node_place() noexcept { return this; }
+
   std::uintptr_t coroutine;  // the frame's address, not started; 0: a CallRec
 };
 
@@ -135,10 +148,11 @@ struct Join : JoinScope, Runnable {
   /// destroy.
   void destroy_scope() noexcept { std::destroy_at(&scope); }
 
-  /// The children lie in [begin, begin + bytes); none does in [0, 0).
-  void children_lie_at(std::uintptr_t begin, std::uintptr_t bytes) noexcept {
+  /// The children lie in so many bytes; `first` is the item that a fork at the beginning would be.
+  /// No bytes: none does.
+  void children_lie_at(std::uintptr_t first, std::uintptr_t bytes) noexcept {
     static_assert(alignof(Fork) == kWord);
-    first_item = begin | kForkTag;
+    first_item = first;
     words = bytes / kWord;
   }
   static constexpr std::uintptr_t kWord = 8;
@@ -175,10 +189,11 @@ MAGPIE_EXPORT void hand_fork_to_executor(Fork& rec) noexcept;
 using EachFork = void (*)(void* children, void (*look)(void* context, Fork&), void* context);
 /// Queues every forked child; `backwards` shows them from the last to the first.
 MAGPIE_EXPORT void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept;
-/// A child that something else than the fork path starts: the loop's, a thief's, another executor's
-/// Runnable.
-MAGPIE_EXPORT void run_fork(Runnable* rec) noexcept;
-inline constexpr RunKind kRunFork{&run_fork};
+/// A child that something else than the fork path starts: the loop, a thief.
+MAGPIE_EXPORT void run_fork(Fork* rec) noexcept;
+/// The same, for one that is in an executor's queue.
+MAGPIE_EXPORT void run_queued_fork(Runnable* node) noexcept;
+inline constexpr RunKind kRunFork{&run_queued_fork};
 /// A child without a frame, and its siblings as long as they end in place: in a loop, as there may
 /// be any number of them.
 MAGPIE_EXPORT std::coroutine_handle<> start_calls(CallRec* rec) noexcept;

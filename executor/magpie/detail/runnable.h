@@ -43,10 +43,18 @@ struct Runnable {
   const RunKind* how;
 };
 
+/// An address with a tag in its low bits. As an address, not as a number with a bit set: compilers
+/// make that, and what led to the object, one instruction.
+inline std::uintptr_t tagged(const void* object, std::uintptr_t tag) noexcept {
+  return reinterpret_cast<std::uintptr_t>(static_cast<const char*>(object) + tag);
+}
+
 /// One child of a join: what all of them have in common, so that a combinator need not know which
-/// of them has a frame. A wait begins with it, too: given to a combinator it is a child as it is,
-/// and the pointer stands for something else where a coroutine awaits it.
-struct Rec : Runnable {
+/// of them has a frame. A wait has one, too: given to a combinator it is a child as it is, and the
+/// pointer stands for something else where a coroutine awaits it.
+struct Rec {
+  Rec() noexcept {}
+
   union {
     Join* join;
     void* behind;  // what goes on after a wait that is no child: see OperationBase

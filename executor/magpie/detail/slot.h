@@ -47,6 +47,9 @@ class SlotBase {
   TimeoutMark timeout_mark() const noexcept { return mark_; }
   void set_timeout_mark(TimeoutMark mark) noexcept { mark_ = mark; }
 
+  // There is an empty slot at this address again, whose memory had another use meanwhile.
+  static void make_empty(void* place) noexcept { ::new (place) SlotBase; }
+
  protected:
   SlotBase() noexcept = default;
   SlotBase(const SlotBase&) noexcept = default;

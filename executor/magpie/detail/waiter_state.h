@@ -105,7 +105,7 @@ enum class RacePart : std::uint8_t { none, asks, ends };
 // The pieces are ordered so that the small ones fill the place behind the index: what waits is as
 // many of these as a program has. Where it goes on, and how, lies in the Runnable.
 template <class Env>
-struct BasicWaiter : Rec {
+struct BasicWaiter : Runnable, Rec {
   const BasicWaitKind<Env>& kind() const noexcept {
     return *static_cast<const BasicWaitKind<Env>*>(how);
   }
