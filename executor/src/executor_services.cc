@@ -122,7 +122,11 @@ bool ExecutorServices::wait_idle(const std::atomic<bool>* stop_waiting, bool dum
   } else if (!life_.wait_idle(over, StdEnv::now_ns() + kSlowNs)) {
     std::cerr << "magpie: an executor's destructor has been waiting for 10 s for tasks that do not "
                  "end:\n";
-    dump(std::cerr);
+    try {
+      dump(std::cerr);
+    } catch (...) {
+      // No memory for it; the destructor goes on waiting.
+    }
     life_.wait_idle(over, std::nullopt);
   }
   if (virtual_time_ != nullptr) virtual_time_->waiter_ends(thread);

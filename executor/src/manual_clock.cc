@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <condition_variable>
+#include <cstddef>
+#include <new>
 #include <stdexcept>
 
 #include <magpie/detail/timers.h>
@@ -36,8 +38,9 @@ struct VirtualTime::Everywhere {
 };
 
 VirtualTime::Everywhere& VirtualTime::everywhere() noexcept {
-  static Everywhere* const the_one =
-      new Everywhere();  // never destroyed: threads may block until the very end
+  // Takes no memory, and is never destroyed: threads may block until the very end.
+  alignas(Everywhere) static std::byte place[sizeof(Everywhere)];
+  static Everywhere* const the_one = ::new (place) Everywhere();
   return *the_one;
 }
 

@@ -7,6 +7,8 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
+#include <list>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -65,11 +67,11 @@ class SignalDesk {
 
   CancellationToken watch(const std::vector<int>& numbers) {
     std::lock_guard guard(mutex_);
-    watchers_.reserve(watchers_.size() + 1);
     // Counted before the handler is there, which reads it: its signal is this call's, too.
     const std::uint64_t call = calls.fetch_add(1, std::memory_order_relaxed) + 1;
-    Watcher watcher{CancellationSource(), numbers, call};
-    CancellationToken token = watcher.source.token();
+    std::list<Watcher> watcher;
+    watcher.push_back(Watcher{CancellationSource(), numbers, call});
+    CancellationToken token = watcher.front().source.token();
     std::vector<struct sigaction> before(numbers.size());
     for (std::size_t i = 0; i < numbers.size(); ++i) {
       struct sigaction action {};
@@ -86,11 +88,17 @@ class SignalDesk {
       throw std::system_error(why, std::generic_category(),
                               "on_signal: one of these signals cannot be handled");
     }
-    watchers_.push_back(std::move(watcher));
+    watchers_.splice(watchers_.end(), watcher);
     return token;
   }
 
  private:
+  struct Watcher {
+    CancellationSource source;
+    std::vector<int> numbers;
+    std::uint64_t call;
+  };
+
   SignalDesk() {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0)
@@ -122,18 +130,19 @@ class SignalDesk {
       if (got < 0 && errno == EINTR) continue;
       if (got != sizeof note) return;
       const auto number = static_cast<int>(note.number);
-      for (CancellationSource& source : take_watchers(number, note.calls)) {
+      for (Watcher& watcher : take_watchers(number, note.calls)) {
         const char* const name = sigabbrev_np(number);
-        source.cancel(name != nullptr ? "SIG" + std::string(name)
-                                      : "signal " + std::to_string(number));
+        watcher.source.cancel(name != nullptr ? "SIG" + std::string(name)
+                                              : "signal " + std::to_string(number));
       }
     }
   }
 
   // Those who waited for this signal when it came. It was the first of theirs, so their signals get
   // their default effect back, unless somebody else waits for them: also this one, which may have
-  // come while one of them was setting the handler once more.
-  std::vector<CancellationSource> take_watchers(int number, std::uint64_t calls_before) {
+  // come while one of them was setting the handler once more. Takes no memory: a program that has
+  // run out of it still hears of its signals.
+  std::list<Watcher> take_watchers(int number, std::uint64_t calls_before) noexcept {
     std::lock_guard guard(mutex_);
     const auto waits_for = [](const Watcher& w, int n) {
       return std::find(w.numbers.begin(), w.numbers.end(), n) != w.numbers.end();
@@ -141,33 +150,27 @@ class SignalDesk {
     const auto is_meant = [&](const Watcher& w) {
       return w.call <= calls_before && waits_for(w, number);
     };
-    std::vector<CancellationSource> sources;
-    std::vector<int> theirs;
-    for (Watcher& watcher : watchers_) {
-      if (!is_meant(watcher)) continue;
-      sources.push_back(watcher.source);
-      theirs.insert(theirs.end(), watcher.numbers.begin(), watcher.numbers.end());
+    std::list<Watcher> taken;
+    for (auto watcher = watchers_.begin(); watcher != watchers_.end();) {
+      const auto next = std::next(watcher);
+      if (is_meant(*watcher)) taken.splice(taken.end(), watchers_, watcher);
+      watcher = next;
     }
-    std::erase_if(watchers_, is_meant);
-    for (const int n : theirs) {
-      if (std::any_of(watchers_.begin(), watchers_.end(),
-                      [&](const Watcher& w) { return waits_for(w, n); }))
-        continue;
-      struct sigaction now {};
-      if (::sigaction(n, nullptr, &now) == 0 && now.sa_handler == handle_signal)
-        ::signal(n, SIG_DFL);
+    for (const Watcher& watcher : taken) {
+      for (const int n : watcher.numbers) {
+        if (std::any_of(watchers_.begin(), watchers_.end(),
+                        [&](const Watcher& w) { return waits_for(w, n); }))
+          continue;
+        struct sigaction now {};
+        if (::sigaction(n, nullptr, &now) == 0 && now.sa_handler == handle_signal)
+          ::signal(n, SIG_DFL);
+      }
     }
-    return sources;
+    return taken;
   }
 
-  struct Watcher {
-    CancellationSource source;
-    std::vector<int> numbers;
-    std::uint64_t call;
-  };
-
   std::mutex mutex_;
-  std::vector<Watcher> watchers_;
+  std::list<Watcher> watchers_;
 };
 
 }  // namespace

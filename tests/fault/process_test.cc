@@ -207,6 +207,16 @@ long load(std::size_t threads, int times) {
   return leaves;
 }
 
+TEST(Memory, MayBeRefusedToAllWhenASignalComes) {
+  const CancellationToken first = on_signal({SIGUSR1, SIGUSR2});
+  const CancellationToken second = on_signal({SIGUSR2});
+  test::fail_allocations_after(0);
+  raise(SIGUSR2);
+  const bool heard = eventually([&] { return first.cancelled() && second.cancelled(); });
+  test::failing_from.store(0);
+  EXPECT_TRUE(heard);
+}
+
 TEST(MembarrierDeathTest, RefusedFromTheStartFencesDoInstead) {
   if (prctl(PR_GET_SECCOMP) < 0) GTEST_SKIP() << "the kernel has no seccomp";
   GTEST_FLAG_SET(death_test_style, "threadsafe");
