@@ -132,9 +132,10 @@ class MAGPIE_EXPORT StartCore : public TaskOwner {
   };
   Wait wait() noexcept { return Wait(*this); }
 
-  /// Makes the child's task. `self`, this, is kept for the child until let_go(), or drop_signal()
-  /// if there is to be no child.
-  virtual Task<void> call(std::shared_ptr<StartCore> self) = 0;
+  /// Makes the child's task and releases its frame: how a Task is passed depends on compiler and
+  /// options, which may be others where it is taken. `self`, this, is kept for the child until
+  /// let_go(), or drop_signal() if there is to be no child.
+  virtual std::uintptr_t call(std::shared_ptr<StartCore> self) = 0;
   virtual void drop_signal() noexcept = 0;
 
  protected:
@@ -175,9 +176,9 @@ class StartState final : public StartValue<V> {
       function;
 
  private:
-  Task<void> call(std::shared_ptr<StartCore> self) override {
+  std::uintptr_t call(std::shared_ptr<StartCore> self) override {
     signal.emplace(std::static_pointer_cast<StartValue<V>>(std::move(self)));
-    return as_task(std::invoke(*function, *signal));
+    return as_task(std::invoke(*function, *signal)).take_frame().release();
   }
   void drop_signal() noexcept override { signal.reset(); }
   std::shared_ptr<StartCore> let_go() noexcept override {
@@ -325,7 +326,12 @@ class TaskGroup {
   }
 
   /// Returns when the child is ready.
-  MAGPIE_EXPORT Task<void> start_child(std::shared_ptr<detail::StartCore> state, std::string name);
+  Task<void> start_child(std::shared_ptr<detail::StartCore> state, std::string name) {
+    return Task<void>::of_frame(frame_of_start(std::move(state), std::move(name)));
+  }
+  MAGPIE_EXPORT std::uintptr_t frame_of_start(std::shared_ptr<detail::StartCore> state,
+                                              std::string name);
+  Task<void> start_and_wait(std::shared_ptr<detail::StartCore> state, std::string name);
   template <class V>
   Task<V> start_value(std::shared_ptr<detail::StartValue<V>> state, std::string name) {
     Task<void> ready = start_child(state, std::move(name));

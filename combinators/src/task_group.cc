@@ -190,12 +190,17 @@ void throw_second_signal() {
 
 namespace magpie {
 
-Task<void> TaskGroup::start_child(std::shared_ptr<detail::StartCore> state, std::string name) {
+std::uintptr_t TaskGroup::frame_of_start(std::shared_ptr<detail::StartCore> state,
+                                         std::string name) {
+  return start_and_wait(std::move(state), std::move(name)).take_frame().release();
+}
+
+Task<void> TaskGroup::start_and_wait(std::shared_ptr<detail::StartCore> state, std::string name) {
   co_await this_task::checkpoint();  // in a cancelled scope nothing is started
   JoinHandle<void> child;
   try {
     SpawnOptions options(std::move(name));
-    child = add(state->call(state), &options, state.get());
+    child = add(Task<void>::of_frame(state->call(state)), &options, state.get());
   } catch (...) {
     state->drop_signal();
     throw;

@@ -144,6 +144,34 @@ TEST(Task, DestroyingOneThatWasNeverStartedFreesItsArgumentsOnce) {
   EXPECT_FALSE(ran);
 }
 
+#if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
+// Arguments that are moved into the frame: those before the one whose move throws are there
+// already, those behind it are not. Not with sanitizers: at -O0 clang 19 reads the exception, to
+// pass it on, from the frame that it has just freed, which they find.
+TEST(Task, AParameterWhoseMoveThrowsLeavesEveryTaskDestroyedOnce) {
+  struct ThrowsWhenMoved {
+    ThrowsWhenMoved() = default;
+    ThrowsWhenMoved(ThrowsWhenMoved&&) { throw std::runtime_error("moved"); }
+  };
+  auto keep = [](Tracked tracked) -> Task<> {
+    tracked.touch();
+    co_return;
+  };
+  auto one = [](Task<> before, ThrowsWhenMoved) -> Task<> { co_await std::move(before); };
+  auto two = [](Task<> before, ThrowsWhenMoved, Task<> behind) -> Task<> {
+    co_await std::move(before);
+    co_await std::move(behind);
+  };
+  Ledger ledger;
+  EXPECT_THROW(const auto task = one(keep(Tracked(ledger)), ThrowsWhenMoved()), std::runtime_error);
+  EXPECT_EQ(ledger.alive(), 0);
+  EXPECT_THROW(
+      const auto task = two(keep(Tracked(ledger)), ThrowsWhenMoved(), keep(Tracked(ledger))),
+      std::runtime_error);
+  EXPECT_EQ(ledger.alive(), 0);
+}
+#endif
+
 TEST(Task, ThrowsWhatItsBodyThrows) {
   EXPECT_THROW(run(fail("oops")), std::runtime_error);
   auto body = []() -> Task<std::string> {

@@ -202,6 +202,11 @@ class [[MAGPIE_IN_REGISTER]] Task {
   detail::TaskFrame<T> take_frame() && noexcept {
     return std::move(frame_);
   }
+  /// For the library: a task of the frame that another one's take_frame() has released.
+  static Task of_frame(std::uintptr_t address) noexcept {
+    return Task(
+        std::coroutine_handle<promise_type>::from_address(reinterpret_cast<void*>(address)));
+  }
 
  private:
   friend class detail::TaskPromiseBase<T>;
