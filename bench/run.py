@@ -160,7 +160,7 @@ def progress(text):
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="./dev bench", description="Runs the benchmarks and prints how magpie compares.")
     parser.add_argument("build", type=pathlib.Path, help=argparse.SUPPRESS)
-    parser.add_argument("--full", action="store_true", help="large sizes, more and longer repetitions (over an hour)")
+    parser.add_argument("--full", action="store_true", help="large sizes, more and longer repetitions (an hour and a half on two processors)")
     parser.add_argument("--filter", default="", metavar="REGEX", help="only what matches <workload>/<side>/threads:<n>")
     parser.add_argument("--threads", default="", metavar="N,N", help="numbers of threads besides 1 and all")
     parser.add_argument("--repetitions", type=int, help="of each benchmark (default: what fits in 5 minutes; 15)")
