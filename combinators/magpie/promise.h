@@ -252,7 +252,17 @@ class Future : public detail::OperationSource {
   }
 
  private:
+  friend struct std::hash<Future>;
+
   detail::OutcomeHandle<detail::FutureState<T>> handle_;
 };
 
 }  // namespace magpie
+
+/// Futures of the same promise have the same: they can be keys of unordered containers.
+template <class T>
+struct std::hash<magpie::Future<T>> {
+  std::size_t operator()(const magpie::Future<T>& future) const noexcept {
+    return std::hash<const void*>()(future.handle_.get());
+  }
+};

@@ -17,6 +17,7 @@
 // value. Handles may outlive their executor.
 
 #include <compare>
+#include <cstddef>
 #include <exception>
 #include <string>
 #include <type_traits>
@@ -104,6 +105,8 @@ class JoinHandle : public detail::OperationSource {
   detail::TaskState<T>& state() const { return handle_.require(); }
 
  private:
+  friend struct std::hash<JoinHandle>;
+
   detail::StateHandle<T> handle_;
 };
 
@@ -131,3 +134,11 @@ void JoinHandle<T>::on_done(F&& f) const {
 }
 
 }  // namespace magpie
+
+/// Handles of the same task have the same: they can be keys of unordered containers.
+template <class T>
+struct std::hash<magpie::JoinHandle<T>> {
+  std::size_t operator()(const magpie::JoinHandle<T>& handle) const noexcept {
+    return std::hash<const void*>()(handle.handle_.get());
+  }
+};

@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -127,6 +128,23 @@ TEST_ON_THREADS(PromiseTest, ValuesOfAwkwardTypes) {
     auto unique = co_await pointer.future();
     EXPECT_EQ(*unique, 9);
   });
+}
+
+// What asyncio's users write as a dict of pending tasks.
+TEST(Handle, HandlesAndFuturesCanBeKeys) {
+  testing::SimulatedExecutor executor;
+  auto number = []() -> Task<int> { co_return 1; };
+  JoinHandle<int> first = executor.spawn(number());
+  JoinHandle<int> second = executor.spawn(number());
+  std::unordered_map<JoinHandle<int>, std::string> names{{first, "first"}, {second, "second"}};
+  JoinHandle<int> copy = second;
+  EXPECT_EQ(names.at(copy), "second");
+  EXPECT_FALSE(names.contains(JoinHandle<int>()));
+
+  Promise<void> promise;
+  std::unordered_map<Future<void>, int> numbers{{promise.future(), 1}, {Future<void>(), 2}};
+  EXPECT_EQ(numbers.at(promise.future()), 1);
+  EXPECT_EQ(numbers.at({}), 2);
 }
 
 TEST_ON_THREADS(PromiseTest, FailuresCanBeAskedForAnyNumberOfTimes) {
