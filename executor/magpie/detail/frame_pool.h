@@ -50,8 +50,9 @@ inline constexpr std::size_t frame_class_bytes(std::size_t index) noexcept {
 }
 static_assert(frame_class(4096) == kFrameClasses - 1 && frame_class(4097) == kFrameClasses);
 
-// A shelf, and a chain, holds at most 64 KiB, 1024 frames of 64 bytes to 16 of 4 KiB: together at
-// most 5 MiB for a thread that has had so many frames of every size at once.
+// A shelf, and a chain, holds at most 64 KiB (and the room between larger frames), 1024 frames of
+// 64 bytes to 16 of 4 KiB: together at most 5 MiB for a thread that has had so many frames of every
+// size at once.
 inline constexpr std::uint32_t shelf_bound(std::size_t index) noexcept {
   return static_cast<std::uint32_t>(
       64 * 1024 / (frame_class_bytes(index) < 64 ? 64 : frame_class_bytes(index)));
