@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <thread>
 
@@ -145,10 +146,12 @@ TEST(Nappers, NewWorkOfEachKindIsRunBesideAWorkerThatIsBusy) {
     auto rounds = [&]() -> Task<> {
       for (std::uint64_t round = 0; round < 4 * scaled(10); ++round) {
         for (int i = 0; i < 2'000; ++i) co_await this_task::yield();
-        std::atomic<int> inside{0};
-        auto enter = [&] {
-          ++inside;
-          while (inside.load() != 2) std::this_thread::yield();
+        // What is posted may still look when the round is over.
+        const auto shared = std::make_shared<std::atomic<int>>(0);
+        std::atomic<int>& inside = *shared;
+        auto enter = [shared] {
+          ++*shared;
+          while (shared->load() != 2) std::this_thread::yield();
         };
         if (round % 4 == 0) {
           co_await gather(meet(inside), meet(inside));
