@@ -47,10 +47,12 @@
 // the tag keeps the two apart by name, so that objects of both kinds do not link; nothing that a
 // library exports is passed so.
 //
-// Not where moves are no part of the code around them (-O0, -Oz): when the move of a later
-// parameter into a coroutine's frame throws, clang 19 then destroys the one that was moved there
-// before, and once more what that was moved from, as it was before (task_test has the case).
-#if defined(MAGPIE_HAS_SPARING) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+// Not where moves are no part of the code around them (-O0, -Oz, -fno-inline): when the move of a
+// later parameter into a coroutine's frame throws, clang 19 then destroys the one that was moved
+// there before, and once more what that was moved from, as it was before (task_test has the case).
+// Elsewhere they are inlined always.
+#if defined(MAGPIE_HAS_SPARING) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && \
+    !defined(__NO_INLINE__)
 #define MAGPIE_IN_REGISTER clang::trivial_abi
 #define MAGPIE_IN_REGISTER_TAG __attribute__((abi_tag("r")))
 #define MAGPIE_HAS_IN_REGISTER 1

@@ -41,45 +41,49 @@ class [[MAGPIE_IN_REGISTER]] MAGPIE_IN_REGISTER_TAG TaskFrame {
                 sizeof(TaskPromise<T>) == sizeof(PromiseBase));
 
   TaskFrame() noexcept = default;
-  explicit TaskFrame(Handle handle) noexcept : handle_(handle) {}
-  TaskFrame(TaskFrame&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  explicit TaskFrame(Handle handle) noexcept : frame_(handle.address()) {}
+  // Inlined always, and no function gets the address of what they look at: MAGPIE_IN_REGISTER.
+  MAGPIE_ALWAYS_INLINE TaskFrame(TaskFrame&& other) noexcept : frame_(other.frame_) {
+    other.frame_ = nullptr;
+  }
   TaskFrame& operator=(TaskFrame&& other) noexcept {
     if (this != &other) {
       reset();
-      handle_ = std::exchange(other.handle_, nullptr);
+      frame_ = std::exchange(other.frame_, nullptr);
     }
     return *this;
   }
-  ~TaskFrame() { reset(); }
+  MAGPIE_ALWAYS_INLINE ~TaskFrame() { reset(); }
 
-  explicit operator bool() const noexcept { return handle_ != nullptr; }
+  explicit operator bool() const noexcept { return frame_ != nullptr; }
   void require() const {
-    if (handle_ == nullptr) [[unlikely]]
+    if (frame_ == nullptr) [[unlikely]]
       throw_moved_from_task();
   }
 
   /// Gives the frame's address away; the new owner binds or destroys it.
   std::uintptr_t release() noexcept {
-    return reinterpret_cast<std::uintptr_t>(std::exchange(handle_, nullptr).address());
+    return reinterpret_cast<std::uintptr_t>(std::exchange(frame_, nullptr));
   }
 
   /// Tells the frame where it stands, whom it tells, and where its outcome goes; the caller resumes
   /// it.
   std::coroutine_handle<> bind(Scope& scope, Continuation continuation, Slot<T>& slot) noexcept {
-    auto& promise = handle_.promise();
+    const Handle handle = Handle::from_address(frame_);
+    auto& promise = handle.promise();
     promise.scope = &scope;
     promise.continuation = continuation;
     promise.slot = &slot;
-    return std::exchange(handle_, nullptr);
+    frame_ = nullptr;
+    return handle;
   }
 
  private:
-  void reset() noexcept {
-    if (handle_ != nullptr)
-      destroy_unstarted_sparing(
-          std::coroutine_handle<PromiseBase>::from_address(handle_.address()));
+  MAGPIE_ALWAYS_INLINE void reset() noexcept {
+    if (void* const frame = frame_; frame != nullptr)
+      destroy_unstarted_sparing(std::coroutine_handle<PromiseBase>::from_address(frame));
   }
-  Handle handle_ = nullptr;
+  void* frame_ = nullptr;
 };
 
 template <class T>
@@ -165,8 +169,8 @@ class [[MAGPIE_IN_REGISTER]] Task {
   /// Empty, as after a move: it can be assigned to and destroyed.
   Task() noexcept = default;
   /// Destroying a task that was never started frees it: its body never runs.
-  ~Task() = default;
-  Task(Task&&) noexcept = default;
+  MAGPIE_ALWAYS_INLINE ~Task() = default;
+  MAGPIE_ALWAYS_INLINE Task(Task&&) noexcept = default;
 #ifdef MAGPIE_HAS_IN_REGISTER
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wc++26-extensions"
