@@ -38,7 +38,8 @@
 #include <magpie/clock.h>
 #include <magpie/config.h>
 #include <magpie/detail/body.h>
-#include <magpie/detail/child.h>
+#include <magpie/detail/cancel_state.h>
+#include <magpie/detail/children.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/timer.h>
 #include <magpie/errors.h>
@@ -127,18 +128,12 @@ class [[nodiscard("co_await it")]] NextOperation
     Slot<T>& slot;
   };
   using Slots = Seen (*)(Finished&) noexcept;
-  NextOperation(StreamCore & core, Slots slots) noexcept : slots_(slots) {
-    this->core_ = &core;
-  }
-  NextOperation(NextOperation && other) noexcept : Base(std::move(other)), slots_(other.slots_) {}
+  NextOperation(StreamCore& core, Slots slots) noexcept : slots_(slots) { this->core_ = &core; }
+  NextOperation(NextOperation&& other) noexcept : Base(std::move(other)), slots_(other.slots_) {}
 
-  bool start() noexcept {
-    return this->enqueue();
-  }
-  void unqueue() noexcept {
-    this->dequeue();
-  }
-  void deposit(Slot<std::optional<Indexed<Result<T>>>> & slot) {
+  bool start() noexcept { return this->enqueue(); }
+  void unqueue() noexcept { this->dequeue(); }
+  void deposit(Slot<std::optional<Indexed<Result<T>>>>& slot) {
     if (this->too_late_) return slot.set_error(make_stream_timed_out());
     if (this->item_ == nullptr) return slot.emplace(std::nullopt);
     const Seen seen = slots_(*this->item_);
@@ -183,8 +178,8 @@ namespace detail {
 template <class Child>
 struct StreamChild : Child, Finished {
   template <class A>
-  requires(!std::same_as<std::remove_cvref_t<A>, StreamChild>) explicit StreamChild(A&& given)
-      : Child(std::forward<A>(given)) {}
+  requires(!std::same_as<std::remove_cvref_t<A>, StreamChild>)
+  explicit StreamChild(A&& given) : Child(std::forward<A>(given)) {}
   StreamChild(StreamChild&& other) : Child(static_cast<Child&&>(other)) {}
 };
 
@@ -297,9 +292,9 @@ class [[nodiscard("co_await it")]] AsCompleted : public StreamOf<Child> {
   using value_type = typename Body<F, Stream>::value_type;
 
   template <class R>
-  AsCompleted(R && range, std::optional<Duration> limit, F && body)
+  AsCompleted(R&& range, std::optional<Duration> limit, F&& body)
       : Base(std::in_place, std::forward<R>(range), limit), body_(std::forward<F>(body)) {}
-  AsCompleted(AsCompleted && other) : Base(std::move(other)), body_(std::move(other.body_)) {}
+  AsCompleted(AsCompleted&& other) : Base(std::move(other)), body_(std::move(other.body_)) {}
 
   bool await_ready() const {
     body_.require();
@@ -334,16 +329,16 @@ using stream_of_t = CompletionStream<typename RangeChild<R>::type::value_type>;
 /// Runs body(CompletionStream<T>&) -> Task<R> beside the tasks and gives its R; see the head of the
 /// file.
 template <class R, class F>
-requires(detail::ChildRange<R>&& detail::BodyOf<F, detail::stream_of_t<R>>) auto as_completed(
-    R&& tasks, F&& body) {
+requires(detail::ChildRange<R> && detail::BodyOf<F, detail::stream_of_t<R>>)
+auto as_completed(R&& tasks, F&& body) {
   return detail::AsCompleted<typename detail::RangeChild<R>::type, F>(
       std::forward<R>(tasks), std::nullopt, std::forward<F>(body));
 }
 
 /// The same with a timeout for the stream.
 template <class R, class F>
-requires(detail::ChildRange<R>&& detail::BodyOf<F, detail::stream_of_t<R>>) auto as_completed(
-    R&& tasks, std::optional<Duration> timeout, F&& body) {
+requires(detail::ChildRange<R> && detail::BodyOf<F, detail::stream_of_t<R>>)
+auto as_completed(R&& tasks, std::optional<Duration> timeout, F&& body) {
   return detail::AsCompleted<typename detail::RangeChild<R>::type, F>(
       std::forward<R>(tasks), timeout, std::forward<F>(body));
 }

@@ -46,7 +46,7 @@
 #include <magpie/config.h>
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/batcher.h>
-#include <magpie/detail/child.h>
+#include <magpie/detail/children.h>
 #include <magpie/detail/items.h>
 #include <magpie/detail/late.h>
 #include <magpie/detail/ranges.h>

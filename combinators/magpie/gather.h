@@ -39,7 +39,8 @@
 #include <vector>
 
 #include <magpie/config.h>
-#include <magpie/detail/child.h>
+#include <magpie/detail/cancel_state.h>
+#include <magpie/detail/children.h>
 #include <magpie/detail/gathered.h>
 #include <magpie/errors.h>
 #include <magpie/result.h>
@@ -190,7 +191,7 @@ class [[nodiscard("co_await it")]] GatherPack : public GatherBase<Policy, ChildP
   using value_type = std::conditional_t<kResults, std::tuple<Result<typename Child::value_type>...>,
                                         std::tuple<regular_t<typename Child::value_type>...>>;
   template <class... A>
-  MAGPIE_FLAT explicit GatherPack(std::in_place_t, A && ... given)
+  MAGPIE_FLAT explicit GatherPack(std::in_place_t, A&&... given)
       : GatherBase<Policy, ChildPack<Child...>>(std::in_place, std::forward<A>(given)...) {}
 
   MAGPIE_FLAT value_type await_resume() {
@@ -255,7 +256,7 @@ MAGPIE_FLAT inline auto gather_frames(Frame... frames) {
 
 template <class A>
 concept GatherPolicy = std::same_as<std::remove_cvref_t<A>, KeepGoing> ||
-    std::same_as<std::remove_cvref_t<A>, ReturnExceptions>;
+                       std::same_as<std::remove_cvref_t<A>, ReturnExceptions>;
 
 template <class Policy, class... A>
 MAGPIE_FLAT inline auto gather_as(A&&... given) {
@@ -272,34 +273,32 @@ MAGPIE_FLAT inline auto gather_as(A&&... given) {
 /// Fails fast: see the head of the file. A tuple of the results, void as std::monostate; of a range
 /// a vector in input order, nothing for tasks without a value, reference_wrappers for references.
 template <class... A>
-requires((detail::ChildLike<A> && ...) ||
-         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) MAGPIE_FLAT
-    inline auto gather(A&&... tasks) {
+requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
+MAGPIE_FLAT inline auto gather(A&&... tasks) {
   return detail::gather_as<detail::FailFast>(std::forward<A>(tasks)...);
 }
 
 #ifdef MAGPIE_HAS_IN_REGISTER
 // Tasks alone are given in registers.
 template <class... T>
-requires(sizeof...(T) > 0) MAGPIE_FLAT inline auto gather(Task<T>... tasks) {
+requires(sizeof...(T) > 0)
+MAGPIE_FLAT inline auto gather(Task<T>... tasks) {
   return detail::gather_frames<T...>(std::move(tasks).take_frame().release()...);
 }
 #endif
 
 /// Lets the siblings of a failed child run on, then throws the first failure.
 template <class... A>
-requires((detail::ChildLike<A> && ...) ||
-         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) MAGPIE_FLAT
-    inline auto gather(KeepGoing, A&&... tasks) {
+requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
+MAGPIE_FLAT inline auto gather(KeepGoing, A&&... tasks) {
   return detail::gather_as<KeepGoing>(std::forward<A>(tasks)...);
 }
 
 /// A Result<T> for each, in input order. In a scope that is cancelled on entry it throws, and
 /// starts nothing.
 template <class... A>
-requires((detail::ChildLike<A> && ...) ||
-         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) MAGPIE_FLAT
-    inline auto gather(ReturnExceptions, A&&... tasks) {
+requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
+MAGPIE_FLAT inline auto gather(ReturnExceptions, A&&... tasks) {
   return detail::gather_as<ReturnExceptions>(std::forward<A>(tasks)...);
 }
 

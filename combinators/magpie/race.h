@@ -42,7 +42,8 @@
 #include <vector>
 
 #include <magpie/config.h>
-#include <magpie/detail/child.h>
+#include <magpie/detail/cancel_state.h>
+#include <magpie/detail/children.h>
 #include <magpie/errors.h>
 #include <magpie/gather.h>
 
@@ -89,7 +90,8 @@ struct RaceValue {
   using type = std::variant<Alternative<T>...>;
 };
 template <class T, class... Same>
-requires(std::same_as<T, Same>&&...) struct RaceValue<T, Same...> {
+requires(std::same_as<T, Same> && ...)
+struct RaceValue<T, Same...> {
   static constexpr bool kSame = true;
   using type = T;
 };
@@ -207,7 +209,7 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
 
   /// What happens to the value of a child that succeeded and lost: fn(index, T&&).
   template <class F>
-  auto on_discard(F && fn)&& {
+  auto on_discard(F&& fn) && {
     static_assert((kTakesDiscarded<F, typename Child::value_type> || ...),
                   "on_discard takes a function fn(index, T&&), T being the type of a contestant; "
                   "fn(index) where it is void");
@@ -235,7 +237,7 @@ class [[nodiscard("co_await it")]] RacePack : public RaceBase<Kind, ChildPack<Ch
     }
   }
   template <std::size_t I>
-  static typename Value::type take_alternative(RacePack * self) {
+  static typename Value::type take_alternative(RacePack* self) {
     auto& slot = self->children_.template get<I>().slot();
     using T = std::remove_reference_t<decltype(slot.take())>;
     if constexpr (std::is_void_v<T>) {
@@ -268,7 +270,7 @@ class [[nodiscard("co_await it")]] RaceVector : public RaceBase<Kind, ChildVecto
   }
 
   template <class F>
-  auto on_discard(F && fn)&& {
+  auto on_discard(F&& fn) && {
     static_assert(kTakesDiscarded<F, T>,
                   "on_discard takes a function fn(index, T&&), T being the type of the "
                   "contestants; fn(index) where it is void");
@@ -292,13 +294,9 @@ class [[nodiscard("co_await it")]] EmptyRace : public CombinatorBase {
  public:
   using value_type = Indexed<void>;
   explicit EmptyRace(const char* what) noexcept : what_(what) {}
-  bool await_ready() const {
-    throw_empty_race(what_);
-  }
+  bool await_ready() const { throw_empty_race(what_); }
   void await_suspend(std::coroutine_handle<>) const noexcept {}
-  value_type await_resume() const noexcept {
-    return {};
-  }
+  value_type await_resume() const noexcept { return {}; }
 
  private:
   const char* what_;
@@ -308,8 +306,8 @@ class [[nodiscard("co_await it")]] EmptyRace : public CombinatorBase {
 
 /// The first to complete; see the head of the file.
 template <class... A>
-requires((detail::ChildLike<A> && ...) ||
-         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) auto race(A&&... tasks) {
+requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
+auto race(A&&... tasks) {
   if constexpr (sizeof...(A) == 0) {
     return detail::EmptyRace("race()");
   } else {
@@ -319,8 +317,8 @@ requires((detail::ChildLike<A> && ...) ||
 
 /// The first to succeed; see the head of the file.
 template <class... A>
-requires((detail::ChildLike<A> && ...) ||
-         (sizeof...(A) == 1 && (detail::ChildRange<A> && ...))) auto any(A&&... tasks) {
+requires((detail::ChildLike<A> && ...) || (sizeof...(A) == 1 && (detail::ChildRange<A> && ...)))
+auto any(A&&... tasks) {
   if constexpr (sizeof...(A) == 0) {
     return detail::EmptyRace("any()");
   } else {

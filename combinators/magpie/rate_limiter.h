@@ -38,7 +38,7 @@
 
 #include <magpie/clock.h>
 #include <magpie/config.h>
-#include <magpie/detail/child.h>
+#include <magpie/detail/children.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/late.h>
 #include <magpie/detail/operation.h>
@@ -74,20 +74,18 @@ class [[nodiscard("co_await it")]] RateOperation : public Operation<RateOperatio
  public:
   static constexpr const char* kWhat = "a rate limiter";
   static constexpr bool kTakes = true;
-  RateOperation(RateLimiter & limiter, std::size_t count) noexcept
+  RateOperation(RateLimiter& limiter, std::size_t count) noexcept
       : limiter_(&limiter), count_(count) {}
-  RateOperation(RateOperation && other) noexcept
+  RateOperation(RateOperation&& other) noexcept
       : Operation<RateOperation, void>(std::move(other)),
         limiter_(other.limiter_),
         count_(other.count_) {}
 
   MAGPIE_EXPORT bool start();
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<void> & slot) noexcept {
-    slot.emplace();
-  }
+  void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
   /// The operation's own end, and that of its timer: afterwards nobody touches it.
-  void finish(Slot<void> & slot) noexcept {
+  void finish(Slot<void>& slot) noexcept {
     Operation<RateOperation, void>::finish(slot);
     if (shard != nullptr) [[unlikely]]
       end_timer();
@@ -96,7 +94,7 @@ class [[nodiscard("co_await it")]] RateOperation : public Operation<RateOperatio
  private:
   friend struct RateTraits;
   MAGPIE_EXPORT void end_timer() noexcept;
-  void set_timer(TimerShard & where, std::int64_t deadline) noexcept;
+  void set_timer(TimerShard& where, std::int64_t deadline) noexcept;
 
   RateLimiter* limiter_;
   // Where it waits. Whoever sets the timer asks, and a wait that a cancellation has claimed may
@@ -222,9 +220,9 @@ template <class Gather>
 class [[nodiscard("co_await it")]] RatedGather : public Gather {
  public:
   template <class... A>
-  explicit RatedGather(RateLimiter & limiter, A && ... given)
+  explicit RatedGather(RateLimiter& limiter, A&&... given)
       : Gather(std::in_place, std::forward<A>(given)...), driver_(limiter) {}
-  RatedGather(RatedGather && other) : Gather(std::move(other)), driver_(std::move(other.driver_)) {}
+  RatedGather(RatedGather&& other) : Gather(std::move(other)), driver_(std::move(other.driver_)) {}
 
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {

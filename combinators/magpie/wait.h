@@ -34,7 +34,7 @@
 
 #include <magpie/clock.h>
 #include <magpie/config.h>
-#include <magpie/detail/child.h>
+#include <magpie/detail/children.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/join_handle.h>
 #include <magpie/timeout.h>
@@ -132,7 +132,7 @@ template <class T>
 class [[nodiscard("co_await it")]] WaitAwaiter : public CombinatorBase, private WaitCore {
  public:
   using value_type = WaitResult<T>;
-  WaitAwaiter(std::vector<JoinHandle<T>> && handles, ReturnWhen when,
+  WaitAwaiter(std::vector<JoinHandle<T>>&& handles, ReturnWhen when,
               std::optional<Duration> limit) noexcept
       : WaitCore(when, limit), handles_(std::move(handles)) {}
 

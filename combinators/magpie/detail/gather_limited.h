@@ -16,7 +16,7 @@
 #include <vector>
 
 #include <magpie/config.h>
-#include <magpie/detail/child.h>
+#include <magpie/detail/children.h>
 #include <magpie/detail/gathered.h>
 #include <magpie/detail/limited_base.h>
 #include <magpie/detail/slot.h>
@@ -77,13 +77,13 @@ class [[nodiscard("co_await it")]] GatherLimitedVector : public LimitedBase<Lane
   using value_type = typename GatheredVector<T, kResults>::type;
 
   template <class R>
-  GatherLimitedVector(std::size_t limit, R && range)
+  GatherLimitedVector(std::size_t limit, R&& range)
       : LimitedBase("gather_limited", kLanePolicy<Policy>, limit) {
     if constexpr (requires { std::size(range); }) children_.reserve(std::size(range));
     for (auto&& element : range)
       children_.emplace_back(std::in_place, static_cast<typename RangeElement<R>::type>(element));
   }
-  GatherLimitedVector(GatherLimitedVector && other)
+  GatherLimitedVector(GatherLimitedVector&& other)
       : LimitedBase("gather_limited", kLanePolicy<Policy>, other),
         children_(std::move(other.children_)) {}
 
@@ -113,15 +113,13 @@ class [[nodiscard("co_await it")]] GatherLimitedVector : public LimitedBase<Lane
   }
 
  private:
-  std::coroutine_handle<> pull(Lane & lane) override {
+  std::coroutine_handle<> pull(Lane& lane) override {
     if (next_ == children_.size()) return nullptr;
     lane.item = next_++;
     LimitedChild<T>& child = children_[lane.item];
     return child.frame.bind(this->scope, sink_of(lane), child.slot);
   }
-  bool anything_left() noexcept override {
-    return next_ != children_.size();
-  }
+  bool anything_left() noexcept override { return next_ != children_.size(); }
   std::exception_ptr error_of(const Lane& lane) const noexcept override {
     return children_[lane.item].slot.error();
   }
@@ -142,10 +140,10 @@ class [[nodiscard("co_await it")]] GatherLimitedPack : public LimitedBase<Lane> 
       std::conditional_t<kResults, std::tuple<Result<T>...>, std::tuple<regular_t<T>...>>;
 
   template <class... A>
-  GatherLimitedPack(std::in_place_t, std::size_t limit, A && ... given)
+  GatherLimitedPack(std::in_place_t, std::size_t limit, A&&... given)
       : LimitedBase("gather_limited", kLanePolicy<Policy>, limit),
         children_(LimitedChild<T>(std::in_place, std::forward<A>(given))...) {}
-  GatherLimitedPack(GatherLimitedPack && other)
+  GatherLimitedPack(GatherLimitedPack&& other)
       : LimitedBase("gather_limited", kLanePolicy<Policy>, other),
         children_(std::move(other.children_)) {}
 
@@ -175,12 +173,12 @@ class [[nodiscard("co_await it")]] GatherLimitedPack : public LimitedBase<Lane> 
  private:
   /// fn(child) for the child with this number.
   template <class Children, class F>
-  static void with_child(Children & children, std::size_t number, F && fn) {
+  static void with_child(Children& children, std::size_t number, F&& fn) {
     std::size_t i = 0;
     std::apply([&](auto&... child) { ((i++ == number ? fn(child) : void()), ...); }, children);
   }
 
-  std::coroutine_handle<> pull(Lane & lane) override {
+  std::coroutine_handle<> pull(Lane& lane) override {
     std::coroutine_handle<> frame;
     if (next_ == sizeof...(T)) return frame;
     lane.item = next_++;
@@ -189,9 +187,7 @@ class [[nodiscard("co_await it")]] GatherLimitedPack : public LimitedBase<Lane> 
     });
     return frame;
   }
-  bool anything_left() noexcept override {
-    return next_ != sizeof...(T);
-  }
+  bool anything_left() noexcept override { return next_ != sizeof...(T); }
   std::exception_ptr error_of(const Lane& lane) const noexcept override {
     std::exception_ptr error;
     with_child(children_, lane.item, [&](const auto& child) { error = child.slot.error(); });

@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <vector>
 
-#include <magpie/detail/child.h>
+#include <magpie/detail/children.h>
 #include <magpie/detail/ranges.h>
 #include <magpie/result.h>
 

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include <magpie/config.h>
-#include <magpie/detail/child.h>
+#include <magpie/detail/children.h>
 #include <magpie/detail/gathered.h>
 #include <magpie/detail/items.h>
 #include <magpie/detail/late.h>
@@ -148,9 +148,9 @@ class [[nodiscard("co_await it")]] MapConcurrent
   using typename Base::MyLane;
 
  public:
-  MapConcurrent(R && range, std::size_t limit, F && function)
+  MapConcurrent(R&& range, std::size_t limit, F&& function)
       : Base(limit), range_(std::forward<R>(range)), function_(std::forward<F>(function)) {}
-  MapConcurrent(MapConcurrent && other)
+  MapConcurrent(MapConcurrent&& other)
       : Base(std::move(other)),
         range_(std::forward<R>(other.range_)),
         function_(std::forward<F>(other.function_)) {}
@@ -176,7 +176,7 @@ class [[nodiscard("co_await it")]] MapConcurrent
   }
 
  private:
-  std::coroutine_handle<> pull(Lane & base) override {
+  std::coroutine_handle<> pull(Lane& base) override {
     auto& lane = static_cast<MyLane&>(base);
     if (!at_) {
       at_.emplace(std::ranges::begin(range_));
@@ -189,7 +189,7 @@ class [[nodiscard("co_await it")]] MapConcurrent
     return this->bind(lane, as_task(std::invoke(function_, argument(lane))));
   }
 
-  typename Traits::Argument argument([[maybe_unused]] MyLane & lane) {
+  typename Traits::Argument argument([[maybe_unused]] MyLane& lane) {
     if constexpr (Traits::kInPlace) {
       return static_cast<typename Traits::Argument>(**at_);
     } else {
