@@ -78,8 +78,7 @@ void add_one(const char* workload, Run run) {
   add(workload, "magpie", 1, [=](benchmark::State& state) {
     Deque deque;
     std::size_t result = 0;
-    measure(
-        state, [&] { result = run(deque); }, [&] { return result == kItems; });
+    measure(state, [&] { result = run(deque); }, [&] { return result == kItems; });
     count_operations(state, kItems);
   });
 }

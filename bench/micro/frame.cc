@@ -167,8 +167,7 @@ void register_benchmarks(const Options&) {
     add_task(workload, "magpie", kThrows, [=] { return catches(frames); });
     add(workload, "plain_functions", 1, [=](benchmark::State& state) {
       std::size_t result = 0;
-      measure(
-          state, [&] { result = plain_catches(frames); }, [&] { return result == kThrows; });
+      measure(state, [&] { result = plain_catches(frames); }, [&] { return result == kThrows; });
       count_operations(state, kThrows);
     });
   }

@@ -58,8 +58,7 @@ void register_benchmarks(const Options& options) {
     });
     add("spawn_and_wait", "tbb_task_group", threads, [=](benchmark::State& state) {
       std::size_t result = 0;
-      measure_tbb(
-          state, threads, [&] { result = on_tbb(); }, [&] { return result == kTasks; });
+      measure_tbb(state, threads, [&] { result = on_tbb(); }, [&] { return result == kTasks; });
       count_operations(state, kTasks);
     });
   }

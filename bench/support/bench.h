@@ -65,8 +65,7 @@ void measure(benchmark::State& state, Once&& once, Correct&& correct) {
 template <class Once, class Correct>
 void measure_magpie(benchmark::State& state, std::size_t threads, Once&& once, Correct&& correct) {
   magpie::WorkStealingExecutor executor({.threads = threads});
-  measure(
-      state, [&] { once(executor); }, correct);
+  measure(state, [&] { once(executor); }, correct);
 }
 
 /// `once()` inside a oneTBB arena of so many threads, the calling one included.
@@ -75,8 +74,7 @@ void measure_tbb(benchmark::State& state, std::size_t threads, Once&& once, Corr
   // The arena alone cannot have more threads than oneTBB thinks the machine has.
   const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
   tbb::task_arena arena(static_cast<int>(threads));
-  measure(
-      state, [&] { arena.execute(once); }, correct);
+  measure(state, [&] { arena.execute(once); }, correct);
 }
 
 /// For programs whose inner operation is what counts: gives nanoseconds per operation.

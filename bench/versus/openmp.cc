@@ -110,8 +110,7 @@ void add_one(const std::string& workload, std::size_t threads, std::size_t opera
              Value expected, Make make) {
   add(workload, "openmp_tasks", threads, [=](benchmark::State& state) {
     Value result{};
-    measure_openmp(
-        state, threads, [&] { result = make(); }, [&] { return result == expected; });
+    measure_openmp(state, threads, [&] { result = make(); }, [&] { return result == expected; });
     if (operations != 0) count_operations(state, operations);
   });
 }

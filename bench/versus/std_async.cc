@@ -35,8 +35,7 @@ std::size_t tasks_of(std::size_t width) {
 void add_one(const std::string& workload, std::size_t threads, std::size_t width) {
   add(workload, "std_async", threads, [=](benchmark::State& state) {
     std::size_t result = 0;
-    measure(
-        state, [&] { result = tasks_of(width); }, [&] { return result == kTasks; });
+    measure(state, [&] { result = tasks_of(width); }, [&] { return result == kTasks; });
     count_operations(state, kTasks);
   });
 }

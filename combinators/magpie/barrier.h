@@ -48,14 +48,12 @@ class [[nodiscard("co_await it")]] BarrierWait : public Operation<BarrierWait, b
  public:
   static constexpr const char* kWhat = "a barrier";
   static constexpr bool kTakes = true;
-  explicit BarrierWait(Barrier & barrier) noexcept : barrier_(&barrier) {}
-  BarrierWait(BarrierWait && other) noexcept
+  explicit BarrierWait(Barrier& barrier) noexcept : barrier_(&barrier) {}
+  BarrierWait(BarrierWait&& other) noexcept
       : Operation<BarrierWait, bool>(std::move(other)), barrier_(other.barrier_) {}
   MAGPIE_EXPORT bool start() noexcept;
   MAGPIE_EXPORT bool unqueue() noexcept;
-  void deposit(Slot<bool> & slot) noexcept {
-    slot.emplace(part.last);
-  }
+  void deposit(Slot<bool>& slot) noexcept { slot.emplace(part.last); }
 
   /// For BarrierCore.
   BarrierPart part;

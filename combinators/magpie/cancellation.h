@@ -63,9 +63,9 @@ template <class Callee>
 class [[nodiscard("co_await it")]] WithToken : public CombinatorBase {
  public:
   using value_type = typename Callee::value_type;
-  WithToken(CancellationToken token, Callee && callee)
+  WithToken(CancellationToken token, Callee&& callee)
       : token_(std::move(token)), callee_(std::move(callee)) {}
-  WithToken(WithToken && other)
+  WithToken(WithToken&& other)
       : token_(std::move(other.token_)), callee_(std::move(other.callee_)) {}
 
   bool await_ready() const {
@@ -106,8 +106,8 @@ template <class Callee>
 class [[nodiscard("co_await it")]] Uncancellable : public CombinatorBase {
  public:
   using value_type = typename Callee::value_type;
-  explicit Uncancellable(Callee && callee) : callee_(std::move(callee)) {}
-  Uncancellable(Uncancellable && other) : callee_(std::move(other.callee_)) {}
+  explicit Uncancellable(Callee&& callee) : callee_(std::move(callee)) {}
+  Uncancellable(Uncancellable&& other) : callee_(std::move(other.callee_)) {}
 
   bool await_ready() const {
     callee_.require();
@@ -136,12 +136,10 @@ template <class T>
 class [[nodiscard("co_await it")]] Shield : public CombinatorBase {
  public:
   using value_type = T;
-  explicit Shield(Task<T> && task) : task_(std::move(task)) {}
-  Shield(Shield && other) noexcept : task_(std::move(other.task_)) {}
+  explicit Shield(Task<T>&& task) : task_(std::move(task)) {}
+  Shield(Shield&& other) noexcept : task_(std::move(other.task_)) {}
 
-  bool await_ready() const noexcept {
-    return false;
-  }
+  bool await_ready() const noexcept { return false; }
   template <class P>
   bool await_suspend(std::coroutine_handle<P> awaiting) {
     Scope& outer = *awaiting.promise().scope;
@@ -173,9 +171,9 @@ template <class T, class F>
 class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndSink {
  public:
   using value_type = T;
-  Finally(Task<T> && task, F && cleanup)
+  Finally(Task<T>&& task, F&& cleanup)
       : frame_(std::move(task).take_frame()), cleanup_(std::forward<F>(cleanup)) {}
-  Finally(Finally && other)
+  Finally(Finally&& other)
       : frame_(std::move(other.frame_)), cleanup_(std::forward<F>(other.cleanup_)) {}
 
   bool await_ready() const {
@@ -203,7 +201,7 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
   }
 
  private:
-  static std::coroutine_handle<> task_ended(EndSink * sink, SlotState) noexcept {
+  static std::coroutine_handle<> task_ended(EndSink* sink, SlotState) noexcept {
     auto* const self = static_cast<Finally*>(sink);
     self->mask_.enter(self->outer_, self->outer_->task(), ScopeKind::masked);
     try {
@@ -258,8 +256,8 @@ class [[nodiscard("co_await it")]] CancelScopeBlock : public CombinatorBase {
 
  public:
   using value_type = Result<T>;
-  explicit CancelScopeBlock(F && body) : body_(std::forward<F>(body)) {}
-  CancelScopeBlock(CancelScopeBlock && other) : body_(std::move(other.body_)) {}
+  explicit CancelScopeBlock(F&& body) : body_(std::forward<F>(body)) {}
+  CancelScopeBlock(CancelScopeBlock&& other) : body_(std::move(other.body_)) {}
 
   bool await_ready() const {
     body_.require();
@@ -331,9 +329,9 @@ auto shield(A&& task) {
 /// cancellation; if both failed: ExceptionGroup of the two. A cleanup whose frame gets no memory
 /// has thrown std::bad_alloc.
 template <detail::Awaitable A, class F>
-requires std::invocable < std::remove_reference_t<F>
-& > &&detail::Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>> auto finally(
-        A&& task, F&& cleanup) {
+requires std::invocable<std::remove_reference_t<F>&> &&
+         detail::Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>
+auto finally(A&& task, F&& cleanup) {
   auto owned = detail::as_task(std::forward<A>(task));
   return detail::Finally<typename decltype(owned)::value_type, F>(std::move(owned),
                                                                   std::forward<F>(cleanup));

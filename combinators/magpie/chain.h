@@ -105,9 +105,9 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
  public:
   using value_type = typename Values::template At<kSteps>;
 
-  explicit Chain(Task<T> && task, F && ... steps)
+  explicit Chain(Task<T>&& task, F&&... steps)
       : first_(std::move(task).take_frame()), steps_(std::forward<F>(steps)...) {}
-  Chain(Chain && other) : first_(std::move(other.first_)), steps_(std::move(other.steps_)) {}
+  Chain(Chain&& other) : first_(std::move(other.first_)), steps_(std::move(other.steps_)) {}
 
   bool await_ready() const {
     first_.require();
@@ -136,7 +136,7 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
 
  private:
   template <std::size_t I>
-  static std::coroutine_handle<> step_ended(EndSink * sink, SlotState) noexcept {
+  static std::coroutine_handle<> step_ended(EndSink* sink, SlotState) noexcept {
     return static_cast<Chain*>(sink)->template go_on_after<I>();
   }
 

@@ -130,9 +130,9 @@ class [[nodiscard("co_await it")]] SendOperation : public Operation<SendOperatio
  public:
   static constexpr const char* kWhat = "room in a channel";
   static constexpr bool kTakes = true;
-  SendOperation(ChannelCore<ChannelTraits<T>> & channel, T && value)
+  SendOperation(ChannelCore<ChannelTraits<T>>& channel, T&& value)
       : channel_(&channel), item_(typename Item::Maker().make(value)) {}
-  SendOperation(SendOperation && other) noexcept
+  SendOperation(SendOperation&& other) noexcept
       : Base(std::move(other)),
         channel_(other.state.phase() == WaitPhase::idle ? std::exchange(other.channel_, nullptr)
                                                         : nullptr),
@@ -144,10 +144,8 @@ class [[nodiscard("co_await it")]] SendOperation : public Operation<SendOperatio
       throw_awaited_twice();
     return !this->refused() && channel_->start(*this);
   }
-  void unqueue() noexcept {
-    channel_->leave(*this);
-  }
-  void deposit(Slot<void> & slot) noexcept {
+  void unqueue() noexcept { channel_->leave(*this); }
+  void deposit(Slot<void>& slot) noexcept {
     closed_ ? slot.set_error(make_channel_closed()) : slot.emplace();
   }
 
@@ -167,19 +165,16 @@ class [[nodiscard("co_await it")]] ReceiveOperation
  public:
   static constexpr const char* kWhat = "an item of a channel";
   static constexpr bool kTakes = true;
-  explicit ReceiveOperation(ChannelCore<ChannelTraits<T>> & channel) noexcept
-      : channel_(&channel) {}
-  ReceiveOperation(ReceiveOperation && other) noexcept
+  explicit ReceiveOperation(ChannelCore<ChannelTraits<T>>& channel) noexcept : channel_(&channel) {}
+  ReceiveOperation(ReceiveOperation&& other) noexcept
       : Base(std::move(other)), channel_(other.channel_) {}
 
   bool start() {
     item_.reset();  // of an await before this one
     return !this->refused() && channel_->start(*this);
   }
-  bool unqueue() noexcept {
-    return channel_->leave(*this);
-  }
-  void deposit(Slot<std::optional<T>> & slot) {
+  bool unqueue() noexcept { return channel_->leave(*this); }
+  void deposit(Slot<std::optional<T>>& slot) {
     item_ ? slot.emplace(std::in_place, Item::open(*item_)) : slot.emplace();
   }
 

@@ -104,15 +104,13 @@ class [[nodiscard("co_await it")]] ConditionWait
     : public Operation<ConditionWait, void, ConditionWaiter> {
  public:
   static constexpr bool kTakes = true;
-  ConditionWait(Condition & condition, Mutex::Lock & lock) noexcept {
+  ConditionWait(Condition& condition, Mutex::Lock& lock) noexcept {
     condition_ = &condition;
     lock_ = &lock;
   }
-  ConditionWait(ConditionWait &&) noexcept = default;
-  bool start() {
-    return ConditionWaiter::start(kKind<resumed, GoesOn::otherwise>);
-  }
-  void deposit(Slot<void> & slot) noexcept {
+  ConditionWait(ConditionWait&&) noexcept = default;
+  bool start() { return ConditionWaiter::start(kKind<resumed, GoesOn::otherwise>); }
+  void deposit(Slot<void>& slot) noexcept {
     outcome_.empty() ? slot.emplace() : void(slot = std::move(outcome_));
   }
 };
@@ -123,12 +121,12 @@ class [[nodiscard("co_await it")]] PredicateWait
  public:
   // Being notified decides no race: the predicate may be false.
   static constexpr bool kTakesAtItsEnd = true;
-  PredicateWait(Condition & condition, Mutex::Lock & lock, F && predicate)
+  PredicateWait(Condition& condition, Mutex::Lock& lock, F&& predicate)
       : predicate_(std::forward<F>(predicate)) {
     this->condition_ = &condition;
     this->lock_ = &lock;
   }
-  PredicateWait(PredicateWait && other)
+  PredicateWait(PredicateWait&& other)
       : Operation<PredicateWait, void, ConditionWaiter>(std::move(other)),
         predicate_(std::forward<F>(other.predicate_)) {}
 
@@ -140,7 +138,7 @@ class [[nodiscard("co_await it")]] PredicateWait
     return ConditionWaiter::start(
         Wait::template kKind<ConditionWaiter::resumed, GoesOn::otherwise>);
   }
-  void deposit(Slot<void> & slot) noexcept;
+  void deposit(Slot<void>& slot) noexcept;
 
  private:
   F predicate_;
@@ -161,8 +159,8 @@ class MAGPIE_EXPORT Condition {
   /// Waits until predicate() is true; does not wait if it is. The predicate is moved in, or
   /// referenced if it is an lvalue.
   template <class F>
-  requires std::predicate < std::remove_reference_t<F>
-  & > detail::PredicateWait<F> wait(Mutex::Lock& lock, F&& predicate) {
+  requires std::predicate<std::remove_reference_t<F>&>
+  detail::PredicateWait<F> wait(Mutex::Lock& lock, F&& predicate) {
     return detail::PredicateWait<F>(*this, lock, std::forward<F>(predicate));
   }
 

@@ -24,14 +24,12 @@ namespace detail {
 class [[nodiscard("co_await it")]] EventWait : public Operation<EventWait, void> {
  public:
   static constexpr const char* kWhat = "an event";
-  explicit EventWait(Event & event) noexcept : event_(&event) {}
-  EventWait(EventWait && other) noexcept
+  explicit EventWait(Event& event) noexcept : event_(&event) {}
+  EventWait(EventWait&& other) noexcept
       : Operation<EventWait, void>(std::move(other)), event_(other.event_) {}
   MAGPIE_EXPORT bool start() noexcept;
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<void> & slot) noexcept {
-    slot.emplace();
-  }
+  void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
 
  private:
   Event* event_;

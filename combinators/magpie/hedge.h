@@ -113,12 +113,12 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
  public:
   using value_type = std::conditional_t<Source::kIndexed, Indexed<T>, T>;
 
-  Attempts(Source && source, Duration delay, Discard && discard)
+  Attempts(Source&& source, Duration delay, Discard&& discard)
       : AttemptsJoin(delay.count()),
         source_(std::move(source)),
         delay_(delay),
         discard_(std::forward<Discard>(discard)) {}
-  Attempts(Attempts && other)
+  Attempts(Attempts&& other)
       : AttemptsJoin(other.delay_.count()),
         source_(std::move(other.source_)),
         delay_(other.delay_),
@@ -172,7 +172,7 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
   /// What happens to the value of an attempt that succeeded and lost: fn(attempt, T&&); fn(attempt)
   /// where T is void.
   template <class F>
-  auto on_discard(F && fn)&& {
+  auto on_discard(F&& fn) && {
     static_assert(kTakesDiscarded<F, T>,
                   "on_discard takes a function fn(attempt, T&&), T being what the attempts give; "
                   "fn(attempt) where it is void");
@@ -182,19 +182,17 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
   }
 
  private:
-  std::coroutine_handle<> call(Attempt & attempt) override {
+  std::coroutine_handle<> call(Attempt& attempt) override {
     auto frame = source_(attempt.index).take_frame();
     frame.require();
     return frame.bind(this->scope, sink_of(attempt), static_cast<AttemptOf<T>&>(attempt).slot);
   }
-  SlotState capture(Attempt & attempt) noexcept override {
+  SlotState capture(Attempt& attempt) noexcept override {
     Slot<T>& slot = static_cast<AttemptOf<T>&>(attempt).slot;
     slot.capture_current_exception();
     return slot.state();
   }
-  Attempt* new_attempt() override {
-    return new AttemptOf<T>();
-  }
+  Attempt* new_attempt() override { return new AttemptOf<T>(); }
 
   void hand_on_losers() {
     std::exception_ptr refusal;  // a call that throws keeps no other value from being handed on
@@ -248,10 +246,9 @@ auto staggered_race(std::vector<TaskFactory<T>> factories, Duration delay) {
 /// The value of the first attempt to succeed, all of them made by factory() -> Task<T>; see the
 /// head of the file.
 template <class F>
-requires(std::invocable<std::remove_reference_t<F>&>&& detail::Awaitable<
-         std::invoke_result_t<std::remove_reference_t<F>&>>) auto hedge(F&& factory,
-                                                                        HedgeOptions options =
-                                                                            HedgeOptions()) {
+requires(std::invocable<std::remove_reference_t<F>&> &&
+         detail::Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>)
+auto hedge(F&& factory, HedgeOptions options = HedgeOptions()) {
   return detail::Attempts<detail::RepeatedFactory<F>, detail::NoDiscard>(
       {std::forward<F>(factory), options.max_attempts()}, options.delay(), detail::NoDiscard());
 }

@@ -31,16 +31,14 @@ namespace detail {
 class [[nodiscard("co_await it")]] LatchWait : public Operation<LatchWait, void> {
  public:
   static constexpr const char* kWhat = "a latch";
-  LatchWait(Latch & latch, std::size_t arrives) noexcept : latch_(&latch), arrives_(arrives) {}
-  LatchWait(LatchWait && other) noexcept
+  LatchWait(Latch& latch, std::size_t arrives) noexcept : latch_(&latch), arrives_(arrives) {}
+  LatchWait(LatchWait&& other) noexcept
       : Operation<LatchWait, void>(std::move(other)),
         latch_(other.latch_),
         arrives_(other.arrives_) {}
   MAGPIE_EXPORT bool start();
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<void> & slot) noexcept {
-    slot.emplace();
-  }
+  void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
 
  private:
   Latch* latch_;

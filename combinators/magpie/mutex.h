@@ -57,7 +57,7 @@ class MAGPIE_EXPORT Mutex {
    public:
     /// Holds nothing.
     Lock() noexcept = default;
-    Lock(Lock && other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
+    Lock(Lock&& other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
     Lock& operator=(Lock&& other) noexcept {
       if (this != &other) {
         unlock();
@@ -65,21 +65,17 @@ class MAGPIE_EXPORT Mutex {
       }
       return *this;
     }
-    ~Lock() {
-      unlock();
-    }
+    ~Lock() { unlock(); }
 
     /// Releases the mutex; a second call does nothing. From any thread.
     void unlock() noexcept {
       if (mutex_ != nullptr) std::exchange(mutex_, nullptr)->release();
     }
     /// Whether it holds a mutex. Not while a Condition waits with it.
-    [[nodiscard]] explicit operator bool() const noexcept {
-      return mutex_ != nullptr;
-    }
+    [[nodiscard]] explicit operator bool() const noexcept { return mutex_ != nullptr; }
 
     /// For the library.
-    explicit Lock(Mutex & mutex) noexcept : mutex_(&mutex) {}
+    explicit Lock(Mutex& mutex) noexcept : mutex_(&mutex) {}
 
    private:
     friend class detail::ConditionWaiter;
@@ -114,14 +110,12 @@ class [[nodiscard("co_await it")]] LockOperation : public Operation<LockOperatio
  public:
   static constexpr const char* kWhat = "a mutex";
   static constexpr bool kTakes = true;
-  explicit LockOperation(Mutex & mutex) noexcept : mutex_(&mutex) {}
-  LockOperation(LockOperation && other) noexcept
+  explicit LockOperation(Mutex& mutex) noexcept : mutex_(&mutex) {}
+  LockOperation(LockOperation&& other) noexcept
       : Operation<LockOperation, Mutex::Lock>(std::move(other)), mutex_(other.mutex_) {}
   MAGPIE_EXPORT bool start() noexcept;
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<Mutex::Lock> & slot) noexcept {
-    slot.emplace(*mutex_);
-  }
+  void deposit(Slot<Mutex::Lock>& slot) noexcept { slot.emplace(*mutex_); }
 
   // As the operation's own, but for a free mutex without the steps of a wait.
   template <class P>

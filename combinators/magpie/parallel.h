@@ -119,13 +119,11 @@ class [[nodiscard("co_await it")]] ParallelFor : public PlainLoop<ParallelFor<Ra
       : Base(grain), range_(range), fn_(std::forward<Fn>(fn)) {
     require_plain<std::invoke_result_t<Fn&, typename Range::Index>>();
   }
-  ParallelFor(ParallelFor && other)
+  ParallelFor(ParallelFor&& other)
       : Base(std::move(other)), range_(other.range_), fn_(std::forward<Fn>(other.fn_)) {}
 
   /// For the library.
-  std::uint64_t size() const {
-    return range_.size();
-  }
+  std::uint64_t size() const { return range_.size(); }
   void run_grain(std::uint64_t first, std::uint64_t last) {
     MAGPIE_ALIGNED_LOOP
     for (std::uint64_t i = first; i != last; ++i) static_cast<void>(std::invoke(fn_, range_.at(i)));
@@ -142,11 +140,11 @@ class [[nodiscard("co_await it")]] ParallelForEach : public PlainLoop<ParallelFo
   using Iterator = std::ranges::iterator_t<R>;
 
  public:
-  ParallelForEach(R && range, std::size_t grain, Fn && fn)
+  ParallelForEach(R&& range, std::size_t grain, Fn&& fn)
       : Base(grain), range_(std::forward<R>(range)), fn_(std::forward<Fn>(fn)) {
     require_plain<std::invoke_result_t<Fn&, std::iter_reference_t<Iterator>>>();
   }
-  ParallelForEach(ParallelForEach && other)
+  ParallelForEach(ParallelForEach&& other)
       : Base(std::move(other)),
         range_(std::forward<R>(other.range_)),
         fn_(std::forward<Fn>(other.fn_)) {}
@@ -194,7 +192,7 @@ class [[nodiscard("co_await it")]] ParallelReduce : public CombinatorBase, priva
     require_plain<Mapped>();
     require_plain<std::invoke_result_t<Combine&, T&&, T&&>>();
   }
-  ParallelReduce(ParallelReduce && other)
+  ParallelReduce(ParallelReduce&& other)
       : Loop(std::move(other)),
         range_(other.range_),
         identity_(std::move(other.identity_)),
@@ -218,13 +216,13 @@ class [[nodiscard("co_await it")]] ParallelReduce : public CombinatorBase, priva
  private:
   using MyPiece = ReducePiece<T>;
 
-  static ParallelReduce& of(Piece & piece) noexcept {
+  static ParallelReduce& of(Piece& piece) noexcept {
     return *static_cast<ParallelReduce*>(piece.loop);
   }
 
   // Left and right in one. The combination may refer to what it was given, so it is kept before
   // they are replaced.
-  static void put(std::optional<T> & value, T && combined) {
+  static void put(std::optional<T>& value, T&& combined) {
     if constexpr (std::is_move_assignable_v<T>) {
       *value = std::move(combined);
     } else {
@@ -237,7 +235,7 @@ class [[nodiscard("co_await it")]] ParallelReduce : public CombinatorBase, priva
   }
 
   // From here on a local variable, which the compiler may keep in a register.
-  void run_grain(MyPiece & piece, std::uint64_t first, std::uint64_t last) {
+  void run_grain(MyPiece& piece, std::uint64_t first, std::uint64_t last) {
     std::uint64_t i = first;
     std::optional<T>& value = piece.value;
     if constexpr (std::convertible_to<Mapped, T> || std::constructible_from<T, Mapped>) {
@@ -288,9 +286,8 @@ class [[nodiscard("co_await it")]] ParallelReduce : public CombinatorBase, priva
 /// has the common type of the two ends (std::invalid_argument if `first` is below zero and that is
 /// unsigned). See the head of the file.
 template <detail::LoopInteger First, detail::LoopInteger Last, class Fn>
-requires std::invocable < std::remove_reference_t<Fn>
-&, std::common_type_t < First,
-    Last >> auto parallel_for(First first, Last last, std::size_t grain, Fn&& fn) {
+requires std::invocable<std::remove_reference_t<Fn>&, std::common_type_t<First, Last>>
+auto parallel_for(First first, Last last, std::size_t grain, Fn&& fn) {
   using Range = detail::LoopRange<First, Last>;
   return detail::ParallelFor<Range, Fn>(Range(first, last), grain, std::forward<Fn>(fn));
 }
@@ -298,12 +295,9 @@ requires std::invocable < std::remove_reference_t<Fn>
 /// Calls fn(element) once for each element of a random-access range. A range given as an lvalue is
 /// referenced, an rvalue is moved in; the elements live until the loop has ended.
 template <std::ranges::random_access_range R, class Fn>
-requires(
-    !std::same_as<std::ranges::sentinel_t<R>, std::unreachable_sentinel_t> &&
-    std::invocable<std::remove_reference_t<Fn>&,
-                   std::ranges::range_reference_t<R>>) auto parallel_for_each(R&& range,
-                                                                              std::size_t grain,
-                                                                              Fn&& fn) {
+requires(!std::same_as<std::ranges::sentinel_t<R>, std::unreachable_sentinel_t> &&
+         std::invocable<std::remove_reference_t<Fn>&, std::ranges::range_reference_t<R>>)
+auto parallel_for_each(R&& range, std::size_t grain, Fn&& fn) {
   return detail::ParallelForEach<R, Fn>(std::forward<R>(range), grain, std::forward<Fn>(fn));
 }
 
@@ -313,10 +307,10 @@ requires(
 /// `identity` (a map that gives something else has it converted); that may be move-only. `identity`
 /// is the result of an empty range and is a neutral element of combine otherwise.
 template <detail::LoopInteger First, detail::LoopInteger Last, class T, class Map, class Combine>
-requires(std::invocable<std::remove_reference_t<Map>&, std::common_type_t<First, Last>>&&
-             std::invocable<std::remove_reference_t<Combine>&, T,
-                            T>) auto parallel_reduce(First first, Last last, std::size_t grain,
-                                                     T identity, Map&& map, Combine&& combine) {
+requires(std::invocable<std::remove_reference_t<Map>&, std::common_type_t<First, Last>> &&
+         std::invocable<std::remove_reference_t<Combine>&, T, T>)
+auto parallel_reduce(First first, Last last, std::size_t grain, T identity, Map&& map,
+                     Combine&& combine) {
   using Range = detail::LoopRange<First, Last>;
   return detail::ParallelReduce<Range, T, Map, Combine>(Range(first, last), grain,
                                                         std::move(identity), std::forward<Map>(map),

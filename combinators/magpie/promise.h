@@ -137,10 +137,13 @@ class Promise {
   /// construction throws, the promise is as it was.
   template <class U = T>
   requires detail::SetsPromise<T, U>
-  void set_value(U&& value) { give(std::forward<U>(value)); }
+  void set_value(U&& value) {
+    give(std::forward<U>(value));
+  }
   /// The same from no argument or several; for Promise<void> without.
   template <class... A>
-  requires(sizeof...(A) != 1 && detail::SetsPromise<T, A...>) void set_value(A&&... arguments) {
+  requires(sizeof...(A) != 1 && detail::SetsPromise<T, A...>)
+  void set_value(A&&... arguments) {
     give(std::forward<A>(arguments)...);
   }
 

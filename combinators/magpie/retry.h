@@ -253,8 +253,8 @@ class MAGPIE_EXPORT RetryLoop {
 };
 
 template <class F>
-concept RetryFactory = std::invocable < std::remove_reference_t<F>
-& > &&Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>;
+concept RetryFactory = std::invocable<std::remove_reference_t<F>&> &&
+                       Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>;
 
 template <class F>
 using factory_callee_t = callee_t<std::invoke_result_t<std::remove_reference_t<F>&>>;

@@ -35,7 +35,7 @@ class BoundedSemaphore;
 class [[nodiscard("the permit is given back when this object dies")]] Permit {
  public:
   Permit() noexcept = default;
-  Permit(Permit && other) noexcept
+  Permit(Permit&& other) noexcept
       : semaphore_(std::exchange(other.semaphore_, nullptr)),
         count_(std::exchange(other.count_, 0)) {}
   Permit& operator=(Permit&& other) noexcept {
@@ -46,21 +46,15 @@ class [[nodiscard("the permit is given back when this object dies")]] Permit {
     }
     return *this;
   }
-  ~Permit() {
-    give_back();
-  }
+  ~Permit() { give_back(); }
 
   /// Gives the permits back; a second call does nothing. From any thread.
-  void release() noexcept {
-    const Permit given_back(std::move(*this));
-  }
+  void release() noexcept { const Permit given_back(std::move(*this)); }
   /// How many permits are held.
-  [[nodiscard]] std::size_t count() const noexcept {
-    return count_;
-  }
+  [[nodiscard]] std::size_t count() const noexcept { return count_; }
 
   /// For the library.
-  Permit(Semaphore & semaphore, std::size_t count) noexcept
+  Permit(Semaphore& semaphore, std::size_t count) noexcept
       : semaphore_(&semaphore), count_(count) {}
 
  private:
@@ -86,17 +80,15 @@ class [[nodiscard("co_await it")]] AcquireOperation : public Operation<AcquireOp
  public:
   static constexpr const char* kWhat = "a semaphore";
   static constexpr bool kTakes = true;
-  AcquireOperation(Semaphore & semaphore, std::size_t count) noexcept
+  AcquireOperation(Semaphore& semaphore, std::size_t count) noexcept
       : semaphore_(&semaphore), count_(count) {}
-  AcquireOperation(AcquireOperation && other) noexcept
+  AcquireOperation(AcquireOperation&& other) noexcept
       : Operation<AcquireOperation, Permit>(std::move(other)),
         semaphore_(other.semaphore_),
         count_(other.count_) {}
   MAGPIE_EXPORT bool start();
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<Permit> & slot) noexcept {
-    slot.emplace(*semaphore_, count_);
-  }
+  void deposit(Slot<Permit>& slot) noexcept { slot.emplace(*semaphore_, count_); }
 
   // As the operation's own, but for a free permit without the steps of a wait.
   template <class P>

@@ -236,7 +236,8 @@ class ReadySignal {
   /// If making the value from the argument throws, nothing was signalled, and it may be tried
   /// again.
   template <class U = V>
-  requires(!std::is_void_v<V> && std::constructible_from<V, U&&>) void set(U&& value) const {
+  requires(!std::is_void_v<V> && std::constructible_from<V, U &&>)
+  void set(U&& value) const {
     if (state_->claimed.exchange(true, std::memory_order_acq_rel)) detail::throw_second_signal();
     try {
       state_->value.emplace(std::forward<U>(value));
@@ -247,7 +248,9 @@ class ReadySignal {
     }
     state_->decide(detail::StartCore::Verdict::ready);
   }
-  void set() const requires std::is_void_v<V> {
+  void set() const
+  requires std::is_void_v<V>
+  {
     if (state_->claimed.exchange(true, std::memory_order_acq_rel)) detail::throw_second_signal();
     state_->decide(detail::StartCore::Verdict::ready);
   }
@@ -352,8 +355,8 @@ template <class F>
 class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
  public:
   using value_type = typename Body<F, TaskGroup>::value_type;
-  explicit TaskGroupBlock(F && body) : body_(std::forward<F>(body)) {}
-  TaskGroupBlock(TaskGroupBlock && other) : body_(std::move(other.body_)) {}
+  explicit TaskGroupBlock(F&& body) : body_(std::forward<F>(body)) {}
+  TaskGroupBlock(TaskGroupBlock&& other) : body_(std::move(other.body_)) {}
 
   bool await_ready() const {
     body_.require();
@@ -386,7 +389,7 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
   }
 
  private:
-  static std::coroutine_handle<> body_ended(EndSink * sink, SlotState outcome) noexcept {
+  static std::coroutine_handle<> body_ended(EndSink* sink, SlotState outcome) noexcept {
     auto* const core = static_cast<GroupCore*>(sink);
     auto* const self = block_of(core);
     if (outcome == SlotState::error) core->fail(self->body_.slot.error(), "the group's body");
@@ -398,7 +401,7 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
     core->remove_unit();
     return std::noop_coroutine();
   }
-  static TaskGroupBlock* block_of(GroupCore * core) noexcept {
+  static TaskGroupBlock* block_of(GroupCore* core) noexcept {
     return static_cast<TaskGroupBlock*>(core->block);
   }
 

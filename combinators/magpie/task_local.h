@@ -34,7 +34,7 @@ class [[nodiscard("co_await it")]] WithLocal : public CombinatorBase {
   using value_type = typename Callee::value_type;
   WithLocal(const void* key, std::shared_ptr<const void> value, Callee&& callee)
       : key_(key), value_(std::move(value)), callee_(std::move(callee)) {}
-  WithLocal(WithLocal && other)
+  WithLocal(WithLocal&& other)
       : key_(other.key_), value_(std::move(other.value_)), callee_(std::move(other.callee_)) {}
 
   bool await_ready() const {
@@ -73,9 +73,7 @@ class [[nodiscard("co_await it")]] GetLocal : public CombinatorBase {
  public:
   using value_type = T;
   GetLocal(const void* key, const T& initial) noexcept : key_(key), value_(&initial) {}
-  bool await_ready() const noexcept {
-    return false;
-  }
+  bool await_ready() const noexcept { return false; }
   template <class P>
   bool await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     for (const LocalsFrame* f = find_locals(*awaiting.promise().scope); f != nullptr;
@@ -86,9 +84,7 @@ class [[nodiscard("co_await it")]] GetLocal : public CombinatorBase {
     }
     return false;
   }
-  T await_resume() const {
-    return *value_;
-  }
+  T await_resume() const { return *value_; }
 
  private:
   const void* key_;

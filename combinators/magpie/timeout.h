@@ -149,7 +149,7 @@ class [[nodiscard("co_await it")]] WithTimeoutAwaiter : public TimeoutBase<Calle
  public:
   using value_type = typename Callee::value_type;
   template <class U>
-  WithTimeoutAwaiter(Callee && callee, TimeLimit limit, U && fallback)
+  WithTimeoutAwaiter(Callee&& callee, TimeLimit limit, U&& fallback)
       : TimeoutBase<Callee>(std::move(callee), limit), fallback_(std::forward<U>(fallback)) {}
   value_type await_resume() {
     if (this->conclude()) return static_cast<value_type&&>(fallback_);
@@ -208,8 +208,8 @@ template <class F>
 class [[nodiscard("co_await it")]] TimeoutScopeBlock : public CombinatorBase {
  public:
   using value_type = typename Body<F, TimeoutScope>::value_type;
-  TimeoutScopeBlock(TimeLimit limit, F && body) : body_(std::forward<F>(body)), limit_(limit) {}
-  TimeoutScopeBlock(TimeoutScopeBlock && other)
+  TimeoutScopeBlock(TimeLimit limit, F&& body) : body_(std::forward<F>(body)), limit_(limit) {}
+  TimeoutScopeBlock(TimeoutScopeBlock&& other)
       : body_(std::move(other.body_)), limit_(other.limit_) {}
 
   bool await_ready() const {
@@ -273,10 +273,9 @@ auto timeout_at(A&& task, Deadline deadline) {
 /// The task's value; the fallback if this timeout expired. Other errors, an inner timeout's too, go
 /// on.
 template <detail::Awaitable A, class U>
-requires(std::constructible_from<detail::awaited_t<A>, U&&> &&
-         (!std::is_reference_v<detail::awaited_t<A>> ||
-          std::is_lvalue_reference_v<U&&>)) auto with_timeout(A&& task, Duration duration,
-                                                              U&& fallback) {
+requires(std::constructible_from<detail::awaited_t<A>, U &&> &&
+         (!std::is_reference_v<detail::awaited_t<A>> || std::is_lvalue_reference_v<U &&>))
+auto with_timeout(A&& task, Duration duration, U&& fallback) {
   return detail::WithTimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)),
                                                          detail::TimeLimit::in(duration),
                                                          std::forward<U>(fallback));

@@ -26,7 +26,7 @@ template <class Callee>
 class [[nodiscard("co_await it")]] AsResult : public CombinatorBase {
  public:
   using value_type = Result<typename Callee::value_type>;
-  explicit AsResult(Callee && callee) : callee_(std::move(callee)) {}
+  explicit AsResult(Callee&& callee) : callee_(std::move(callee)) {}
 
   bool await_ready() const {
     callee_.require();

@@ -35,8 +35,8 @@ class [[nodiscard("co_await it")]] ToThread
   using Base = Operation<ToThread<F>, T, BlockingJob>;
 
  public:
-  explicit ToThread(F && function) : function_(std::forward<F>(function)) {}
-  ToThread(ToThread && other) : Base(), function_(std::forward<F>(other.function_)) {}
+  explicit ToThread(F&& function) : function_(std::forward<F>(function)) {}
+  ToThread(ToThread&& other) : Base(), function_(std::forward<F>(other.function_)) {}
 
   bool start() {
     if (!outcome_.empty()) [[unlikely]]
@@ -57,12 +57,8 @@ class [[nodiscard("co_await it")]] ToThread
     };
     return submit_blocking(*this->executor, *this);
   }
-  void unqueue() noexcept {
-    forget_blocking(*this);
-  }
-  void deposit(Slot<T> & slot) {
-    slot = std::move(outcome_);
-  }
+  void unqueue() noexcept { forget_blocking(*this); }
+  void deposit(Slot<T>& slot) { slot = std::move(outcome_); }
 
  private:
   F function_;
@@ -73,8 +69,8 @@ class [[nodiscard("co_await it")]] ToThread
 
 /// Runs fn() on the executor's pool for blocking calls; see the head of the file.
 template <class F>
-requires std::invocable < std::remove_reference_t<F>
-& > auto to_thread(F&& fn) {
+requires std::invocable<std::remove_reference_t<F>&>
+auto to_thread(F&& fn) {
   return detail::ToThread<F>(std::forward<F>(fn));
 }
 

@@ -179,17 +179,15 @@ class [[nodiscard("the callback is registered only while the object lives")]] Ca
     : private detail::CallbackBase {
  public:
   template <class G = F>
-  requires std::constructible_from<F, G&&> CancellationCallback(const CancellationToken& token,
-                                                                G&& function)
+  requires std::constructible_from<F, G&&>
+  CancellationCallback(const CancellationToken& token, G&& function)
       : function_(std::forward<G>(function)) {
     this->invoke = [](detail::CallbackNode* node) noexcept {
       static_cast<CancellationCallback*>(static_cast<detail::CallbackBase*>(node))->function_();
     };
     this->attach(token.state());
   }
-  ~CancellationCallback() {
-    this->detach();
-  }
+  ~CancellationCallback() { this->detach(); }
 
  private:
   F function_;
@@ -214,9 +212,10 @@ MAGPIE_EXPORT CancellationToken any_of(CancellationToken a, CancellationToken b,
                                        CancellationToken e, CancellationToken f);
 // std::any_of has no such overload that this one could interfere with.
 template <std::same_as<CancellationToken>... More>
-requires(sizeof...(More) > 0) CancellationToken
-    any_of(CancellationToken a, CancellationToken b, CancellationToken c, CancellationToken d,
-           CancellationToken e, CancellationToken f, More... more) {
+requires(sizeof...(More) > 0)
+CancellationToken any_of(CancellationToken a, CancellationToken b, CancellationToken c,
+                         CancellationToken d, CancellationToken e, CancellationToken f,
+                         More... more) {
   std::vector<CancellationToken> tokens{std::move(a), std::move(b), std::move(c),
                                         std::move(d), std::move(e), std::move(f)};
   (tokens.push_back(std::move(more)), ...);

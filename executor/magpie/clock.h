@@ -156,9 +156,9 @@ class Duration {
 }
 /// std::invalid_argument for a NaN.
 template <class Factor>
-requires(std::integral<Factor> && !std::same_as<Factor, bool>) ||
-    std::floating_point<Factor> [[nodiscard]] constexpr Duration operator*(
-        Duration duration, Factor factor) noexcept(std::integral<Factor>) {
+requires(std::integral<Factor> && !std::same_as<Factor, bool>) || std::floating_point<Factor>
+[[nodiscard]] constexpr Duration operator*(Duration duration,
+                                           Factor factor) noexcept(std::integral<Factor>) {
   if constexpr (std::floating_point<Factor>) {
     if (duration.is_never() && factor > Factor(0)) return duration;
     return std::chrono::duration<Factor, std::nano>(static_cast<Factor>(duration.count()) * factor);
@@ -171,9 +171,9 @@ requires(std::integral<Factor> && !std::same_as<Factor, bool>) ||
   }
 }
 template <class Factor>
-requires(std::integral<Factor> && !std::same_as<Factor, bool>) ||
-    std::floating_point<Factor> [[nodiscard]] constexpr Duration operator*(
-        Factor factor, Duration duration) noexcept(std::integral<Factor>) {
+requires(std::integral<Factor> && !std::same_as<Factor, bool>) || std::floating_point<Factor>
+[[nodiscard]] constexpr Duration operator*(Factor factor,
+                                           Duration duration) noexcept(std::integral<Factor>) {
   return duration * factor;
 }
 

@@ -139,9 +139,7 @@ class MAGPIE_EXPORT ManualClock final : public Clock {
   /// While it lives, the clock does not jump: for foreign threads that are about to do something.
   class [[nodiscard("the clock is held only while the hold lives")]] Hold {
    public:
-    Hold(Hold && other) noexcept : time_(other.time_) {
-      other.time_ = nullptr;
-    }
+    Hold(Hold&& other) noexcept : time_(other.time_) { other.time_ = nullptr; }
     Hold& operator=(Hold&& other) noexcept {
       if (this != &other) {
         release();
@@ -150,9 +148,7 @@ class MAGPIE_EXPORT ManualClock final : public Clock {
       }
       return *this;
     }
-    ~Hold() {
-      release();
-    }
+    ~Hold() { release(); }
     void release() noexcept {
       if (time_ != nullptr) time_->hold_ends();
       time_ = nullptr;
@@ -160,9 +156,7 @@ class MAGPIE_EXPORT ManualClock final : public Clock {
 
    private:
     friend class ManualClock;
-    explicit Hold(detail::VirtualTime & time) noexcept : time_(&time) {
-      time.hold_begins();
-    }
+    explicit Hold(detail::VirtualTime& time) noexcept : time_(&time) { time.hold_begins(); }
     detail::VirtualTime* time_;
   };
   Hold hold() noexcept { return Hold(time_); }

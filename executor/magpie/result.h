@@ -107,7 +107,9 @@ class Result {
     if constexpr (!is_void) return static_cast<T&&>(slot_.value());
   }
   std::add_rvalue_reference_t<std::remove_reference_t<typename detail::Slot<T>::ConstReference>>
-  value() const&& requires(!is_reference) {
+  value() const&&
+  requires(!is_reference)
+  {
     slot_.require_value();
     if constexpr (!is_void) return static_cast<const T&&>(slot_.value());
   }
@@ -115,15 +117,15 @@ class Result {
   /// The value, or the other if there is none, whatever the reason.
   template <class U = std::remove_cv_t<T>>
   requires(!is_void && std::convertible_to<U, T> &&
-           (!is_reference || std::is_lvalue_reference_v<U&&>)) [[nodiscard]] T
-      value_or(U&& other) const& {
+           (!is_reference || std::is_lvalue_reference_v<U &&>))
+  [[nodiscard]] T value_or(U&& other) const& {
     if (has_value()) return slot_.value();
     return static_cast<T>(std::forward<U>(other));
   }
   template <class U = std::remove_cv_t<T>>
   requires(!is_void && std::convertible_to<U, T> &&
-           (!is_reference || std::is_lvalue_reference_v<U&&>)) [[nodiscard]] T
-      value_or(U&& other) && {
+           (!is_reference || std::is_lvalue_reference_v<U &&>))
+  [[nodiscard]] T value_or(U&& other) && {
     if (has_value()) return static_cast<T&&>(slot_.value());
     return static_cast<T>(std::forward<U>(other));
   }

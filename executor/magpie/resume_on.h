@@ -35,16 +35,14 @@ class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
   enum class Return : bool { no, yes };
 
   /// `Return::yes`: the strand comes back, so the executor that it leaves stays open for it.
-  explicit ResumeOn(Executor & target, Return back = Return::no) noexcept
+  explicit ResumeOn(Executor& target, Return back = Return::no) noexcept
       : target_(&target), back_(back) {}
-  ResumeOn(ResumeOn && other) noexcept
+  ResumeOn(ResumeOn&& other) noexcept
       : Operation<ResumeOn, void>(std::move(other)), target_(other.target_), back_(other.back_) {}
 
   MAGPIE_EXPORT bool start();
   void unqueue() noexcept {}
-  void deposit(Slot<void> & slot) noexcept {
-    slot.emplace();
-  }
+  void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
 
  private:
   Executor* target_;
@@ -56,14 +54,12 @@ class [[nodiscard("co_await it")]] GoHome : public Operation<GoHome, void> {
  public:
   static constexpr const char* kWhat = "its executor";
   /// `left`: the strand has left its home, which was kept open for it.
-  GoHome(Executor & its_home, bool left) noexcept : target_(&its_home), left_(left) {}
-  GoHome(GoHome && other) noexcept
+  GoHome(Executor& its_home, bool left) noexcept : target_(&its_home), left_(left) {}
+  GoHome(GoHome&& other) noexcept
       : Operation<GoHome, void>(std::move(other)), target_(other.target_), left_(other.left_) {}
   MAGPIE_EXPORT bool start() noexcept;
   void unqueue() noexcept {}
-  void deposit(Slot<void> & slot) noexcept {
-    slot.emplace();
-  }
+  void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
 
  private:
   Executor* target_;

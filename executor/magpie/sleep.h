@@ -26,14 +26,14 @@ class [[nodiscard("co_await it")]] SleepOperation : public Operation<SleepOperat
   static SleepOperation until(Deadline deadline) noexcept {
     return SleepOperation(to_ns(deadline), false);
   }
-  SleepOperation(SleepOperation && other) noexcept
+  SleepOperation(SleepOperation&& other) noexcept
       : Operation<SleepOperation, void>(std::move(other)),
         ns_(other.ns_),
         relative_(other.relative_) {}
 
   MAGPIE_EXPORT bool start() noexcept;
   MAGPIE_EXPORT void unqueue() noexcept;
-  void deposit(Slot<void> & slot) {
+  void deposit(Slot<void>& slot) {
     // One that was over at once went round as a yield does, and looks as a yield does.
     if (yielded_ && scope()->cancelled()) {
       slot.set_cancelled(cancel_reason());

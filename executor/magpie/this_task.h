@@ -36,17 +36,13 @@ template <class Derived, class T>
 class [[nodiscard("co_await it")]] Question : public CombinatorBase {
  public:
   using value_type = T;
-  bool await_ready() const noexcept {
-    return false;
-  }
+  bool await_ready() const noexcept { return false; }
   template <class P>
   bool await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     scope_ = awaiting.promise().scope;
     return false;
   }
-  T await_resume() const {
-    return Derived::answer(*scope_);
-  }
+  T await_resume() const { return Derived::answer(*scope_); }
 
  private:
   Scope* scope_ = nullptr;
@@ -88,11 +84,11 @@ class [[nodiscard("co_await it")]] YieldOperation : public Operation<YieldOperat
  public:
   static constexpr const char* kWhat = "yield";
   YieldOperation() {}
-  YieldOperation(YieldOperation && other) noexcept
+  YieldOperation(YieldOperation&& other) noexcept
       : Operation<YieldOperation, void>(std::move(other)) {}
   MAGPIE_EXPORT bool start() noexcept;
   void unqueue() noexcept {}
-  void deposit(Slot<void> & slot) {
+  void deposit(Slot<void>& slot) {
     if (scope()->cancelled()) {
       slot.set_cancelled(cancel_reason());
     } else {

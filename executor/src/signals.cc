@@ -74,7 +74,7 @@ class SignalDesk {
     CancellationToken token = watcher.front().source.token();
     std::vector<struct sigaction> before(numbers.size());
     for (std::size_t i = 0; i < numbers.size(); ++i) {
-      struct sigaction action {};
+      struct sigaction action{};
       action.sa_handler = handle_signal;
       action.sa_flags =
           static_cast<int>(SA_RESTART | SA_RESETHAND);  // the second one has its default effect
@@ -161,7 +161,7 @@ class SignalDesk {
         if (std::any_of(watchers_.begin(), watchers_.end(),
                         [&](const Watcher& w) { return waits_for(w, n); }))
           continue;
-        struct sigaction now {};
+        struct sigaction now{};
         if (::sigaction(n, nullptr, &now) == 0 && now.sa_handler == handle_signal)
           ::signal(n, SIG_DFL);
       }

@@ -109,8 +109,7 @@ bool WorkStealingMachine::help(Worker& self, std::uintptr_t thief, bool& woken) 
 
 // F11.
 void WorkStealingMachine::pass_on_from_bed() noexcept {
-  waiters_.pass_on(
-      attention_, [this] { return job_in_sight(); }, [this] { wake_for_job(); });
+  waiters_.pass_on(attention_, [this] { return job_in_sight(); }, [this] { wake_for_job(); });
 }
 
 bool take_back_or_wait(LocalQueue* queue, Job* job) noexcept {

@@ -506,8 +506,7 @@ TEST(ForkJoin, InForksOfCoroutinesAndInLoops) {
     for (int i = 0; i < 50; ++i) children.push_back(child(10 + i % 5));
     std::vector<long> all = co_await gather(std::move(children));
     EXPECT_EQ(std::accumulate(all.begin(), all.end(), 0L), 2 * 10 * (55 + 89 + 144 + 233 + 377));
-    long sum = co_await parallel_reduce(
-        0, 100, 1, 0L, [](int) { return fib(10); }, std::plus<>());
+    long sum = co_await parallel_reduce(0, 100, 1, 0L, [](int) { return fib(10); }, std::plus<>());
     EXPECT_EQ(sum, 5500);
   };
   executor.run(body());

@@ -73,8 +73,7 @@ TEST(ParallelShare, WhereNobodyStealsNothingIsMerged) {
   int merges = 0;
   const Add add{&merges};
   auto body = [&]() -> Task<long> {
-    auto sum = parallel_reduce(
-        0, 32, 1, Sum(), [](int i) { return i; }, add);
+    auto sum = parallel_reduce(0, 32, 1, Sum(), [](int i) { return i; }, add);
     co_return (co_await std::move(sum)).value;
   };
   EXPECT_EQ(executor.run(body()), 496);
@@ -179,8 +178,7 @@ TEST(ParallelShare, LoopsWithinLoopsTasksAndRaces) {
     std::atomic<int> calls{0};
     auto inner = [&](int n) -> Task<> { co_await parallel_for(0, n, 1, [&](int) { ++calls; }); };
     auto all = gather(inner(100), inner(200), parallel_for(0, 300, 1, [&](int) { ++calls; }),
-                      parallel_reduce(
-                          0, 10, 1, 0, [](int i) { return i; }, std::plus<>()));
+                      parallel_reduce(0, 10, 1, 0, [](int i) { return i; }, std::plus<>()));
     auto [a, b, c, sum] = co_await std::move(all);
     (void)a;
     (void)b;
@@ -190,8 +188,8 @@ TEST(ParallelShare, LoopsWithinLoopsTasksAndRaces) {
     auto contest = race(inner(1000), test::never());
     auto won = co_await std::move(contest);
     EXPECT_EQ(won.index, 0U);
-    auto given = executor.spawn(parallel_reduce(
-        0, 100, 1, 0, [](int i) { return i; }, std::plus<>()));
+    auto given =
+        executor.spawn(parallel_reduce(0, 100, 1, 0, [](int i) { return i; }, std::plus<>()));
     int spawned = co_await given;
     EXPECT_EQ(spawned, 4950);
   };

@@ -81,8 +81,7 @@ TEST_ON_THREADS(ParallelTest, AnEmptyRangeCallsNothing) {
     co_await parallel_for(3U, -5, 1, fail);
     co_await parallel_for(std::size_t{0}, -1, 1, fail);
     co_await parallel_for_each(std::vector<int>(), 0, fail);
-    int sum = co_await parallel_reduce(
-        7, 7, 0, -1, [](int i) { return i; }, std::plus<>());
+    int sum = co_await parallel_reduce(7, 7, 0, -1, [](int i) { return i; }, std::plus<>());
     EXPECT_EQ(sum, -1);
   };
   machine.run(body);
@@ -404,9 +403,8 @@ TEST_ON_THREADS(ParallelTest, WhenEveryCallFailsOneOfTheErrorsIsThrown) {
 
 TEST_ON_THREADS(ParallelTest, AnErrorGoesBeforeACancellationThatAFunctionThrewItself) {
   auto body = [&]() -> Task<> {
-    auto loop = parallel_for(0, 1000, 1, [](int) {
-      throw CancelledError(CancelReason{CancelKind::requested, "mine"});
-    });
+    auto loop = parallel_for(
+        0, 1000, 1, [](int) { throw CancelledError(CancelReason{CancelKind::requested, "mine"}); });
     Result<void> result = co_await as_result(std::move(loop));
     EXPECT_EQ(test::reason_of(result.error()).message, "mine");
   };
@@ -443,8 +441,7 @@ TEST_ON_THREADS(ParallelTest, ACancelledScopeStartsNothing) {
       EXPECT_EQ(test::reason_of(result.error()).message, "before");
       // An empty range is no cancellation point.
       co_await parallel_for(0, 0, 0, [](int) {});
-      int none = co_await parallel_reduce(
-          0, 0, 0, 4, [](int i) { return i; }, std::plus<>());
+      int none = co_await parallel_reduce(0, 0, 0, 4, [](int i) { return i; }, std::plus<>());
       EXPECT_EQ(none, 4);
       co_await parallel_for_each(std::vector<int>(), 1, [](int) {});
     };

@@ -483,7 +483,9 @@ TEST_ON_THREADS(RetryPolicyTest, LargeFactoryThatCannotBeCopiedIsMovedInAndFreed
     };
     const int value = co_await make();
     EXPECT_EQ(value, 3);
-    { auto never_awaited = make(); }
+    {
+      auto never_awaited = make();
+    }
     EXPECT_EQ(ledger.alive(), 0);
   });
   EXPECT_EQ(ledger.alive(), 0);

@@ -168,7 +168,9 @@ TEST_ON_THREADS(Shield, DroppedUnawaitedNeverRuns) {
     tracked.touch();
     co_return;
   };
-  { auto unused = shield(hold(Tracked(ledger))); }
+  {
+    auto unused = shield(hold(Tracked(ledger)));
+  }
   EXPECT_EQ(ledger.alive(), 0);
 }
 

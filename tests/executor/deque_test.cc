@@ -321,8 +321,7 @@ TEST(Deque, GrowsOnceForManyItems) {
   for (std::uintptr_t item = 1; item <= 3; ++item) push(deque, item);
   EXPECT_EQ(deque.thief().steal().item, 1U);
   const auto fits = [&](std::size_t count) {
-    return deque.owner().with_room_for(
-        count, [](auto) { return true; }, [] { return false; });
+    return deque.owner().with_room_for(count, [](auto) { return true; }, [] { return false; });
   };
   EXPECT_FALSE(fits(100));
   deque.owner().make_room_for(100);
@@ -335,13 +334,9 @@ TEST(Deque, GrowsOnceForManyItems) {
 }
 
 template <class T>
-concept Pushes = requires(T handle) {
-  handle.push(1);
-};
+concept Pushes = requires(T handle) { handle.push(1); };
 template <class T>
-concept Steals = requires(T handle) {
-  handle.steal();
-};
+concept Steals = requires(T handle) { handle.steal(); };
 static_assert(Pushes<Deque<>::Owner> && !Pushes<Deque<>::Thief> && !Pushes<Deque<>>);
 static_assert(Steals<Deque<>::Thief> && !Steals<Deque<>::Owner> && !Steals<Deque<>>);
 

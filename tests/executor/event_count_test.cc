@@ -91,8 +91,8 @@ TEST(EventCount, NotifyAllEndsEveryWait) {
 }
 
 TEST(EventCount, SignalsDoNotEndAWait) {
-  struct sigaction act {};
-  struct sigaction old {};
+  struct sigaction act{};
+  struct sigaction old{};
   act.sa_handler = [](int) {};  // without SA_RESTART: system calls are interrupted
   ASSERT_EQ(sigaction(SIGUSR1, &act, &old), 0);
   EventCount<> event;

@@ -535,7 +535,9 @@ TEST_F(JoinHandleTest, OnDoneThatThrowsIsReported) {
 }
 
 TEST_F(JoinHandleTest, AnErrorThatNobodyAsksForIsReportedOnce) {
-  { auto handle = executor.spawn(fail(), "lonely"); }
+  {
+    auto handle = executor.spawn(fail(), "lonely");
+  }
   ASSERT_TRUE(eventually([&] { return !reports().empty(); }));
   slot_.reset();
   ASSERT_EQ(reports().size(), 1U);
@@ -622,7 +624,9 @@ TEST_F(JoinHandleTest, AnErrorWhoseOnlyWaiterWasCancelledBeforeIsReported) {
 }
 
 TEST_F(JoinHandleTest, ACancellationIsNotReported) {
-  { executor.spawn(sleep_long()).cancel(); }
+  {
+    executor.spawn(sleep_long()).cancel();
+  }
   slot_.reset();
   EXPECT_TRUE(reports().empty());
 }

@@ -31,7 +31,7 @@ namespace {
 using namespace test;
 
 bool is_default(int number) {
-  struct sigaction action {};
+  struct sigaction action{};
   return ::sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_DFL;
 }
 

@@ -262,7 +262,7 @@ void interrupt(int) {
 }
 
 void on_signal_call(int signal, void (*handler)(int)) {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = handler;  // without SA_RESTART
   ASSERT_EQ(sigaction(signal, &action, nullptr), 0);
 }

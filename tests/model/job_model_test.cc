@@ -101,8 +101,7 @@ struct Pool {
   }
 
   void pass_on_from_bed() {  // F11
-    waiters.pass_on(
-        word, [this] { return job_in_sight(); }, [this] { wake_for_job(); });
+    waiters.pass_on(word, [this] { return job_in_sight(); }, [this] { wake_for_job(); });
   }
 
   // P5, with what it owes to those who wait for jobs.

@@ -44,9 +44,7 @@ class PlainStacks {
   PlainStacks() : before_(__asan_option_detect_stack_use_after_return) {
     __asan_option_detect_stack_use_after_return = 0;
   }
-  ~PlainStacks() {
-    __asan_option_detect_stack_use_after_return = before_;
-  }
+  ~PlainStacks() { __asan_option_detect_stack_use_after_return = before_; }
   PlainStacks(const PlainStacks&) = delete;
   PlainStacks& operator=(const PlainStacks&) = delete;
 
@@ -92,9 +90,7 @@ class Fiber {
   }
 
   // From `from`, which runs now, to `to`. Returns when somebody switches back.
-  static void switch_over(Fiber& from, Fiber& to) {
-    switch_over(from, to, false);
-  }
+  static void switch_over(Fiber& from, Fiber& to) { switch_over(from, to, false); }
 
   // The same from a fiber whose function is at its end.
   static void leave_for_good(Fiber& from, Fiber& to) {
@@ -172,21 +168,15 @@ class Fiber {
     context_.uc_link = nullptr;
     makecontext(&context_, entry, 0);
   }
-  static void change(Fiber& from, Fiber& to) {
-    swapcontext(&from.context_, &to.context_);
-  }
+  static void change(Fiber& from, Fiber& to) { swapcontext(&from.context_, &to.context_); }
 
   ucontext_t context_{};
 #endif
 
   static constexpr std::size_t kStackSize = 256 * 1024;
 
-  const void* bottom() const {
-    return stack_ != nullptr ? stack_.get() : real_bottom_;
-  }
-  std::size_t size() const {
-    return stack_ != nullptr ? kStackSize : real_size_;
-  }
+  const void* bottom() const { return stack_ != nullptr ? stack_.get() : real_bottom_; }
+  std::size_t size() const { return stack_ != nullptr ? kStackSize : real_size_; }
 
   static inline Fiber* previous = nullptr;
 

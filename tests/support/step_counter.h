@@ -53,7 +53,7 @@ class StepCounter {
   static constexpr bool available() noexcept { return true; }
 
   StepCounter() {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = &StepCounter::trapped;
     action.sa_flags = SA_SIGINFO;
     sigemptyset(&action.sa_mask);
@@ -95,7 +95,7 @@ class StepCounter {
   // Written by the handler, on the thread that reads them.
   static inline volatile std::size_t instructions_ = 0;
   static inline volatile std::size_t locked_ = 0;
-  struct sigaction previous_ {};
+  struct sigaction previous_{};
 };
 
 #else

@@ -66,7 +66,7 @@ class Watchdog : public testing::EmptyTestEventListener {
 
 void set_watchdog(std::chrono::nanoseconds after) {
   static const bool made = [] {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_handler = time_is_over;
     sigemptyset(&action.sa_mask);
     action.sa_flags = SA_NODEFER;  // for the second one

@@ -45,11 +45,11 @@ struct BatchTraits {
 
 /// fn(std::vector<In>) -> Task<std::vector<Out>>, or another awaitable of that value.
 template <class F, class In, class Out>
-concept BatchFunction = std::invocable < std::remove_reference_t<F>
-&, std::vector < In >>
-       &&Awaitable<std::invoke_result_t<std::remove_reference_t<F>&, std::vector<In>>>&& std::
-           same_as<awaited_t<std::invoke_result_t<std::remove_reference_t<F>&, std::vector<In>>>,
-                   std::vector<Out>>;
+concept BatchFunction =
+    std::invocable<std::remove_reference_t<F>&, std::vector<In>> &&
+    Awaitable<std::invoke_result_t<std::remove_reference_t<F>&, std::vector<In>>> &&
+    std::same_as<awaited_t<std::invoke_result_t<std::remove_reference_t<F>&, std::vector<In>>>,
+                 std::vector<Out>>;
 
 /// The part that knows no types: who is in which call. As BatchCore, which see.
 class MAGPIE_EXPORT BatcherBase {

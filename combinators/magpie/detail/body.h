@@ -22,8 +22,8 @@ using body_task_t = decltype(as_task(
     std::invoke(std::declval<std::remove_reference_t<F>&>(), std::declval<Arg&>())));
 
 template <class F, class Arg>
-concept BodyOf = std::invocable < std::remove_reference_t<F>
-&, Arg& > &&Awaitable<std::invoke_result_t<std::remove_reference_t<F>&, Arg&>>;
+concept BodyOf = std::invocable<std::remove_reference_t<F>&, Arg&> &&
+                 Awaitable<std::invoke_result_t<std::remove_reference_t<F>&, Arg&>>;
 
 template <class F, class Arg>
 class Body {

@@ -49,8 +49,9 @@ using map_call_t =
     std::invoke_result_t<typename MapTraits<R, F>::Function, typename MapTraits<R, F>::Argument>;
 
 template <class R, class F>
-concept Mappable = std::ranges::input_range<std::remove_reference_t<R>> &&
-                   std::invocable < typename MapTraits<R, F>::Function,
-typename MapTraits<R, F>::Argument > &&Awaitable<map_call_t<R, F>>;
+concept Mappable =
+    std::ranges::input_range<std::remove_reference_t<R>> &&
+    std::invocable<typename MapTraits<R, F>::Function, typename MapTraits<R, F>::Argument> &&
+    Awaitable<map_call_t<R, F>>;
 
 }  // namespace magpie::detail

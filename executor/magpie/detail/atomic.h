@@ -226,9 +226,7 @@ struct StdEnv {
 #endif
   }
 
-  static void compiler_barrier() noexcept {
-    asm volatile("" ::: "memory");
-  }
+  static void compiler_barrier() noexcept { asm volatile("" ::: "memory"); }
 
   static void fence_seq_cst() noexcept {
 #if MAGPIE_DETAIL_TSAN
@@ -264,23 +262,15 @@ struct StdEnv {
   }
 
   // How many barriers went to the kernel so far.
-  static std::uint64_t heavy_fences() noexcept {
-    return Kernel::membarriers();
-  }
+  static std::uint64_t heavy_fences() noexcept { return Kernel::membarriers(); }
 
   // A budget that all deques share: whether one of them may go back to the mode whose revocation
   // costs a heavy fence.
-  static bool may_bias(std::uint64_t now_ns) noexcept {
-    return Kernel::may_bias(now_ns);
-  }
+  static bool may_bias(std::uint64_t now_ns) noexcept { return Kernel::may_bias(now_ns); }
 
   // Null if memory is short.
-  static void* allocate(std::size_t bytes) noexcept {
-    return ::operator new(bytes, std::nothrow);
-  }
-  static void deallocate(void* memory) noexcept {
-    ::operator delete(memory);
-  }
+  static void* allocate(std::size_t bytes) noexcept { return ::operator new(bytes, std::nothrow); }
+  static void deallocate(void* memory) noexcept { ::operator delete(memory); }
 
   static void pause() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
@@ -292,14 +282,10 @@ struct StdEnv {
 #endif
   }
 
-  static void yield_thread() noexcept {
-    Kernel::yield();
-  }
+  static void yield_thread() noexcept { Kernel::yield(); }
 
   // Steady, for rate limits and deadlines of parked threads.
-  static std::uint64_t now_ns() noexcept {
-    return Kernel::now_ns();
-  }
+  static std::uint64_t now_ns() noexcept { return Kernel::now_ns(); }
 
   // Sleeps while the high half of `word` is `expected`. True: woken, or the half had changed;
   // false: the deadline (of the steady clock) passed first. Signals do not end the sleep.

@@ -45,13 +45,9 @@ template <class A>
 concept Lazy = IsTask<A> || IsOperation<A> || IsCombinator<A>;
 
 template <class A>
-concept HasMemberCoAwait = requires(A&& a) {
-  std::forward<A>(a).operator co_await();
-};
+concept HasMemberCoAwait = requires(A&& a) { std::forward<A>(a).operator co_await(); };
 template <class A>
-concept HasFreeCoAwait = requires(A&& a) {
-  operator co_await(std::forward<A>(a));
-};
+concept HasFreeCoAwait = requires(A&& a) { operator co_await(std::forward<A>(a)); };
 template <class A>
 concept IsAwaiter = requires(A& a, std::coroutine_handle<> h) {
   { a.await_ready() } -> std::convertible_to<bool>;

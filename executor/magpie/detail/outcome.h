@@ -67,9 +67,9 @@ class OutcomePlace {
 
 // Who moves such a value out only copies it: readers need not be counted.
 template <class T>
-inline constexpr bool kMovedByCopying = std::is_void_v<T> || std::is_reference_v<T> ||
-                                        (std::is_trivially_copyable_v<T> &&
-                                         std::is_copy_constructible_v<T>);
+inline constexpr bool kMovedByCopying =
+    std::is_void_v<T> || std::is_reference_v<T> ||
+    (std::is_trivially_copyable_v<T> && std::is_copy_constructible_v<T>);
 
 template <class T, class Env>
 using TakingOf = std::conditional_t<kMovedByCopying<T>, BasicTaken<Env>, BasicTaking<Env>>;
@@ -200,11 +200,9 @@ class [[nodiscard("co_await it")]] OutcomeWait
  public:
   static constexpr const char* kWhat = State::kWhat;
   explicit OutcomeWait(OutcomeHandle<State> handle) : handle_(std::move(handle)) {}
-  OutcomeWait(OutcomeWait && other) noexcept : Base(), handle_(std::move(other.handle_)) {}
+  OutcomeWait(OutcomeWait&& other) noexcept : Base(), handle_(std::move(other.handle_)) {}
 
-  bool done() const noexcept {
-    return handle_.get() != nullptr && handle_.get()->done();
-  }
+  bool done() const noexcept { return handle_.get() != nullptr && handle_.get()->done(); }
 
   /// In a race: a value is moved out only by the winner, so that a loser leaves it to other
   /// handles. Failures are copied anyway.
@@ -225,10 +223,8 @@ class [[nodiscard("co_await it")]] OutcomeWait
         return false;
     }
   }
-  void unqueue() noexcept {
-    handle_.get()->forget_waiter(*this);
-  }
-  MAGPIE_ALWAYS_INLINE void deposit(Slot<T> & slot) {
+  void unqueue() noexcept { handle_.get()->forget_waiter(*this); }
+  MAGPIE_ALWAYS_INLINE void deposit(Slot<T>& slot) {
     if constexpr (Move) {
       if (handle_.get()->outcome() == SlotState::value && !this->wins_at_its_end()) {
         slot.set_cancelled(ReasonRef::of_kind(CancelKind::lost_race));
@@ -243,7 +239,7 @@ class [[nodiscard("co_await it")]] OutcomeWait
   }
 
  private:
-  static void copy_now(JoinWaiter * waiter) noexcept {
+  static void copy_now(JoinWaiter* waiter) noexcept {
     auto* const self = static_cast<OutcomeWait*>(waiter);
     try {
       self->handle_.get()->copy_to(self->copied_);

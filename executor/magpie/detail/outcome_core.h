@@ -104,7 +104,7 @@ class MAGPIE_EXPORT BasicOutcomeCore {
 
   bool done() const noexcept {
     return done_.load(std::memory_order_acquire) != kOpen;
-  }                                                        // pairs with publish()
+  }  // pairs with publish()
   SlotState outcome() const noexcept { return outcome_; }  // once done
   bool cancelled() const noexcept { return done() && outcome_ == SlotState::cancelled; }
   virtual std::exception_ptr error() const noexcept = 0;  // once done: what it failed with, or null

@@ -105,9 +105,7 @@ class TaskPromiseBase : public PromiseBase {
 #endif
 
  protected:
-  Slot<T>& result() noexcept {
-    return *static_cast<Slot<T>*>(slot);
-  }
+  Slot<T>& result() noexcept { return *static_cast<Slot<T>*>(slot); }
 };
 
 template <class T>
@@ -115,7 +113,9 @@ class TaskPromise final : public TaskPromiseBase<T> {
  public:
   template <class U = T>
   requires std::is_constructible_v<T, U&&>
-  void return_value(U&& value) { this->result().emplace(std::forward<U>(value)); }
+  void return_value(U&& value) {
+    this->result().emplace(std::forward<U>(value));
+  }
 };
 
 template <class T>

@@ -98,18 +98,26 @@ class Slot : public SlotBase {
   Slot() noexcept : nothing_() {}
 
   // A slot that was moved from keeps its state: the value is moved from, a failure is still there.
-  Slot(Slot&& other) noexcept(nothrow_movable) requires movable : nothing_() {
+  Slot(Slot&& other) noexcept(nothrow_movable)
+  requires movable
+      : nothing_() {
     take_over(std::move(other));
   }
-  Slot(const Slot& other) noexcept(nothrow_copyable) requires copyable : nothing_() {
+  Slot(const Slot& other) noexcept(nothrow_copyable)
+  requires copyable
+      : nothing_() {
     take_over(other);
   }
   // When the value's move or copy throws, the target holds that exception: never nothing.
-  Slot& operator=(Slot&& other) noexcept(nothrow_movable) requires movable {
+  Slot& operator=(Slot&& other) noexcept(nothrow_movable)
+  requires movable
+  {
     if (this != &other) assign(std::move(other));
     return *this;
   }
-  Slot& operator=(const Slot& other) noexcept(nothrow_copyable) requires copyable {
+  Slot& operator=(const Slot& other) noexcept(nothrow_copyable)
+  requires copyable
+  {
     if (this != &other) assign(other);
     return *this;
   }
@@ -185,9 +193,7 @@ class Slot : public SlotBase {
   }
 
   // Where the error or the reason lies, if there is one: an std::exception_ptr, a ReasonRef.
-  const void* failure() const noexcept {
-    return &nothing_;
-  }
+  const void* failure() const noexcept { return &nothing_; }
 
   // The value, moved out; throws the error, or CancelledError with the reason. The slot must not
   // be empty, and keeps its state.

@@ -148,9 +148,8 @@ class TransformedTask {
 /// handles may be lvalues.
 template <class A, class T>
 concept ConvertsToTask =
-    !IsTask<A> && Ours<A> &&
-    (!std::is_lvalue_reference_v<A> ||
-     IsOperationSource<A>)&&std::same_as<typename std::remove_cvref_t<A>::value_type, T>;
+    !IsTask<A> && Ours<A> && (!std::is_lvalue_reference_v<A> || IsOperationSource<A>) &&
+    std::same_as<typename std::remove_cvref_t<A>::value_type, T>;
 
 // In foreign.h.
 template <class A>
@@ -175,7 +174,7 @@ class [[MAGPIE_IN_REGISTER]] Task {
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wc++26-extensions"
   // As what is awaited or gathered is taken by value here, this is what an lvalue meets.
-  Task(const Task&) = delete (
+  Task(const Task&) = delete(
       "a Task is awaited once and as an rvalue: write `co_await std::move(task)`; a task is given "
       "away: write std::move(task)");
 #pragma clang diagnostic pop
@@ -187,8 +186,8 @@ class [[MAGPIE_IN_REGISTER]] Task {
   /// return timeout(fetch(), 2s); }`). An lvalue handle is copied, everything else is moved in. It
   /// costs a frame; a race sees a task then, no longer an operation that takes nothing if it loses.
   template <class A>
-  requires detail::ConvertsToTask<A, T> Task(A&& awaitable)
-      : Task(detail::as_task(std::forward<A>(awaitable))) {}
+  requires detail::ConvertsToTask<A, T>
+  Task(A&& awaitable) : Task(detail::as_task(std::forward<A>(awaitable))) {}
 
   /// Runs the task here and now, as part of the awaiting one.
   detail::TaskAwaiter<T> operator co_await() && noexcept {
@@ -198,14 +197,10 @@ class [[MAGPIE_IN_REGISTER]] Task {
   detail::TaskAwaiter<T> operator co_await() & = delete;
 
   /// Whether there is a coroutine in it.
-  explicit operator bool() const noexcept {
-    return static_cast<bool>(frame_);
-  }
+  explicit operator bool() const noexcept { return static_cast<bool>(frame_); }
 
   /// For the library.
-  detail::TaskFrame<T> take_frame() && noexcept {
-    return std::move(frame_);
-  }
+  detail::TaskFrame<T> take_frame() && noexcept { return std::move(frame_); }
   /// For the library: a task of the frame that another one's take_frame() has released.
   static Task of_frame(std::uintptr_t address) noexcept {
     return Task(
