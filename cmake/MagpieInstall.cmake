@@ -43,6 +43,10 @@ function(magpie_install_pc name description requires)
   install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()
 
+set(MAGPIE_PC_DEFINES "")
+if(MAGPIE_TASKS_IN_REGISTERS)
+  set(MAGPIE_PC_DEFINES " -DMAGPIE_TASKS_IN_REGISTERS")
+endif()
 # The prefix is found from where the .pc file lies, so that an installed tree can be moved.
 file(RELATIVE_PATH MAGPIE_PC_TO_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 magpie_install_pc(magpie "${PROJECT_DESCRIPTION}" "" combinators executor)

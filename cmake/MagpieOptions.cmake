@@ -6,6 +6,7 @@
 option(MAGPIE_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(MAGPIE_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
 option(MAGPIE_BUILD_BENCH "Build the benchmarks (needs Google Benchmark and oneTBB)" ${PROJECT_IS_TOP_LEVEL})
+option(MAGPIE_TASKS_IN_REGISTERS "clang++ 19: tasks are passed in registers; for programs of which all is optimised" OFF)
 option(MAGPIE_WERROR "Warnings are errors" OFF)
 set(MAGPIE_SANITIZE "" CACHE STRING "Sanitizers for everything: 'address,undefined', 'thread', or empty")
 

@@ -41,8 +41,9 @@
 #define MAGPIE_SPARING inline __attribute__((always_inline))
 #endif
 
-// A class that is one pointer and may be moved by copying its bits is passed and returned in a
-// register, and a parameter of its type ends with the function that it was given to: no place in a
+// With MAGPIE_TASKS_IN_REGISTERS, a choice for a whole program (BUILD.md), and clang++ 19: a class
+// that is one pointer and may be moved by copying its bits is passed and returned in a register,
+// and a parameter of its type ends with the function that it was given to: no place in a
 // coroutine's frame, and no look whether anything is left in it. Elsewhere it is passed by address:
 // the tag keeps the two apart by name, so that objects of both kinds do not link; nothing that a
 // library exports is passed so.
@@ -51,8 +52,11 @@
 // later parameter into a coroutine's frame throws, clang 19 then destroys the one that was moved
 // there before, and once more what that was moved from, as it was before (task_test has the case).
 // Elsewhere they are inlined always.
-#if defined(MAGPIE_HAS_SPARING) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && \
-    !defined(__NO_INLINE__)
+#if defined(MAGPIE_TASKS_IN_REGISTERS) && defined(MAGPIE_HAS_SPARING)
+#if !defined(__OPTIMIZE__) || defined(__OPTIMIZE_SIZE__) || defined(__NO_INLINE__)
+#error \
+    "magpie was configured with MAGPIE_TASKS_IN_REGISTERS, which needs -O1, -O2 or -O3: clang 19 miscompiles it elsewhere. Optimise this file too, or configure magpie without"
+#endif
 #define MAGPIE_IN_REGISTER clang::trivial_abi
 #define MAGPIE_IN_REGISTER_TAG __attribute__((abi_tag("r")))
 #define MAGPIE_HAS_IN_REGISTER 1

@@ -15,6 +15,6 @@ test "$("$pkg_config" --modversion magpie)" = "$version"
 mkdir -p "$output"
 # The flags are words on purpose: no quotes around them.
 # shellcheck disable=SC2046
-"$compiler" -std=c++20 $("$pkg_config" --cflags magpie) "$here/../consumer.cc" -o "$output/consumer" \
+"$compiler" -std=c++20 -O1 $("$pkg_config" --cflags magpie) "$here/../consumer.cc" -o "$output/consumer" \
   $("$pkg_config" --libs magpie)
 "$output/consumer"
