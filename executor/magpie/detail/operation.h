@@ -46,8 +46,7 @@ class WakeList;
 /// took as a child. Stays where it is until the operation has ended.
 struct OperationPlace {
   Scope* scope = nullptr;
-  void* frame =
-      nullptr;  // of the coroutine that goes on; null: the function given to prepare() knows
+  void* frame = nullptr;  // of the coroutine that goes on; null: the kind given to prepare() knows
 };
 
 class MAGPIE_EXPORT OperationBase : public Waiter {
