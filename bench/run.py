@@ -8,7 +8,9 @@ not. So the sides of a workload run in turn (A B A B), each in a process of its 
 table has their median and quartiles. Repetitions in which other processes used much of the machine are left out where enough
 others remain. How to read the table: bench/NOTES.md. Two reports are compared by compare.py.
 
-Ends with 1 if a benchmark failed (wrong result, crash, time-out), 2 if nothing could be run.
+An interrupted sweep (Ctrl-C, SIGTERM) ends with the table and the report of what was measured until then.
+
+Ends with 1 if a benchmark failed (wrong result, crash, time-out), 2 if nothing could be run, 130 if it was interrupted.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,9 +30,11 @@ from rows import Benchmark, Run, beside_the_best, failures, make_records
 
 NAME = re.compile(r"^(?P<workload>[^/]+)/(?P<side>[^/]+)/threads:(?P<threads>\d+)(?:/process_time)?(?:/real_time)?$")
 KINDS = ("workload", "micro", "versus")
-# The quick form: as many repetitions as fit, within these bounds.
-QUICK_SECONDS = 270
-QUICK_REPETITIONS = (2, 7)
+# As many repetitions as fit, within these bounds.
+QUICK_SECONDS, QUICK_REPETITIONS = 270, (2, 7)
+FULL_SECONDS, FULL_REPETITIONS = 45 * 60, (7, 15)
+# What a run takes besides the time that it measures: its start, a first iteration, and the guess how many it needs.
+QUICK_OVERHEAD_SECONDS, FULL_OVERHEAD_SECONDS = 0.1, 0.7
 
 
 # ---- running ----------------------------------------------------------------------------------------------------------------
@@ -123,18 +128,30 @@ def run_once(benchmark, options, context):
     )
 
 
-def run_all(benchmarks, options, context):
-    """{benchmark: [Run of each repetition]}. All sides of a workload follow one another, all numbers of threads too."""
+def expected(benchmarks, options, round_seconds):
+    """How many repetitions fit if one takes so long, and the minutes that they take, in words."""
+    fit = int(max(options.at_least, min(options.repetitions, options.seconds / round_seconds)))
+    seconds = fit * round_seconds
+    time_needed = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
+    return f"{len(benchmarks)} benchmarks, {fit} repetitions of {round_seconds:.0f} s: {time_needed}"
+
+
+def run_all(benchmarks, options, context, results):
+    """Fills {benchmark: [Run of each repetition]}. All sides of a workload follow one another, all numbers of threads too."""
     workloads = {}
     for b in benchmarks:
         workloads.setdefault(b.workload, []).append(b)
-    results = {b: [] for b in benchmarks}
+        results[b] = []
     broken = set()
+    overhead = FULL_OVERHEAD_SECONDS if options.full else QUICK_OVERHEAD_SECONDS
+    say(f"expected on a quiet machine: {expected(benchmarks, options, len(benchmarks) * (options.min_time + overhead))}")
     started, longest = time.monotonic(), 0.0
     for repetition in range(options.repetitions):
         round_started = time.monotonic()
         if repetition >= options.at_least and round_started - started + longest > options.seconds:
             break
+        if repetition == 1:
+            say(f"as the first repetition says: {expected(benchmarks, options, longest)}")
         for workload, sides in workloads.items():
             progress(f"{repetition + 1}/{options.repetitions} {workload}")
             for b in sides:
@@ -145,8 +162,11 @@ def run_all(benchmarks, options, context):
                 if run.error:
                     broken.add(b)
         longest = max(longest, time.monotonic() - round_started)
+
+
+def say(text):
     progress("")
-    return results
+    print(text, flush=True)
 
 
 def progress(text):
@@ -160,24 +180,24 @@ def progress(text):
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="./dev bench", description="Runs the benchmarks and prints how magpie compares.")
     parser.add_argument("build", type=pathlib.Path, help=argparse.SUPPRESS)
-    parser.add_argument("--full", action="store_true", help="large sizes, more and longer repetitions (an hour and a half on two processors)")
+    parser.add_argument("--full", action="store_true", help="large sizes, more and longer repetitions (three quarters of an hour)")
     parser.add_argument("--filter", default="", metavar="REGEX", help="only what matches <workload>/<side>/threads:<n>")
     parser.add_argument("--threads", default="", metavar="N,N", help="numbers of threads besides 1 and all")
-    parser.add_argument("--repetitions", type=int, help="of each benchmark (default: what fits in 5 minutes; 15)")
-    parser.add_argument("--min-time", type=float, metavar="S", help="seconds that a repetition measures (default 0.05; 0.5)")
+    parser.add_argument("--repetitions", type=int, help="of each benchmark (default: what fits in 5 minutes, 2 to 7; in 45, 7 to 15)")
+    parser.add_argument("--min-time", type=float, metavar="S", help="seconds that a repetition measures (default 0.05; 0.4)")
     parser.add_argument("--timeout", type=int, default=120, metavar="S", help="for one run of one benchmark (default 120)")
     parser.add_argument("--out", type=pathlib.Path, default=BENCH / "report", help="where the report goes (default bench/report)")
     options = parser.parse_args(arguments)
     if options.repetitions is not None and options.repetitions < 1:
         parser.error("--repetitions needs a number above 0")
-    if options.repetitions is None and not options.full:
-        options.seconds = QUICK_SECONDS
-        options.at_least, options.repetitions = QUICK_REPETITIONS
+    if options.repetitions is not None:
+        options.seconds, options.at_least = float("inf"), options.repetitions
+    elif options.full:
+        options.seconds, (options.at_least, options.repetitions) = FULL_SECONDS, FULL_REPETITIONS
     else:
-        options.seconds = float("inf")
-        options.at_least = options.repetitions = options.repetitions or 15
+        options.seconds, (options.at_least, options.repetitions) = QUICK_SECONDS, QUICK_REPETITIONS
     if options.min_time is None:
-        options.min_time = 0.5 if options.full else 0.05
+        options.min_time = 0.4 if options.full else 0.05
     if options.threads and not re.fullmatch(r"\d+(,\d+)*", options.threads):
         parser.error("--threads needs numbers, as in --threads=3,4")
     try:
@@ -200,8 +220,17 @@ def main(arguments):
         print(f"bench/run.py: no benchmark matches '{options.filter}'", file=sys.stderr)
         return 2
 
-    context = {}
-    results = run_all(benchmarks, options, context)
+    context, results, interrupted = {}, {}, False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run_all(benchmarks, options, context, results)
+    except KeyboardInterrupt:
+        interrupted = True
+    progress("")
+    results = {b: runs for b, runs in results.items() if runs}
+    if not results:
+        print("bench/run.py: interrupted before anything was measured", file=sys.stderr)
+        return 130
     repetitions = max(len(runs) for runs in results.values())
     records = make_records(results)
 
@@ -221,6 +250,7 @@ def main(arguments):
         "duration_seconds": wall,
         "missing_peers": missing,
         "repetitions": repetitions,
+        "interrupted": interrupted,
         "arguments": " ".join(arguments[1:]),
     }
     notes = [
@@ -231,6 +261,8 @@ def main(arguments):
         f"noise:    load average {load[0]:.2f} before, {context['load_avg_at_end'][0]:.2f} after; "
         f"others used {context['others_cores']:.2f} cores; steal {context['steal_percent']:.1f} %",
     ]
+    if interrupted:
+        notes.append(f"partial:  interrupted; {len(results)} of {len(benchmarks)} benchmarks, some with a repetition less")
     if missing:
         notes.append(f"missing:  {', '.join(missing)}: not found when the build was configured, so no rows against them")
     failed = failures(results)
@@ -239,7 +271,7 @@ def main(arguments):
     report.write_json(options.out / "report.json", context, results, records)
     report.write_html(options.out / "index.html", notes, records, beside_the_best(results), failed)
     print(f"report: {os.path.relpath(options.out / 'index.html')}, {os.path.relpath(options.out / 'report.json')}")
-    return 1 if failed else 0
+    return 130 if interrupted else 1 if failed else 0
 
 
 if __name__ == "__main__":
