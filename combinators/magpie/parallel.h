@@ -341,7 +341,7 @@ MAGPIE_ALWAYS_INLINE auto fork_join(F&& f, G&& g)
   using First = detail::fork_value_t<F>;
   detail::require_plain<std::invoke_result_t<F>>();
   detail::require_plain<std::invoke_result_t<G>>();
-  detail::ThreadState* const thread = detail::thread_state();
+  const detail::ThisThread thread = detail::this_thread();
   detail::LocalQueue* const queue = thread->queue;
   if (queue == nullptr) [[unlikely]]
     return detail::both_in_turn<F, G>(f, g);

@@ -90,4 +90,10 @@
 #if __has_feature(address_sanitizer) && !defined(MAGPIE_ASAN)
 #define MAGPIE_ASAN 1
 #endif
+#if __has_feature(memory_sanitizer) || __has_feature(hwaddress_sanitizer)
+#define MAGPIE_SHADOWED 1
+#endif
+#endif
+#if defined(MAGPIE_TSAN) || defined(MAGPIE_ASAN)
+#define MAGPIE_SHADOWED 1  // each access to memory is looked at by its address
 #endif

@@ -4,7 +4,6 @@
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/locals.h>
-#include <magpie/detail/promise.h>
 #include <magpie/detail/task_record.h>
 
 namespace magpie::detail {
@@ -57,21 +56,6 @@ std::coroutine_handle<> start_attentively(Fork* sibling) noexcept {
 std::coroutine_handle<> start_behind_fence(Fork* first) noexcept {
   StdEnv::light_fence();
   return start_attentively(first);
-}
-
-std::coroutine_handle<> end_frame_otherwise(std::coroutine_handle<PromiseBase> frame) noexcept {
-  const Continuation continuation = frame.promise().continuation;
-  const SlotState outcome = frame.promise().slot->state();
-  if (continuation.is_task()) {
-    TaskRecord& task = TaskRecord::of(*frame.promise().scope);
-    frame.destroy();
-    return task.has_ended(outcome);
-  }
-  frame.destroy();
-  if (continuation.is_coroutine()) return transfer(continuation.coroutine());
-  if (continuation.is_rec()) return child_ended(continuation.rec(), outcome);
-  EndSink* const sink = continuation.sink();
-  return sink->ended(sink, outcome);
 }
 
 std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept {

@@ -16,8 +16,8 @@ const Executor* parent_waits_at(const OperationBase& op) noexcept {
     const Continuation next =
         std::coroutine_handle<PromiseBase>::from_address(coroutine).promise().continuation;
     if (next.is_rec()) return next.rec()->join->home;
-    if (!next.is_coroutine())
-      return next.sink() != nullptr ? next.sink()->waits_at : nullptr;  // null: a task's own end
+    if (next.is_task()) return nullptr;
+    if (!next.is_coroutine()) return next.sink()->waits_at;
     coroutine = next.coroutine().address();
   }
 }

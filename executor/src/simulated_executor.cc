@@ -333,7 +333,6 @@ void SimulatedExecutor::destroy_doomed(const std::exception_ptr& error) noexcept
     const PromiseHandle coroutine = PromiseHandle::from_address(doomed_);
     doomed_ = coroutine.promise().slot;
     const Continuation continuation = coroutine.promise().continuation;
-    const Scope* const scope = coroutine.promise().scope;
     coroutine.destroy();
     if (continuation.is_coroutine()) {
       doom(continuation.coroutine());
@@ -342,10 +341,11 @@ void SimulatedExecutor::destroy_doomed(const std::exception_ptr& error) noexcept
       Join* const join = rec->join;
       const std::uint32_t units = rec->carry + 1;
       if (units == join->units || join->counter.deliver(units)) doom(join->parent);
-    } else if (EndSink* const sink = continuation.sink(); sink != nullptr) {
-      doom(sink->ended(sink, SlotState::empty));
+    } else if (continuation.is_task()) {
+      continuation.task()->end_by_force(error);
     } else {
-      TaskRecord::of(*scope).end_by_force(error);
+      EndSink* const sink = continuation.sink();
+      doom(sink->ended(sink, SlotState::empty));
     }
   }
 }

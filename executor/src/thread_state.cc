@@ -32,18 +32,6 @@ void take_task_ids() noexcept {
   state->last_id = state->next_id + kBlock;
 }
 
-void resume_here(std::coroutine_handle<> coroutine) noexcept {
-  if (auto* const divert = thread_state()->divert; divert != nullptr) [[unlikely]]
-    return divert(coroutine);
-  coroutine.resume();
-  ThreadState* const state = thread_state();
-  while (state->bounced != nullptr) {
-    const auto next = std::coroutine_handle<>::from_address(state->bounced);
-    state->bounced = nullptr;
-    next.resume();
-  }
-}
-
 ExecutorThreadScope::ExecutorThreadScope(Executor* executor, LocalQueue* queue) noexcept {
   ThreadState* const state = thread_state();
   executor_ = state->executor;

@@ -102,7 +102,7 @@ std::vector<Function> functions_of_this_program() {
 bool is_on_the_way_of_a_fork(const std::string& name) {
   if (contains(name, ".cold")) return false;
   for (const char* part :
-       {"hot_path::forked(", "hot_path::forked[", "detail::end_frame(", "detail::advance(",
+       {"hot_path::forked(", "hot_path::forked[", "detail::resume_here(", "detail::advance(",
         "detail::child_ended(", "detail::start_fork(", "detail::start_child(",
         "detail::pop_sibling(", "detail::allocate_frame(", "detail::free_frame(",
         "detail::thread_state("}) {

@@ -483,6 +483,33 @@ TEST(Task, IsMadeOfAnyAwaitableOfTheLibraryThatGivesItsValue) {
   run(body());
 }
 
+// As the end of an executor does, which runs what is left on it.
+struct ResumesAnother {
+  ResumesAnother() = default;
+  ResumesAnother(ResumesAnother&&) = default;
+  ~ResumesAnother() { detail::resume_here(std::noop_coroutine()); }
+};
+
+TEST(Task, GoesOnAfterACoroutineWhoseParametersDestructorResumedAnother) {
+  const auto holds = []([[maybe_unused]] ResumesAnother parameter, int value) -> Task<int> {
+    co_return value;
+  };
+  const auto fails = []([[maybe_unused]] ResumesAnother parameter) -> Task<int> {
+    throw std::runtime_error("on purpose");
+    co_return 0;
+  };
+  auto body = [&]() -> Task<int> {
+    const int awaited = co_await holds(ResumesAnother(), 1);
+    auto [first, second] = co_await gather(holds(ResumesAnother(), 2), holds(ResumesAnother(), 3));
+    const Result<int> failed = co_await as_result(fails(ResumesAnother()));
+    EXPECT_TRUE(failed.is_error());
+    JoinHandle<int> handle = spawn(holds(ResumesAnother(), 4));
+    const int joined = co_await handle;
+    co_return awaited + first + second + joined;
+  };
+  EXPECT_EQ(run(body()), 10);
+}
+
 // What g++ 12 makes of these forms is no matter of ours, but they must go on working where they do.
 TEST(Task, CanaryAwaitInAConditionOfABodyThatDeclaresSomething) {
   auto body = [](int n) -> Task<int> {

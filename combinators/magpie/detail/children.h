@@ -374,7 +374,7 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
                                        child.template arm<Settled>(join, frame);
                                    });
   // Not earlier: what was written before must be read again behind it.
-  ThreadState* const thread = thread_state();
+  const ThisThread thread = this_thread();
   join.home = thread->executor;
   std::uint32_t ended = 0;
   if constexpr (Children::kAnyOperation) ended = start_operations(join, children, is_race);

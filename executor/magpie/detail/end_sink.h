@@ -20,47 +20,53 @@ struct EndSink {
   Executor* waits_at;  // where a combinator's parent waits for it
 };
 
-/// Low bits of the word: what it points to, and whether the coroutine has failed. A value that goes
-/// to an awaiter or to a child's record, the two common ends, is told from everything else by one
-/// comparison each.
+/// Low bits of the word: what it points to, and whether the one who is told asks with what the
+/// coroutine has ended. The common ends, after which nobody asks, leave the word in the thread's
+/// state, and nothing else.
 class Continuation {
  public:
-  static constexpr std::uintptr_t kCoroutine = 0;
-  static constexpr std::uintptr_t kRec = 1;  // a child whose join hears of failures only
-  static constexpr std::uintptr_t kSink = 2;
-  static constexpr std::uintptr_t kSettledRec = 3;  // a child whose join hears of every end
-  static constexpr std::uintptr_t kFailed = 4;
+  static constexpr std::uintptr_t kCoroutine = 0;  // an awaiter, which looks into its slot
+  static constexpr std::uintptr_t kRec = 1;        // a child's record
+  static constexpr std::uintptr_t kTask = 4;       // a task's record: the coroutine is its body
+  // Asked: a child or a task that has failed, a child whose join hears of every end, and alone, a
+  // sink.
+  static constexpr std::uintptr_t kAsked = 2;
+  static constexpr std::uintptr_t kSink = kAsked;
 
   Continuation() noexcept {}  // a frame that has not started tells nobody
   static Continuation to(std::coroutine_handle<> awaiting) noexcept {
     return Continuation(reinterpret_cast<std::uintptr_t>(awaiting.address()));
   }
   static Continuation to(Fork* rec, bool settled = false) noexcept {
-    return Continuation(tagged(rec, settled ? kSettledRec : kRec));
+    return Continuation(tagged(rec, settled ? kRec | kAsked : kRec));
   }
-  static Continuation to(EndSink* sink) noexcept {
-    return Continuation(reinterpret_cast<std::uintptr_t>(sink) | kSink);
-  }
-  /// A task's own end, a sink of null: its record is found from the scope.
-  static Continuation to_task() noexcept { return Continuation(kSink); }
+  static Continuation to(EndSink* sink) noexcept { return Continuation(tagged(sink, kSink)); }
+  static Continuation to(TaskRecord* task) noexcept { return Continuation(tagged(task, kTask)); }
+
+  /// As it lies in ThreadState::next.
+  static Continuation of_word(std::uintptr_t word) noexcept { return Continuation(word); }
+  std::uintptr_t word() const noexcept { return word_; }
 
   /// The coroutine ends with an error or a cancellation.
-  void mark_failed() noexcept { word_ |= kFailed; }
+  void mark_failed() noexcept {
+    if (tag() != kCoroutine) word_ |= kAsked;
+  }
 
-  std::uintptr_t tag() const noexcept { return word_ & kTag; }  // the kind, and kFailed
-  bool is_task() const noexcept { return (word_ & ~kFailed) == kSink; }
-  bool is_coroutine() const noexcept { return (word_ & kKind) == kCoroutine; }
+  std::uintptr_t tag() const noexcept { return word_ & kTag; }
+  bool is_asked() const noexcept { return (word_ & kAsked) != 0; }
+  bool is_coroutine() const noexcept { return tag() == kCoroutine; }
   bool is_rec() const noexcept { return (word_ & kRec) != 0; }
+  bool is_task() const noexcept { return (word_ & kTask) != 0; }
 
   std::coroutine_handle<> coroutine() const noexcept {
     return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(word_ & ~kTag));
   }
   Fork* rec() const noexcept { return reinterpret_cast<Fork*>(word_ & ~kTag); }
+  TaskRecord* task() const noexcept { return reinterpret_cast<TaskRecord*>(word_ & ~kTag); }
   EndSink* sink() const noexcept { return reinterpret_cast<EndSink*>(word_ & ~kTag); }
 
  private:
   explicit Continuation(std::uintptr_t word) noexcept : word_(word) {}
-  static constexpr std::uintptr_t kKind = 3;
   static constexpr std::uintptr_t kTag = 7;
   std::uintptr_t word_;
 };

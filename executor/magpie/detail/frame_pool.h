@@ -66,7 +66,7 @@ MAGPIE_ALWAYS_INLINE void* allocate_frame(std::size_t size) {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
   const std::size_t index = frame_class(size);
   if (index < kFrameClasses) [[likely]] {
-    FrameShelf& shelf = thread_state()->shelves[index];
+    auto& shelf = this_thread()->shelves[index];
     if (FreeFrame* const frame = shelf.head; frame != nullptr) [[likely]] {
       shelf.head = frame->next;
       ++shelf.room;
@@ -88,7 +88,7 @@ MAGPIE_ALWAYS_INLINE void free_frame(void* memory, std::size_t size) noexcept {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
   const std::size_t index = frame_class(size);
   if (index < kFrameClasses) [[likely]] {
-    FrameShelf& shelf = thread_state()->shelves[index];
+    auto& shelf = this_thread()->shelves[index];
     if (shelf.room != 0) [[likely]] {
       auto* const frame = static_cast<FreeFrame*>(memory);
       frame->next = shelf.head;

@@ -43,5 +43,6 @@ struct Join;
 struct LocalQueue;
 struct Job;
 struct Spawner;
+enum class SlotState : std::uint8_t;
 }  // namespace detail
 }  // namespace magpie

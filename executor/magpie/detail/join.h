@@ -249,8 +249,8 @@ inline Fork* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
 }
 
 /// A bearer of `units` goes on: with a sibling if one lies ready, else it delivers.
-MAGPIE_ALWAYS_INLINE std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept {
-  LocalQueue* const queue = local_queue();
+MAGPIE_ALWAYS_INLINE std::coroutine_handle<> advance(Join* join, std::uint32_t units,
+                                                     LocalQueue* queue = local_queue()) noexcept {
   if (queue == nullptr) [[unlikely]]
     return deliver_to(join, units);
   // All units in one hand, and at home: nothing shared is touched.

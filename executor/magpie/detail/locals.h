@@ -40,7 +40,7 @@ MAGPIE_EXPORT const LocalsFrame* find_locals(const Scope& scope) noexcept;
 inline void install_locals(const Scope& scope) noexcept {
   // Relaxed: a strand that stands below a `with` was ordered after it, and so after the store.
   if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]] {
-    thread_state()->locals = const_cast<LocalsFrame*>(find_locals(scope));
+    this_thread()->locals = const_cast<LocalsFrame*>(find_locals(scope));
   }
 }
 
@@ -48,7 +48,7 @@ inline void install_locals(const Scope& scope) noexcept {
 /// its bindings, which may be gone.
 inline void forget_locals() noexcept {
   if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]]
-    thread_state()->locals = nullptr;
+    this_thread()->locals = nullptr;
 }
 
 /// Resumes a strand that was waiting in `scope`.

@@ -35,42 +35,8 @@ struct PromiseBase {
   }
 };
 
-/// The end of a coroutine that failed, or that neither a plain awaiter nor a gather waits for:
-/// destroys its frame.
-MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> end_frame_otherwise(
-    std::coroutine_handle<PromiseBase> frame) noexcept;
-
-/// The end of every coroutine. Not a part of each: what has to be kept while the frame is destroyed
-/// is kept by this one, so that a coroutine that needs no register of its own, as one that ends at
-/// its beginning, need not save any. Weak in every binary, lest it is called through a table.
-MAGPIE_NOINLINE inline std::coroutine_handle<> end_frame(
-    std::coroutine_handle<PromiseBase> frame) noexcept {
-  const Continuation continuation = frame.promise().continuation;
-  const std::uintptr_t tag = continuation.tag();
-  if (tag == Continuation::kCoroutine) {
-    frame.destroy();
-    return transfer(continuation.coroutine());
-  }
-  if (tag == Continuation::kRec) [[likely]] {
-    frame.destroy();
-    Fork* const rec = continuation.rec();
-    return advance(rec->join, rec->carry + 1);
-  }
-  return end_frame_otherwise(frame);
-}
-
-// Stateless on purpose: the frame that it lies in is destroyed meanwhile.
-struct FinalAwaiter {
-  bool await_ready() const noexcept { return false; }
-
-  template <class P>
-  MAGPIE_ALWAYS_INLINE std::coroutine_handle<> await_suspend(
-      std::coroutine_handle<P> self) const noexcept {
-    return end_frame(std::coroutine_handle<PromiseBase>::from_address(self.address()));
-  }
-
-  void await_resume() const noexcept {}
-};
+/// Notes the end of a coroutine of which somebody asks what its outcome is.
+MAGPIE_EXPORT MAGPIE_COLD void note_asked_end(const PromiseBase& promise) noexcept;
 
 template <class A>
 decltype(auto) transform_awaitable(
@@ -87,7 +53,16 @@ class TaskPromiseBase : public PromiseBase {
  public:
   Task<T> get_return_object() noexcept;
   std::suspend_always initial_suspend() const noexcept { return {}; }
-  FinalAwaiter final_suspend() const noexcept { return {}; }
+  /// Notes who is told. The coroutine then runs off its end: its frame is freed in place, and
+  /// resume_here() goes on with whoever that is.
+  std::suspend_never final_suspend() noexcept {
+    if (this->continuation.is_asked()) [[unlikely]] {
+      note_asked_end(*this);
+    } else {
+      this_thread()->next = this->continuation.word();
+    }
+    return {};
+  }
   void unhandled_exception() noexcept {
     this->continuation.mark_failed();
     result().capture_current_exception();

@@ -58,8 +58,9 @@ struct Spawner {
     TaskFrame<T> frame = std::move(task).take_frame();
     frame.require();
     auto* const state = new TaskState<T>;
-    state->launch(frame.bind(state->root(), Continuation::to_task(), state->slot()), state->node(),
-                  executor, group, owner, options);
+    state->launch(
+        frame.bind(state->root(), Continuation::to(static_cast<TaskRecord*>(state)), state->slot()),
+        state->node(), executor, group, owner, options);
     return JoinHandle<T>(StateHandle<T>::adopt(state));
   }
 

@@ -33,7 +33,7 @@ struct FrameShelf {  // one size class of this thread's frame cache
 struct ThreadState {
   LocalQueue* queue;           // this thread is a worker with a deque
   Executor* executor;          // the thread runs work of this executor just now
-  void* bounced;               // a coroutine to resume from the loop, because the stack got low
+  std::uintptr_t next;         // what resume_here() goes on with, a Continuation; 0: nothing
   std::uintptr_t stack_limit;  // frames below this address bounce; 0: never
   LocalsFrame* locals;         // task-locals of what runs, for plain functions such as spawn()
   std::uint64_t next_id;       // task ids are handed out in blocks
@@ -45,6 +45,7 @@ struct ThreadState {
   void* doomed;              // more of them, for when the outermost is gone
   FrameShelf shelves[kFrameClasses];
   FreeFrame* spares[kFrameClasses];  // a second chain of frames beside each shelf, full or null
+  SlotState ended_as;  // if next is asked for it: what the slot of the coroutine that ended holds
   void (*divert)(
       std::coroutine_handle<>) noexcept;  // takes what would be resumed: the simulator destroys it
 };
@@ -68,17 +69,34 @@ inline ThreadState* thread_state() noexcept {
 MAGPIE_EXPORT MAGPIE_NOINLINE ThreadState* thread_state() noexcept;
 #endif
 
+// The same for what is inlined into coroutines: where the thread register is an address space of
+// its own, each access to a field is one instruction, and no address is computed before.
+#if defined(__clang__) && defined(__x86_64__) && defined(__linux__) && !defined(MAGPIE_SHADOWED)
+using ThisThread = ThreadState __attribute__((address_space(257)))*;
+inline ThisThread this_thread() noexcept {
+  std::uintptr_t offset;
+  // volatile: else it would be read once for both sides of a suspension, and kept in the frame.
+  asm volatile("movq magpie_thread_state_v1@gottpoff(%%rip), %0" : "=r"(offset));
+  return (ThisThread)offset;
+}
+#else
+using ThisThread = ThreadState*;
+inline ThisThread this_thread() noexcept {
+  return thread_state();
+}
+#endif
+
 inline Executor* current_executor() noexcept {
-  return thread_state()->executor;
+  return this_thread()->executor;
 }
 inline LocalQueue* local_queue() noexcept {
-  return thread_state()->queue;
+  return this_thread()->queue;
 }
 
 /// A small number for this thread, from 1.
 MAGPIE_EXPORT std::uint32_t assign_thread_index() noexcept;
 inline std::uint32_t thread_index() noexcept {
-  const std::uint32_t index = thread_state()->index;
+  const std::uint32_t index = this_thread()->index;
   return index != 0 ? index : assign_thread_index();
 }
 
@@ -113,13 +131,14 @@ inline __attribute__((always_inline)) std::coroutine_handle<> transfer(
 #endif
   if (here >= state->stack_limit) [[likely]]
     return to;
-  state->bounced = to.address();
+  state->next = reinterpret_cast<std::uintptr_t>(to.address());
   return std::noop_coroutine();
 }
 #endif
 
-/// Resumes a coroutine from a loop or a Runnable's function, and everything that bounced off the
-/// stack's end.
+/// Resumes a coroutine from a loop or a Runnable's function, and then whatever goes on after it: a
+/// coroutine that ends runs off its end and leaves in ThreadState::next whom it tells. Nests, as a
+/// coroutine's parameters may have destructors that come here.
 MAGPIE_EXPORT void resume_here(std::coroutine_handle<> coroutine) noexcept;
 
 /// While it lives, this thread runs work of `executor`; nests.
