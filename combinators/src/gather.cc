@@ -37,7 +37,7 @@ std::exception_ptr error_of(Join& join, const Rec& rec) noexcept {
 }
 
 // Whether the child ended cancelled by itself, not because the gather or somebody further out is.
-bool on_its_own(const Join& join) noexcept {
+bool on_its_own(Join& join) noexcept {
   return !join.scope.cancelled();
 }
 
@@ -70,8 +70,7 @@ void GatherJoin::conclude_slowly(Join* join, Outcomes outcomes) {
   Scope& scope = join->scope;
   if (failures.load(std::memory_order_relaxed) == kRefused)
     throw CancelledError(scope.parent()->reason());
-  ReasonRef own;
-  if (scope.cancelled_itself()) own = scope.own_reason();
+  const ReasonRef own = scope.own_reason();
   leave_scope(scope);
   const std::uint64_t failed = failures.load(std::memory_order_relaxed);
   if (failed == 0) return;

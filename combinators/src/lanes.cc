@@ -250,8 +250,7 @@ void LaneJoin::note(SlotState outcome, std::exception_ptr error, ReasonRef reaso
 }
 
 void LaneJoin::conclude() {
-  ReasonRef cause;
-  if (scope.cancelled_itself()) cause = scope.own_reason();
+  const ReasonRef cause = scope.own_reason();
   leave_scope(scope);
   if (policy_ == LanePolicy::collect) return;
   if (error_) std::rethrow_exception(std::move(error_));

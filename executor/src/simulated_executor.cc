@@ -15,6 +15,7 @@
 #include <magpie/detail/join.h>
 #include <magpie/detail/locals.h>
 #include <magpie/detail/promise.h>
+#include <magpie/detail/scope_visit.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/testing/simulated_executor.h>
 
@@ -32,6 +33,7 @@ using magpie::detail::OperationBase;
 using magpie::detail::PromiseBase;
 using magpie::detail::ReasonRef;
 using magpie::detail::Scope;
+using magpie::detail::ScopeVisit;
 using magpie::detail::SlotBase;
 using magpie::detail::SlotState;
 using magpie::detail::StdEnv;
@@ -286,11 +288,12 @@ bool SimulatedExecutor::destroy_what_waits(const std::exception_ptr& error) noex
   for (;;) {
     BasicCancelEffects<StdEnv> claimed;
     services().for_each_task(
-        [&](TaskRecord& record) { record.root().claim_behind_masks(claimed); });
+        [&](TaskRecord& record) { ScopeVisit::claim_behind_masks(record.root(), claimed); });
     // What waits for something foreign comes last and singly: a destructor may resume the next one,
     // which then comes home through the queue and is destroyed there.
     if (claimed.waiters == nullptr) {
-      services().for_each_task([&](TaskRecord& record) { record.root().claim_one_shown(claimed); });
+      services().for_each_task(
+          [&](TaskRecord& record) { ScopeVisit::claim_one_shown(record.root(), claimed); });
     }
     if (claimed.waiters == nullptr) break;
     destroyed = true;

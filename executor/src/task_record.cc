@@ -12,6 +12,7 @@
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/executor_services.h>
 #include <magpie/detail/local_queue.h>
+#include <magpie/detail/scope_visit.h>
 #include <magpie/detail/spawn_impl.h>
 #include <magpie/detail/task_extras.h>
 #include <magpie/detail/task_record.h>
@@ -333,15 +334,15 @@ void TaskRecord::describe(std::string& out, Deadline now) const {
     constexpr std::size_t kMost = 8;
     const char* seen[kMost];
     std::size_t count = 0;
-    self.root_.visit_waiters(kMost,
-                             [&](const Waiter& w) noexcept { seen[count++] = w.kind().what(w); });
+    ScopeVisit::waiters(self.root_, kMost,
+                        [&](const Waiter& w) noexcept { seen[count++] = w.kind().what(w); });
     for (std::size_t i = 0; i < count; ++i) waits += (i == 0 ? " " : ", ") + std::string(seen[i]);
     if (group_waits_.load(std::memory_order_relaxed) != 0) {
       waits += std::string(count == 0 ? " " : ", ") + "the tasks of a group";
       ++count;
     }
     if (count != 0) state = "waiting for";
-    if (root_.cancelled_itself()) waits += " [cancelled]";
+    if (root_.cancel_requested()) waits += " [cancelled]";
   }
   char age[32];
   const std::uint64_t born = born_low_ | static_cast<std::uint64_t>(born_high_) << 32;

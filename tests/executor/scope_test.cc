@@ -133,17 +133,41 @@ TEST(Scope, SecondCancelIsFalseAndTheFirstReasonStays) {
   EXPECT_EQ(root.scope.reason().get().message, "first");
 }
 
-TEST(Scope, TheOutermostReasonIsGiven) {
+TEST(Scope, TheFirstReasonThatReachesItStays) {
   Root root;
-  Scope inner;
+  Scope inner, below;
   inner.enter(&root.scope, &root);
+  below.enter(&inner, &root);
   BasicCancelEffects<StdEnv> effects;
   inner.cancel(reason("inner"), effects);
-  EXPECT_EQ(inner.reason().get().message, "inner");
+  EXPECT_EQ(below.reason().get().message, "inner");
+  EXPECT_FALSE(inner.cancelled_from_outside());
   root.scope.cancel(reason("outer"), effects);
-  EXPECT_EQ(inner.reason().get().message, "outer");
+  EXPECT_EQ(below.reason().get().message, "inner");
   EXPECT_EQ(inner.own_reason().get().message, "inner");
+  EXPECT_TRUE(inner.cancelled_from_outside());
+  EXPECT_EQ(inner.outside_reason().get().message, "outer");
+  (void)below.exit();
   (void)inner.exit();
+}
+
+TEST(Scope, OfOneThatIsReachedFromOutsideFirstTheOwnReasonIsDropped) {
+  Root root;
+  Scope inner, below;
+  inner.enter(&root.scope, &root);
+  below.enter(&inner, &root);
+  BasicCancelEffects<StdEnv> effects;
+  root.scope.cancel(reason("outer"), effects);
+  EXPECT_TRUE(inner.cancelled());
+  EXPECT_FALSE(inner.cancelled_itself());
+  EXPECT_TRUE(inner.cancel(reason("inner"), effects));
+  EXPECT_FALSE(inner.cancel(reason("again"), effects));
+  EXPECT_TRUE(inner.cancelled_itself());
+  EXPECT_FALSE(inner.own_reason());
+  EXPECT_EQ(below.reason().get().message, "outer");
+  (void)below.exit();
+  (void)inner.exit();
+  EXPECT_EQ(root.cancels.load(), 1U);
 }
 
 TEST(Scope, ClosedOneIsNotCancelledAnyMore) {
@@ -247,6 +271,134 @@ TEST(Scope, DeepTreesAreLinkedAndSweptWithoutRecursion) {
   EXPECT_EQ(count(effects), 1);
   EXPECT_TRUE(above->cancelled());
   for (std::size_t i = depth; i > 0; --i) (void)scopes[i - 1].exit();
+}
+
+// Every atomic access is counted, locks included: no clock takes part.
+struct CountingEnv : StdEnv {
+  static inline std::size_t accesses = 0;
+
+  template <class T>
+  class Atomic {
+   public:
+    Atomic() = default;
+    explicit Atomic(T value) : value_(value) {}
+    T load(std::memory_order order) const { return counted().load(order); }
+    void store(T value, std::memory_order order) { counted().store(value, order); }
+    T exchange(T value, std::memory_order order) { return counted().exchange(value, order); }
+    T fetch_add(T value, std::memory_order order) { return counted().fetch_add(value, order); }
+    T fetch_sub(T value, std::memory_order order) { return counted().fetch_sub(value, order); }
+    bool compare_exchange_strong(T& expected, T value, std::memory_order success,
+                                 std::memory_order failure) {
+      return counted().compare_exchange_strong(expected, value, success, failure);
+    }
+
+   private:
+    std::atomic<T>& counted() const {
+      ++accesses;
+      return value_;
+    }
+    mutable std::atomic<T> value_{};
+  };
+};
+
+// A task with scopes one below the other. Whoever stands in one of them asks what a combinator asks
+// when it begins or ends there.
+class CountedNest {
+ public:
+  using CountedScope = BasicScope<CountingEnv>;
+
+  explicit CountedNest(std::size_t depth) : scopes_(depth) { root_.enter_root(nullptr, &task_); }
+  ~CountedNest() { (void)root_.exit(); }
+
+  void enter(ScopeKind outermost = ScopeKind::plain) {
+    CountedScope* above = &root_;
+    for (CountedScope& scope : scopes_) {
+      ask(*above);
+      scope.enter(above, &task_, above == &root_ ? outermost : ScopeKind::plain);
+      above = &scope;
+    }
+  }
+  void park() {
+    waiter_.state.set(WaitPhase::waiting);
+    EXPECT_TRUE(scopes_.back().park(waiter_));
+  }
+  void cancel(std::size_t level) { EXPECT_TRUE(scopes_[level].cancel(reason("x"), effects_)); }
+  void cancel_root() { EXPECT_TRUE(root_.cancel(reason("x"), effects_)); }
+  bool leave() {
+    for (std::size_t i = scopes_.size(); i > 0; --i) {
+      CountedScope& scope = scopes_[i - 1];
+      ask(scope);
+      (void)scope.own_reason();
+      (void)scope.exit();
+      (void)scope.cancelled_from_outside();
+      (void)scope.outside_reason();
+    }
+    return effects_.waiters == &waiter_;
+  }
+
+ private:
+  static void ask(CountedScope& scope) {
+    EXPECT_EQ(static_cast<bool>(scope.reason()), scope.cancelled());
+  }
+
+  BasicTaskCore<CountingEnv> task_;
+  CountedScope root_;
+  std::vector<CountedScope> scopes_;
+  BasicWaiter<CountingEnv> waiter_;
+  BasicCancelEffects<CountingEnv> effects_;
+};
+
+// Twice as many scopes cost twice as much, whatever is cancelled in which order.
+template <class F>
+void expect_linear(const char* what, F&& run) {
+  const auto counted = [&](std::size_t depth) {
+    CountingEnv::accesses = 0;
+    CountedNest nest(depth);
+    run(nest, depth);
+    return static_cast<double>(CountingEnv::accesses);
+  };
+  constexpr std::size_t kDepth = 2000;
+  const double once = counted(kDepth);
+  const double twice = counted(2 * kDepth);
+  EXPECT_LE(twice, 2.01 * once + 100) << what;
+  EXPECT_LE(once, 100.0 * kDepth) << what;
+}
+
+TEST(Scope, ANestIsCancelledAndLeftInStepsInProportionToItsDepth) {
+  expect_linear("somebody waits, the outermost is cancelled", [](CountedNest& nest, std::size_t) {
+    nest.enter();
+    nest.park();
+    nest.cancel(0);
+    EXPECT_TRUE(nest.leave());
+  });
+  expect_linear("nobody has waited", [](CountedNest& nest, std::size_t) {
+    nest.enter();
+    nest.cancel_root();
+    nest.leave();
+  });
+  expect_linear("the task is cancelled before", [](CountedNest& nest, std::size_t) {
+    nest.cancel_root();
+    nest.enter();
+    nest.leave();
+  });
+  expect_linear("below a mask in a cancelled task", [](CountedNest& nest, std::size_t) {
+    nest.cancel_root();
+    nest.enter(ScopeKind::masked);
+    nest.park();
+    EXPECT_FALSE(nest.leave());
+  });
+  expect_linear("each is cancelled, from without", [](CountedNest& nest, std::size_t depth) {
+    nest.enter();
+    nest.park();
+    for (std::size_t level = 0; level < depth; ++level) nest.cancel(level);
+    EXPECT_TRUE(nest.leave());
+  });
+  expect_linear("each is cancelled, from within", [](CountedNest& nest, std::size_t depth) {
+    nest.enter();
+    nest.park();
+    for (std::size_t level = depth; level > 0; --level) nest.cancel(level - 1);
+    EXPECT_TRUE(nest.leave());
+  });
 }
 
 TEST(Scope, TokensFollowTheirScopeAndThenTheEnclosingOnes) {

@@ -195,6 +195,15 @@ TEST(ScopeModelMutant, WhoIsNotLinkedIsNotFound) {
   hunt(park_against_cancel<Mutant::scope_no_link>(locked(2), 1, 0));
 }
 
+TEST(ScopeModelMutant, WhoLinksItselfUntoldParksForEver) {
+  hunt(park_against_cancel<Mutant::scope_link_untold>(locked(2), 1, 0));
+}
+
+TEST(ScopeModelMutant, WhoIsReachedUnmarkedParksForEver) {
+  hunt(park_against_cancel<Mutant::scope_unmarked>(locked(2), 1, 0));
+  hunt(park_against_cancel<Mutant::scope_unmarked>(locked(2), 3, 1));
+}
+
 TEST(ScopeModelMutant, ACountThatRisesAfterTheTraversalIsLate) {
   hunt(park_against_cancel<Mutant::scope_late_count>(locked(2), 1, 1));
   hunt(park_against_cancel<Mutant::scope_late_count>(locked(2), 2, 0));
@@ -353,7 +362,11 @@ Report two_cancels(Options options) {
       waiting.await(nest.innermost());
       nest.leave();
       cancelled[1].wait();
-      sim.check(inner.own_reason() == ReasonRef::of_kind(CancelKind::timeout), "a wrong reason");
+      const ReasonRef own = inner.own_reason();
+      sim.check(!own || own == ReasonRef::of_kind(CancelKind::timeout), "a wrong reason");
+      sim.check(
+          own ? inner.reason() == own : inner.reason() == ReasonRef::of_kind(CancelKind::requested),
+          "not the first reason that reached it");
       nest.leave();
       cancelled[0].wait();
       sim.check(outer.reason() == ReasonRef::of_kind(CancelKind::requested), "a wrong reason");
@@ -376,6 +389,71 @@ Report two_cancels(Options options) {
 TEST(ScopeModel, TwoCancellationsOfDifferentLevelsMeet) {
   expect_clean(two_cancels<Mutant::none>(locked(2)));
   expect_clean_in_random_schedules(two_cancels<Mutant::none>);
+}
+
+// A strand cancels one of the scopes that it stands in while another thread cancels the same one,
+// or one further out or in. Once its own call has returned, whatever that said, the strand is
+// cancelled. Somebody has parked in the innermost before, so that traversals go all the way down.
+template <Mutant kMutant>
+Report cancel_and_look(Options options, std::size_t depth, std::size_t mine, std::size_t theirs) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Nest<Env> nest(task.root, task.core);
+    Waiting<Env> waiting;
+    Flag<Env> cancelled;
+    std::array<BasicScope<Env>*, 4> scopes{&task.root};
+    for (std::size_t level = 1; level <= depth; ++level) {
+      nest.enter();
+      scopes[level] = &nest.innermost();
+    }
+    sim.check(waiting.park(nest.innermost()), "nobody has cancelled anything");
+    waiting.complete();
+    waiting.resumed();
+    sim.spawn([&] {
+      cancel_now(*scopes[mine], CancelKind::timeout);
+      sim.check(nest.innermost().cancelled(),
+                "a strand goes on in a scope that seems not cancelled");
+      sim.check(waiting.await(nest.innermost()) == Outcome::refused,
+                "a strand parks in a cancelled scope");
+      const ReasonRef reason = nest.innermost().reason();
+      cancelled.wait();
+      sim.check(reason && nest.innermost().reason() == reason, "a reason changes");
+      nest.leave(depth);
+    });
+    sim.spawn([&] {
+      cancel_now(*scopes[theirs], CancelKind::requested);
+      cancelled.raise();
+    });
+    sim.run();
+    nest.check();
+  });
+}
+
+TEST(ScopeModel, WhoHasCancelledAScopeIsCancelledBelowIt) {
+  for (std::size_t depth = 1; depth <= 3; ++depth) {
+    for (std::size_t mine = 0; mine <= depth; ++mine) {
+      for (std::size_t theirs = 0; theirs <= depth; ++theirs) {
+        const unsigned preemptions = depth < 3 ? bound(3) : 2;
+        expect_clean(cancel_and_look<Mutant::none>(locked(preemptions), depth, mine, theirs));
+        expect_clean(cancel_and_look<Mutant::none>({.preemptions = 1}, depth, mine, theirs));
+      }
+    }
+  }
+  expect_clean_in_random_schedules(
+      [](Options options) { return cancel_and_look<Mutant::none>(options, 3, 1, 2); });
+}
+
+TEST(ScopeModelMutant, WhoIsNotTheFirstIsCancelledLater) {
+  hunt(cancel_and_look<Mutant::scope_unawaited_rival>(locked(2), 2, 1, 1));
+}
+
+TEST(ScopeModelMutant, WhoIsReachedFromOutsideIsCancelledLater) {
+  hunt(cancel_and_look<Mutant::scope_unawaited_outer>(locked(2), 2, 1, 0));
+}
+
+TEST(ScopeModelMutant, WhoMeetsACancellationFurtherInIsCancelledLater) {
+  hunt(cancel_and_look<Mutant::scope_unawaited_inner>(locked(2), 2, 0, 1));
 }
 
 TEST(ScopeModel, OfTwoCancellationsOfOneScopeOneCounts) {

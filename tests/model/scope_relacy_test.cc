@@ -84,6 +84,50 @@ TEST(ScopeRelacyMutant, ARelaxedLookAtTheLinkOverlooksACancellation) {
   expect_killed<ParkAgainstCancel<Mutant::scope_relaxed_link>>(3);
 }
 
+// Who finds himself cancelled sees what the canceller did before, through scopes that were linked
+// when the cancellation came, and through one that he links to ask.
+template <Mutant kMutant>
+struct LookAgainstCancel : RelacyTest<LookAgainstCancel<kMutant>, 3> {
+  using Env = RelacyEnv<kMutant>;
+  BasicTaskCore<Env> task;
+  BasicScope<Env> root;
+  BasicScope<Env> linked;
+  BasicScope<Env> unlinked;
+  BasicWaiter<Env> waiter;
+  RelacyData<int> data{0};
+
+  void before() {
+    root.enter_root(nullptr, &task);
+    linked.enter(&root, &task);
+    unlinked.enter(&linked, &task);
+    waiter.state.set(WaitPhase::waiting);
+    relacy_check(linked.park(waiter));
+  }
+  void thread(unsigned index) {
+    if (index == 0) {
+      BasicCancelEffects<Env> effects;
+      data.write(1);
+      relacy_check(root.cancel(ReasonRef(), effects));
+      return;
+    }
+    if ((index == 1 ? linked : unlinked).cancelled()) relacy_check(data.read() == 1);
+  }
+  void after() {
+    unlinked.exit();
+    linked.exit();
+  }
+};
+
+TEST(ScopeRelacy, WhoIsCancelledSeesWhatTheCancellerDid) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<LookAgainstCancel<Mutant::none>>(3);
+}
+
+TEST(ScopeRelacyMutant, ARelaxedCauseTellsNothing) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<LookAgainstCancel<Mutant::scope_relaxed_cause>>(3);
+}
+
 // A callback is taken back and its memory used again, while it may be running.
 template <Mutant kMutant>
 struct TakeBackAgainstRun : RelacyTest<TakeBackAgainstRun<kMutant>, 2> {

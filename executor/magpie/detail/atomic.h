@@ -70,28 +70,34 @@ enum class Mutant : std::uint8_t {
   depot_single_look,           // who puts a chain does not look at the bound when it has counted it
   depot_kept_count,            // a chain that is refused stays counted
   waiter_plain_decide,         // a waiter's state is decided by a load and a store
-  scope_early_check,         // park() asks whether the scope is cancelled before it takes the lock
-  scope_no_link,             // a scope that links itself stays out of its parent's list
-  scope_relaxed_link,        // that a scope is linked is read with a relaxed load
-  scope_late_count,          // a cancellation counts itself in after its traversal
-  scope_uncounted_task,      // a traversal does not count itself in at the tasks that it enters
-  scope_unpinned_exit,       // a scope is left while a traversal is below it
-  scope_unawaited_cancel,    // a scope is left while its cancellation is under way
-  scope_unasked_tokens,      // tokens go to the parent, also if that is cancelled already
-  row_open_end,              // the last of a row is still linked to what was claimed after it
-  row_of_the_completed,      // a completed child goes on with what follows it in its scope's list
-  deliver_waiters_first,     // a cancellation schedules the waiters, then tells the tokens
-  stop_state_no_wait,        // remove() does not wait for a callback that is running
-  stop_state_late_end,       // the end is noted in a node that its callback has destroyed
-  stop_state_relaxed_end,    // the end of a callback is published with a relaxed store
-  stop_state_loose_block,    // who will sleep until it has ended says so without the lock
-  join_plain_counter,        // units are handed in by a load and a store
-  join_relaxed_counter,      // units are handed in with a relaxed subtraction
-  job_relaxed_end,           // the end of a job is published with a relaxed store
-  job_no_fence_at_end,       // between the end of a job and the look for its owner
-  job_no_heavy_fence,        // whoever waits for a job sleeps after an ordinary fence
-  job_no_look,               // ... without a look after it was counted in
-  job_no_passing_on,         // ... and does not pass on the notification that woke it
+  scope_early_check,       // park() asks whether the scope is cancelled before it takes the lock
+  scope_no_link,           // a scope that links itself stays out of its parent's list
+  scope_relaxed_link,      // that a scope is linked is read with a relaxed load
+  scope_late_count,        // a cancellation counts itself in after its traversal
+  scope_uncounted_task,    // a traversal does not count itself in at the tasks that it enters
+  scope_unpinned_exit,     // a scope is left while a traversal is below it
+  scope_unawaited_cancel,  // a scope is left while its cancellation is under way
+  scope_link_untold,       // a scope that links itself does not ask what has reached its parent
+  scope_unmarked,          // a traversal does not say what it has reached
+  scope_relaxed_cause,     // ... or says and reads it with relaxed orders
+  scope_unawaited_rival,   // who is told that another one cancels the scope goes on before that one
+  scope_unawaited_outer,   // ... or who finds that a cancellation from outside has reached it
+  scope_unawaited_inner,   // a traversal does not wait for one that is under way further in
+  scope_unasked_tokens,    // tokens go to the parent, also if that is cancelled already
+  row_open_end,            // the last of a row is still linked to what was claimed after it
+  row_of_the_completed,    // a completed child goes on with what follows it in its scope's list
+  deliver_waiters_first,   // a cancellation schedules the waiters, then tells the tokens
+  stop_state_no_wait,      // remove() does not wait for a callback that is running
+  stop_state_late_end,     // the end is noted in a node that its callback has destroyed
+  stop_state_relaxed_end,  // the end of a callback is published with a relaxed store
+  stop_state_loose_block,  // who will sleep until it has ended says so without the lock
+  join_plain_counter,      // units are handed in by a load and a store
+  join_relaxed_counter,    // units are handed in with a relaxed subtraction
+  job_relaxed_end,         // the end of a job is published with a relaxed store
+  job_no_fence_at_end,     // between the end of a job and the look for its owner
+  job_no_heavy_fence,      // whoever waits for a job sleeps after an ordinary fence
+  job_no_look,             // ... without a look after it was counted in
+  job_no_passing_on,       // ... and does not pass on the notification that woke it
   job_no_heavy_passing_on,   // ... or does so without a heavy fence
   nap_late_bit,              // who naps says so when it has looked for new work
   nap_no_look,               // ... or does not look

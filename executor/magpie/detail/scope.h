@@ -13,16 +13,23 @@
 // numbers in comments refer to it. Locks nest only from parent to child. No user code and no
 // scheduling happens under a lock: a cancellation collects what it claimed in `CancelEffects`, and
 // the caller delivers it afterwards.
+//
+// No question is answered by a walk: a cancellation leaves its mark, the cause, at each linked
+// scope that it reaches, and whoever asks a scope that is not linked while something in the task is
+// cancelled links it, which hands the cause down. So n scopes, however they are nested, cost a
+// cancellation and its unwinding a number of steps in proportion to n.
 
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <utility>
 
 #include <magpie/config.h>
 #include <magpie/detail/atomic.h>
 #include <magpie/detail/backoff.h>
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/reason.h>
+#include <magpie/detail/scope_lists.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/waiter_state.h>
 
@@ -37,26 +44,6 @@ struct BasicTaskCore {
 };
 using TaskCore = BasicTaskCore<StdEnv>;
 
-/// A token's state, as far as its scope knows it: a link in a list under the scope's lock.
-struct ScopeToken {
-  ScopeToken* next_token = nullptr;
-  void* children;    // of the first in a list: the scope's, see children()
-  bool own = false;  // made for the scope that holds it, not inherited from one that has been left
-  std::uint32_t until_look = 0;  // of the first in a list: so many more, and unused ones are let go
-  bool (*unused)(const ScopeToken*) noexcept = nullptr;  // nobody but the scope holds it any more
-
- protected:
-  ~ScopeToken() = default;
-};
-
-/// What a cancellation has claimed: to be delivered once no lock is held.
-template <class Env>
-struct BasicCancelEffects {
-  BasicWaiter<Env>* waiters = nullptr;  // linked by scope_next
-  ScopeToken* tokens = nullptr;         // to be cancelled, or let go of at the end of a task
-  ScopeToken* dropped = nullptr;        // to be let go of
-};
-
 enum class ScopeKind : std::uint8_t {
   plain = 0,
   masked = 1,     // cancellation from outside stops here
@@ -65,6 +52,8 @@ enum class ScopeKind : std::uint8_t {
 
 /// What a scope carries besides cancellation; the walk towards the root finds it.
 enum class ScopeBaggage : std::uint8_t { none = 0, deadline = 1, task_local = 2 };
+
+struct ScopeVisit;
 
 template <class Env>
 class BasicScope {
@@ -82,6 +71,8 @@ class BasicScope {
   ~BasicScope() {
     if (linked_.load(std::memory_order_relaxed) != 0 && parent_ != nullptr) [[unlikely]]
       unlink(nullptr);
+    if (cause_.load(std::memory_order_relaxed) != kNoCause) [[unlikely]]
+      drop_cause();
   }
 
   // --- by the coroutine that opens the scope -----------------------------------------------------
@@ -116,10 +107,8 @@ class BasicScope {
     const bool was_cancelled = (state_.load(std::memory_order_relaxed) & kCancelled) != 0;
     if (was_cancelled && !Env::mutant(Mutant::scope_unawaited_cancel)) await_cancel();
     if (linked_.load(std::memory_order_relaxed) != 0) unlink(&effects);
-    if (was_cancelled) {
-      reason_ = ReasonRef();
-      task_->cancels.fetch_sub(1, std::memory_order_relaxed);
-    }
+    if (cause_.load(std::memory_order_relaxed) != kNoCause) drop_cause();
+    if (was_cancelled) task_->cancels.fetch_sub(1, std::memory_order_relaxed);
     return effects;
   }
 
@@ -136,13 +125,12 @@ class BasicScope {
   // --- by anything below -------------------------------------------------------------------------
 
   /// Whether a cancellation reaches this scope, from itself or from outside as far as no mask stops
-  /// it.
-  bool cancelled() const noexcept {
-    // Relaxed: a checkpoint may be late by a moment; whoever parks asks again under the scope's
-    // lock.
+  /// it. Not of one that has been left.
+  bool cancelled() noexcept {
+    // Relaxed: a checkpoint may be late by a moment; whoever parks asks under the scope's lock.
     if (task_->cancels.load(std::memory_order_relaxed) == 0) [[likely]]
       return false;
-    return first_cancelled(false) != nullptr;
+    return find_cause();
   }
 
   /// False: nothing in this task is cancelled. True: cancelled() tells.
@@ -150,10 +138,10 @@ class BasicScope {
     return task_->cancels.load(std::memory_order_relaxed) != 0;
   }
 
-  /// The reason of the outermost cancelled scope that reaches this one; null if there is none.
-  ReasonRef reason() const noexcept {
-    const BasicScope* s = first_cancelled(true);
-    return s != nullptr ? s->reason_ : ReasonRef();
+  /// The reason of the cancellation that reached this scope first; null if none did.
+  ReasonRef reason() noexcept {
+    if (!cancelled()) return {};
+    return reason_in(canceller()->cause_.load(std::memory_order_relaxed));
   }
 
   /// Parks `waiter`: from here on a cancellation may claim it. False if the scope is cancelled: the
@@ -162,12 +150,12 @@ class BasicScope {
   bool park(Waiter& waiter) noexcept {
     link();
     if constexpr (Env::mutant(Mutant::scope_early_check)) {
-      if (cancelled()) return false;
+      if (reached()) return false;
     }
     std::lock_guard guard(lock_);
     // Checked under the lock: a traversal comes either before (seen here) or after (claims it).
-    if (!Env::mutant(Mutant::scope_early_check) && cancelled()) return false;
-    push_waiter(waiter);
+    if (!Env::mutant(Mutant::scope_early_check) && reached()) return false;
+    lists_.add(waiter);
     return true;
   }
 
@@ -175,26 +163,42 @@ class BasicScope {
   /// claimed: that one is out.
   void unpark(Waiter& waiter) noexcept {
     std::lock_guard guard(lock_);
-    remove_waiter(waiter);
+    lists_.remove(waiter);
   }
 
   // --- from any thread, by whoever knows that the scope has not been left ------------------------
 
-  /// Cancels the scope and everything below it. False if it was cancelled (or closed) before. What
-  /// runs there may see it at once and leave the scope: exit() waits until this call is through.
+  /// Cancels the scope and everything below it. False if it was cancelled (or closed) before. When
+  /// it returns, everything below is cancelled. What runs there may see it earlier, and leave the
+  /// scope: exit() waits until this call is through.
   bool cancel(ReasonRef reason, Effects& effects) noexcept {
+    constexpr bool kLateCount = Env::mutant(Mutant::scope_late_count);
+    bool before = false;
+    bool first = false;
     {
       std::lock_guard guard(lock_);
-      if (state_.load(std::memory_order_relaxed) != kActive) return false;
-      reason_ = std::move(reason);
-      // Release: pairs with the acquire in first_cancelled(), which then reads reason_.
-      state_.store(kCancelled | kCancelling, std::memory_order_release);
-      if constexpr (!Env::mutant(Mutant::scope_late_count))
-        task_->cancels.fetch_add(1, std::memory_order_release);
+      const std::uint8_t state = state_.load(std::memory_order_relaxed);
+      if (state == kClosed) return false;
+      before = state != kActive;
+      if (!before) {
+        // All of it before the cause: whoever finds that finds this.
+        state_.store(kCancelled | kCancelling, std::memory_order_relaxed);
+        if constexpr (!kLateCount) task_->cancels.fetch_add(1, std::memory_order_release);
+        void* const node = reason.release();
+        first = set_cause(reinterpret_cast<std::uintptr_t>(node) | kOwn);
+        if (!first) reason = ReasonRef::adopt(node);
+      }
     }
-    if (linked_.load(std::memory_order_acquire) != 0) sweep(effects);
-    if constexpr (Env::mutant(Mutant::scope_late_count))
-      task_->cancels.fetch_add(1, std::memory_order_release);
+    if (before) {
+      if constexpr (!Env::mutant(Mutant::scope_unawaited_rival)) await_cancel();
+      return false;
+    }
+    if (first) {
+      if (linked_.load(std::memory_order_acquire) != 0) sweep(effects);
+    } else if constexpr (!Env::mutant(Mutant::scope_unawaited_outer)) {
+      canceller()->await_cancel();  // that one reaches everything here
+    }
+    if constexpr (kLateCount) task_->cancels.fetch_add(1, std::memory_order_release);
     // The last touch of the scope. Release: pairs with await_cancel().
     state_.store(kCancelled, std::memory_order_release);
     return true;
@@ -207,17 +211,26 @@ class BasicScope {
       state_.store(kClosed, std::memory_order_relaxed);
   }
 
-  /// This scope's own state, whatever its parents say.
+  /// Whether somebody has cancelled this very scope; what is below it has been reached by then.
   bool cancelled_itself() const noexcept {
-    return (state_.load(std::memory_order_acquire) & kCancelled) != 0;
+    if (!cancel_requested()) return false;
+    await_cancel();
+    return true;
   }
-  /// The reason of this scope's own cancellation; only after cancelled_itself().
-  const ReasonRef& own_reason() const noexcept { return reason_; }
+  /// The same, also while that goes on.
+  bool cancel_requested() const noexcept {
+    return (state_.load(std::memory_order_relaxed) & kCancelled) != 0;
+  }
+  /// The reason of this scope's own cancellation; null if there was none, or one from outside was
+  /// there first.
+  ReasonRef own_reason() const noexcept {
+    if (!cancelled_itself()) return {};
+    return caused_by_itself() ? reason_in(cause_.load(std::memory_order_relaxed)) : ReasonRef();
+  }
 
   /// Whether a cancellation from further out reaches the scope (its own is not asked).
   bool cancelled_from_outside() const noexcept {
-    return kind_ != ScopeKind::masked && parent_ != nullptr &&
-           parent_->first_cancelled(false) != nullptr;
+    return kind_ != ScopeKind::masked && parent_ != nullptr && parent_->cancelled();
   }
   ReasonRef outside_reason() const noexcept {
     return kind_ != ScopeKind::masked && parent_ != nullptr ? parent_->reason() : ReasonRef();
@@ -239,15 +252,15 @@ class BasicScope {
   ScopeToken* own_token(Make&& make, Found&& found) {
     link();
     std::lock_guard guard(lock_);
-    if (ScopeToken* const first = tokens(); first != nullptr && first->own) {
-      found(first);
-      return first;
+    if (ScopeToken* const own = lists_.own_token(); own != nullptr) {
+      found(own);
+      return own;
     }
-    const bool dead = cancelled();
+    const bool dead = reached();
     ScopeToken* token = make(dead);
     if (!dead && token != nullptr) {
       token->own = true;
-      push_token(*token);
+      take_over(*token);
     }
     return token;
   }
@@ -256,17 +269,7 @@ class BasicScope {
   ScopeToken* take_tokens() noexcept {
     if (linked_.load(std::memory_order_relaxed) == 0) return nullptr;
     std::lock_guard guard(lock_);
-    return let_go_of_tokens();
-  }
-
-  /// Calls fn(const Waiter&) for waiters at this scope and below, at most `limit` of them. For
-  /// dumps: fn runs under a lock.
-  template <class F>
-  void visit_waiters(std::size_t limit, F&& fn) noexcept {
-    visit_scopes([&](BasicScope& s) noexcept {
-      for (Waiter* w = s.waiters_; w != nullptr && limit > 0; w = w->scope_next, --limit) fn(*w);
-      return limit > 0;
-    });
+    return lists_.let_go_of_tokens();
   }
 
   /// Lists a waiter that only shows where a strand is: no cancellation claims it. unpark() takes it
@@ -274,107 +277,106 @@ class BasicScope {
   void show(Waiter& waiter) noexcept {
     link();
     std::lock_guard guard(lock_);
-    push_waiter(waiter);
-  }
-
-  /// Claims what waits at this scope and below as a cancellation would, but behind masks too. For
-  /// the simulator, when nothing can ever run again: the claimed strands are destroyed.
-  void claim_behind_masks(Effects& effects) noexcept {
-    visit_scopes([&](BasicScope& s) noexcept {
-      for (Waiter* w = s.waiters_; w != nullptr;) {
-        Waiter* const next = w->scope_next;
-        if (w->state.try_cancel()) s.move_to(effects, *w);
-        w = next;
-      }
-      return true;
-    });
-  }
-  /// Takes one of those that only show, unless `effects` holds something already.
-  void claim_one_shown(Effects& effects) noexcept {
-    visit_scopes([&](BasicScope& s) noexcept {
-      for (Waiter* w = s.waiters_; w != nullptr && effects.waiters == nullptr; w = w->scope_next) {
-        if (w->state.phase() == WaitPhase::idle) {
-          s.move_to(effects, *w);
-          break;
-        }
-      }
-      return effects.waiters == nullptr;
-    });
+    lists_.add(waiter);
   }
 
  private:
+  friend class BasicScopeLists<Env>;
+  friend struct ScopeVisit;  // scope_visit.h
+
   static constexpr std::uint8_t kActive = 0;
   static constexpr std::uint8_t kCancelled = 1;
   static constexpr std::uint8_t kClosed = 2;
   static constexpr std::uint8_t kCancelling = 4;  // beside kCancelled: cancel() is still here
-  static constexpr std::uint32_t kFewTokens = 8;
-  static constexpr std::uintptr_t kTokens = 1;  // in children_or_tokens_
+
+  // The cause: which cancellation reached this scope first. It is set once, and stays until the
+  // scope is left.
+  static constexpr std::uintptr_t kNoCause = 0;
+  static constexpr std::uintptr_t kOuter = 1;  // beside the scope further out that was cancelled
+  static constexpr std::uintptr_t kOwn = 2;    // beside the reason of the scope's own cancellation
+
+  // --- the cause ---------------------------------------------------------------------------------
+
+  // Acquire: pairs with set_cause(), so that the reason can be read, and every scope further out is
+  // seen to be reached.
+  static constexpr auto kReading = Env::mutant(Mutant::scope_relaxed_cause)
+                                       ? std::memory_order_relaxed
+                                       : std::memory_order_acquire;
+  bool reached() const noexcept { return cause_.load(kReading) != kNoCause; }
+
+  // Relaxed: by who knows the cause already.
+  bool caused_by_itself() const noexcept {
+    return (cause_.load(std::memory_order_relaxed) & kOwn) != 0;
+  }
+
+  // Of a scope that is reached: whose own cancellation that was.
+  const BasicScope* canceller() const noexcept {
+    const std::uintptr_t cause = cause_.load(kReading);
+    return (cause & kOwn) != 0 ? this : reinterpret_cast<const BasicScope*>(cause - kOuter);
+  }
+
+  // What is handed down to those below.
+  std::uintptr_t cause_for_children() const noexcept {
+    const std::uintptr_t cause = cause_.load(kReading);
+    return (cause & kOwn) != 0 ? reinterpret_cast<std::uintptr_t>(this) | kOuter : cause;
+  }
+
+  // True for the first. Release: pairs with kReading. The failure's order is that of reading: who
+  // is not the first may have to wait for who was, whose state came before the cause.
+  bool set_cause(std::uintptr_t cause) noexcept {
+    constexpr auto kSetting = Env::mutant(Mutant::scope_relaxed_cause) ? std::memory_order_relaxed
+                                                                       : std::memory_order_release;
+    std::uintptr_t none = kNoCause;
+    return cause_.compare_exchange_strong(none, cause, kSetting, kReading);
+  }
+
+  // Under the parent's lock: a cause from outside. The task's count rises first: whoever finds the
+  // cause finds that something in the task is cancelled.
+  bool hand_down(std::uintptr_t cause) noexcept {
+    if (cause == kNoCause || kind_ == ScopeKind::masked || reached()) return false;
+    const bool counts = kind_ == ScopeKind::task_root && !Env::mutant(Mutant::scope_uncounted_task);
+    if (counts) task_->cancels.fetch_add(1, std::memory_order_release);
+    const bool first = set_cause(cause);
+    if (!first && counts) task_->cancels.fetch_sub(1, std::memory_order_relaxed);
+    return first;
+  }
+
+  // Something in the task is cancelled. Who is linked has been told.
+  MAGPIE_COLD bool find_cause() noexcept {
+    if (reached()) return true;
+    link();
+    return reached();
+  }
+
+  static ReasonRef reason_in(std::uintptr_t own_cause) noexcept {
+    ReasonRef kept = ReasonRef::adopt(reinterpret_cast<void*>(own_cause - kOwn));
+    ReasonRef copy = kept;
+    (void)kept.release();
+    return copy;
+  }
+
+  // When nobody below is left who could ask for it.
+  MAGPIE_COLD void drop_cause() noexcept {
+    const std::uintptr_t cause = cause_.load(std::memory_order_relaxed);
+    cause_.store(kNoCause, std::memory_order_relaxed);
+    if ((cause & kOwn) != 0) (void)ReasonRef::adopt(reinterpret_cast<void*>(cause - kOwn));
+  }
+
+  // --- linking -----------------------------------------------------------------------------------
 
   void init_lists() noexcept {
     has_had_tokens_ = false;
     pins_ = 0;
-    waiters_ = nullptr;
-    children_or_tokens_ = nullptr;
-    next_sibling_ = nullptr;
-    prev_sibling_ = nullptr;
-  }
-
-  // The first child. Few scopes have tokens: while there are any, the word leads to the first of
-  // them, and the first child is found there. Under lock_.
-  BasicScope* children() const noexcept {
-    const ScopeToken* const first = tokens();
-    return first != nullptr ? static_cast<BasicScope*>(first->children)
-                            : static_cast<BasicScope*>(children_or_tokens_);
-  }
-  void set_children(BasicScope* child) noexcept {
-    if (ScopeToken* const first = tokens(); first != nullptr) {
-      first->children = child;
-    } else {
-      children_or_tokens_ = child;
-    }
-  }
-  ScopeToken* tokens() const noexcept {
-    const auto word = reinterpret_cast<std::uintptr_t>(children_or_tokens_);
-    return (word & kTokens) != 0 ? reinterpret_cast<ScopeToken*>(word & ~kTokens) : nullptr;
-  }
-  void set_tokens(ScopeToken* first) noexcept {
-    BasicScope* const child = children();
-    if (first != nullptr) {
-      first->children = child;
-      children_or_tokens_ =
-          reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(first) | kTokens);
-    } else {
-      children_or_tokens_ = child;
-    }
-  }
-  ScopeToken* let_go_of_tokens() noexcept {
-    ScopeToken* const all = tokens();
-    if (all != nullptr) set_tokens(nullptr);
-    return all;
+    lists_.init();
   }
 
   MAGPIE_NOINLINE bool link_below_group() noexcept {
     parent_->link();
     std::lock_guard guard(parent_->lock_);
-    const bool born_cancelled = parent_->cancelled();
-    if (born_cancelled) task_->cancels.store(1, std::memory_order_relaxed);
-    parent_->append_child(*this);
+    const bool born_cancelled = hand_down(parent_->cause_for_children());
+    parent_->lists_.add(*this);
     linked_.store(1, std::memory_order_release);  // pairs with the acquire load in link()
     return !born_cancelled;
-  }
-
-  // The walk towards the root. Acquire: pairs with the release in cancel(), so that the reason can
-  // be read.
-  const BasicScope* first_cancelled(bool outermost) const noexcept {
-    const BasicScope* found = nullptr;
-    for (const BasicScope* s = this; s != nullptr; s = s->parent_) {
-      if ((s->state_.load(std::memory_order_acquire) & kCancelled) != 0) {
-        found = s;
-        if (!outermost) return found;
-      }
-      if (s->kind_ == ScopeKind::masked) break;
-    }
-    return found;
   }
 
   // Invariant: linked implies that every ancestor is. Hence top-down.
@@ -416,46 +418,10 @@ class BasicScope {
     std::lock_guard guard(parent_->lock_);
     if (linked_.load(std::memory_order_relaxed) != 0) return;
     init_lists();
-    if constexpr (!Env::mutant(Mutant::scope_no_link)) parent_->append_child(*this);
+    if constexpr (!Env::mutant(Mutant::scope_link_untold)) hand_down(parent_->cause_for_children());
+    if constexpr (!Env::mutant(Mutant::scope_no_link)) parent_->lists_.add(*this);
     linked_.store(
         1, std::memory_order_release);  // pairs with the acquire loads in link() and cancel()
-  }
-
-  void append_child(BasicScope& child) noexcept {  // under lock_
-    child.prev_sibling_ = nullptr;
-    BasicScope* const first = children();
-    child.next_sibling_ = first;
-    if (first != nullptr) first->prev_sibling_ = &child;
-    set_children(&child);
-  }
-
-  void push_waiter(Waiter& w) noexcept {  // under lock_
-    w.scope_prev = nullptr;
-    w.scope_next = waiters_;
-    if (waiters_ != nullptr) waiters_->scope_prev = &w;
-    waiters_ = &w;
-  }
-
-  void move_to(Effects& effects, Waiter& w) noexcept {  // under lock_
-    remove_waiter(w);
-    w.scope_next = effects.waiters;
-    effects.waiters = &w;
-  }
-
-  void remove_waiter(Waiter& w) noexcept {  // under lock_
-    if (w.scope_prev != nullptr) {
-      w.scope_prev->scope_next = w.scope_next;
-    } else {
-      waiters_ = w.scope_next;
-    }
-    if (w.scope_next != nullptr) w.scope_next->scope_prev = w.scope_prev;
-  }
-
-  // A cancellation runs no user code and waits for nobody: it ends by itself, and soon. Acquire:
-  // pairs with the end of cancel().
-  MAGPIE_COLD void await_cancel() noexcept {
-    Backoff<Env> backoff;
-    while ((state_.load(std::memory_order_acquire) & kCancelling) != 0) backoff.wait();
   }
 
   // Without `effects` all tokens go to the parent.
@@ -468,13 +434,8 @@ class BasicScope {
       std::unique_lock guard(p->lock_);
       if (pins_ == 0 ||
           Env::mutant(Mutant::scope_unpinned_exit)) {  // pins_ is guarded by the parent's lock
-        if (prev_sibling_ != nullptr) {
-          prev_sibling_->next_sibling_ = next_sibling_;
-        } else {
-          p->set_children(next_sibling_);
-        }
-        if (next_sibling_ != nullptr) next_sibling_->prev_sibling_ = prev_sibling_;
-        if (tokens() != nullptr) hand_tokens_to(*p, effects);
+        p->lists_.remove(*this);
+        if (lists_.tokens() != nullptr) hand_tokens_to(*p, effects);
         linked_.store(0, std::memory_order_relaxed);
         return;
       }
@@ -483,127 +444,109 @@ class BasicScope {
     }
   }
 
-  // The scope's own token is the first. Under lock_.
-  void push_token(ScopeToken& token) noexcept {
-    ScopeToken* first = tokens();
-    const std::uint32_t until_look = first != nullptr ? first->until_look : kFewTokens;
-    if (first != nullptr && first->own) {
-      token.next_token = first->next_token;
-      first->next_token = &token;
-    } else {
-      token.next_token = first;
-      set_tokens(&token);
-      first = &token;
-    }
-    first->until_look = until_look - (until_look > 0);
-    has_had_tokens_ = true;
-  }
+  // --- tokens ------------------------------------------------------------------------------------
 
-  // A long-lived scope would collect what was made in those that have been left, hence this. Its
-  // own token stays. Under lock_: what nobody else holds now, nobody else can get.
-  void drop_unused_tokens(Effects& effects) noexcept {
-    std::uint32_t kept = 0;
-    ScopeToken* all = tokens();
-    for (ScopeToken** at = &all; *at != nullptr;) {
-      ScopeToken* const t = *at;
-      if (!t->own && t->unused != nullptr && t->unused(t)) {
-        *at = t->next_token;
-        t->next_token = effects.dropped;
-        effects.dropped = t;
-      } else {
-        at = &t->next_token;
-        ++kept;
-      }
-    }
-    set_tokens(all);
-    if (all != nullptr) all->until_look = kept < kFewTokens ? kFewTokens : kept;
+  void take_over(ScopeToken& token) noexcept {  // under lock_
+    lists_.add(token);
+    has_had_tokens_ = true;
   }
 
   // Under p.lock_. Without `effects` all tokens go to the parent.
   void hand_tokens_to(BasicScope& p, Effects* effects) noexcept {
     std::lock_guard guard(lock_);
-    if (ScopeToken* const first = tokens(); first != nullptr) first->own = false;
+    if (ScopeToken* const own = lists_.own_token(); own != nullptr) own->own = false;
     if (effects != nullptr) {
-      drop_unused_tokens(*effects);
+      lists_.drop_unused_tokens(*effects);
       // The end of a task, and the caller lets go of them; or they have to be cancelled.
       if (kind_ == ScopeKind::task_root ||
-          (!Env::mutant(Mutant::scope_unasked_tokens) && p.cancelled())) {
-        effects->tokens = let_go_of_tokens();
+          (!Env::mutant(Mutant::scope_unasked_tokens) && p.reached())) {
+        effects->tokens = lists_.let_go_of_tokens();
         return;
       }
     }
-    for (ScopeToken* t = let_go_of_tokens(); t != nullptr;) {
+    for (ScopeToken* t = lists_.let_go_of_tokens(); t != nullptr;) {
       ScopeToken* const next = t->next_token;
-      p.push_token(*t);
+      p.take_over(*t);
       t = next;
     }
-    // Once for as many as were kept the last time: a token more costs a bounded number of steps.
-    if (effects == nullptr) return;
-    const ScopeToken* const first = p.tokens();
-    if (first != nullptr && first->until_look == 0) p.drop_unused_tokens(*effects);
+    if (effects != nullptr) p.lists_.drop_unused_tokens_in_time(*effects);
   }
 
-  static BasicScope* next_unmasked(BasicScope* s) noexcept {
-    while (s != nullptr && s->kind_ == ScopeKind::masked) s = s->next_sibling_;
-    return s;
+  // --- traversals --------------------------------------------------------------------------------
+
+  // A cancellation runs no user code, and waits only for cancellations further in: it ends by
+  // itself, and soon. Acquire: pairs with the end of cancel().
+  MAGPIE_COLD void await_cancel() const noexcept {
+    Backoff<Env> backoff;
+    while ((state_.load(std::memory_order_acquire) & kCancelling) != 0) backoff.wait();
   }
 
-  // Under the parent's lock, before the scope is visited: the count must rise first.
-  static void pin(BasicScope& s) noexcept {
-    ++s.pins_;
-    if constexpr (Env::mutant(Mutant::scope_uncounted_task)) return;
-    if (s.kind_ == ScopeKind::task_root) s.task_->cancels.fetch_add(1, std::memory_order_release);
+  // Claims what waits below, and hands the cause down. A scope that has one already is passed by,
+  // and with it all that is below: whoever was there first goes on there, and is waited for.
+  void sweep(Effects& effects) noexcept {
+    traverse(
+        [this](BasicScope& s) noexcept {
+          if (&s == this || !s.caused_by_itself()) return true;
+          s.await_cancel();
+          return false;
+        },
+        [&effects](BasicScope& s) noexcept {
+          s.lists_.claim_waiters(effects);
+          s.lists_.take_tokens(effects);
+          return true;
+        },
+        [](BasicScope& parent, BasicScope* s) noexcept {
+          const std::uintptr_t cause = parent.cause_for_children();
+          for (; s != nullptr; s = s->next_sibling_) {
+            if (s->kind_ == ScopeKind::masked) continue;
+            if (Env::mutant(Mutant::scope_unmarked) ? !s->reached() : s->hand_down(cause)) break;
+            if (s->being_cancelled()) break;
+          }
+          return s;
+        });
   }
 
-  // Calls fn(scope), under its lock, for this scope and those of the same task below it, until it
-  // returns false.
-  template <class F>
-  void visit_scopes(F&& fn) noexcept;
+  // Whose canceller was there before the traversal, and is still under way. Relaxed: hand_down()
+  // has found the cause, which came after the state.
+  bool being_cancelled() const noexcept {
+    return !Env::mutant(Mutant::scope_unawaited_inner) && caused_by_itself() &&
+           (state_.load(std::memory_order_relaxed) & kCancelling) != 0;
+  }
 
   // Depth first, iteratively, holding one lock at a time. Every scope on the path is pinned, so it
   // cannot be left.
-  void sweep(Effects& effects) noexcept {
+  //
+  //   enter(s)         with no lock: whether to go into s at all
+  //   visit(s)         under its lock: whether to go below
+  //   next(parent, s)  under the parent's lock: s, or the first behind it, to go to; null: none
+  template <class Enter, class Visit, class Next>
+  void traverse(Enter enter, Visit visit, Next next) noexcept {
     BasicScope* s = this;
     bool descend = true;
     for (;;) {
-      if (descend) {
+      if (descend && enter(*s)) {
         std::lock_guard guard(s->lock_);
-        s->claim_all(effects);
-        BasicScope* const child = next_unmasked(s->children());
-        if (child != nullptr) pin(*child);
-        if (child == nullptr) {
-          descend = false;
-        } else {
+        BasicScope* const child = visit(*s) ? next(*s, s->lists_.children()) : nullptr;
+        if (child != nullptr) {
+          ++child->pins_;
           s = child;  // pinned; the guard still holds the lock of the one above
+        } else {
+          descend = false;
         }
         continue;
       }
       if (s == this) return;
       BasicScope* const p = s->parent_;
       std::lock_guard guard(p->lock_);
-      BasicScope* const sibling = next_unmasked(s->next_sibling_);
-      if (sibling != nullptr) pin(*sibling);
+      BasicScope* const sibling = next(*p, s->next_sibling_);
+      if (sibling != nullptr) ++sibling->pins_;
       --s->pins_;  // the last touch of s
       descend = sibling != nullptr;
       s = sibling != nullptr ? sibling : p;
     }
   }
 
-  void claim_all(Effects& effects) noexcept {  // under lock_
-    for (Waiter* w = waiters_; w != nullptr;) {
-      Waiter* const next = w->scope_next;
-      if (w->state.try_cancel()) move_to(effects, *w);
-      w = next;
-    }
-    for (ScopeToken* t = let_go_of_tokens(); t != nullptr;) {
-      ScopeToken* const next = t->next_token;
-      t->next_token = effects.tokens;
-      effects.tokens = t;
-      t = next;
-    }
-  }
-
-  ReasonRef reason_;
+  typename Env::template Atomic<std::uintptr_t> cause_{kNoCause};
   typename Env::template Atomic<std::uint8_t> state_{kActive};
   typename Env::template Atomic<std::uint8_t> linked_{0};
   ScopeKind kind_ = ScopeKind::plain;
@@ -616,44 +559,9 @@ class BasicScope {
   BasicScope* parent_;
   BasicTaskCore<Env>* task_;
   // Valid once linked.
-  Waiter* waiters_;
-  void* children_or_tokens_;
+  BasicScopeLists<Env> lists_;
   BasicScope* next_sibling_;
   BasicScope* prev_sibling_;
 };
-
-template <class Env>
-template <class F>
-void BasicScope<Env>::visit_scopes(F&& fn) noexcept {
-  if (linked_.load(std::memory_order_acquire) == 0) return;
-  BasicScope* s = this;
-  bool descend = true;
-  bool more = true;
-  for (;;) {
-    if (descend) {
-      std::lock_guard guard(s->lock_);
-      more = more && fn(*s);
-      BasicScope* child = more ? s->children() : nullptr;
-      while (child != nullptr && child->kind_ == ScopeKind::task_root) child = child->next_sibling_;
-      if (child == nullptr) {
-        descend = false;
-      } else {
-        ++child->pins_;
-        s = child;
-      }
-      continue;
-    }
-    if (s == this) return;
-    BasicScope* const p = s->parent_;
-    std::lock_guard guard(p->lock_);
-    BasicScope* sibling = more ? s->next_sibling_ : nullptr;
-    while (sibling != nullptr && sibling->kind_ == ScopeKind::task_root)
-      sibling = sibling->next_sibling_;
-    if (sibling != nullptr) ++sibling->pins_;
-    --s->pins_;
-    descend = sibling != nullptr;
-    s = sibling != nullptr ? sibling : p;
-  }
-}
 
 }  // namespace magpie::detail
