@@ -26,6 +26,7 @@
 
 #include <atomic>
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -130,8 +131,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
         if (child.slot().empty()) child.slot().set_cancelled(scope.outside_reason());
       });
     } else {
-      if (children_.size() == 0) return;
-      // Relaxed: ordered by the join.
+      // Relaxed: ordered by the join. Without children there was none, and nothing was touched.
       if ((failures.load(std::memory_order_relaxed) | scope.touched()) != 0) [[unlikely]] {
         GatherJoin::conclude_slowly(this, children_.outcomes());
       } else if constexpr (Children::kNothingLeft) {
@@ -213,23 +213,52 @@ class [[nodiscard("co_await it")]] GatherVector : public GatherBase<Policy, Chil
 
  public:
   using value_type = typename GatheredVector<T, kResults>::type;
-  using GatherBase<Policy, ChildVector<Child>>::GatherBase;
+  template <class R>
+  MAGPIE_FLAT explicit GatherVector(std::in_place_t, R&& range)
+      : GatherBase<Policy, ChildVector<Child>>(std::in_place, std::forward<R>(range)) {}
 
-  value_type await_resume() {
+  MAGPIE_FLAT value_type await_resume() {
     this->conclude();
     if constexpr (!std::is_void_v<value_type>) {
-      value_type results;
-      results.reserve(this->children_.size());
-      this->children_.for_each([&](Child& child) {
-        if constexpr (kResults) {
-          results.push_back(Result<T>(std::move(child.slot())));
-        } else {
-          results.push_back(value_of(child.slot()));
-        }
-      });
-      return results;
+      // From iterators that tell how many there are: memory is taken once, and whether it suffices
+      // is not asked again.
+      return value_type(ResultAt{this->children_.data(), this->children_.size()},
+                        ResultAt{nullptr, 0});
     }
   }
+
+ private:
+  /// Where a result is moved from: so many are left, this one is the child's. What a vector's
+  /// constructor asks of a random access iterator.
+  struct ResultAt {
+    using iterator_category = std::random_access_iterator_tag;
+    using value_type = typename GatheredVector<T, kResults>::type::value_type;
+    using difference_type = std::ptrdiff_t;
+    using pointer = void;
+    using reference = std::conditional_t<kResults, Result<T>, regular_t<T>&&>;
+
+    reference operator*() const {
+      if constexpr (kResults) {
+        return Result<T>(std::move(child->slot()));
+      } else if constexpr (std::is_reference_v<T>) {
+        return child->slot().value();
+      } else {
+        return std::move(child->slot().value());
+      }
+    }
+    ResultAt& operator++() noexcept {
+      ++child;
+      --left;
+      return *this;
+    }
+    bool operator==(const ResultAt& other) const noexcept { return left == other.left; }
+    difference_type operator-(const ResultAt& other) const noexcept {
+      return static_cast<difference_type>(other.left - left);
+    }
+
+    Child* child;
+    std::size_t left;
+  };
 };
 
 #ifdef MAGPIE_HAS_IN_REGISTER

@@ -6,6 +6,7 @@
 
 #include <magpie/gather.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <functional>
@@ -262,6 +263,10 @@ TEST_F(GatherTest, ResultsOfAwkwardTypes) {
     references.push_back(give_reference(number));
     std::vector<std::reference_wrapper<int>> wrapped = co_await gather(std::move(references));
     EXPECT_EQ(&wrapped[0].get(), &number);
+    auto odd = [](int i) -> Task<bool> { co_return i % 2 == 1; };
+    std::vector<bool> bits = co_await gather(std::views::iota(0, 100) | std::views::transform(odd));
+    EXPECT_EQ(std::count(bits.begin(), bits.end(), true), 50);
+    EXPECT_TRUE(bits[99]);
     std::vector<Task<NoDefault>> plain;
     plain.push_back(give_no_default(6));
     std::vector<NoDefault> got = co_await gather(std::move(plain));
@@ -373,6 +378,26 @@ TEST_F(GatherTest, MayBeReturnedAndMovedBeforeItIsAwaited) {
     co_return a + b;
   };
   EXPECT_EQ(executor.run(body()), 3);
+}
+
+TEST_F(GatherTest, OneOfARangeThatWasMovedFromIsRefused) {
+  auto body = []() -> Task<> {
+    for (const int size : {0, 3, 9}) {
+      auto first = gather(std::views::iota(0, size) | std::views::filter([](int) { return true; }) |
+                          std::views::transform([](int i) { return give(i); }));
+      auto second = std::move(first);
+      bool refused = false;
+      try {
+        co_await std::move(first);
+      } catch (const std::logic_error&) {
+        refused = true;
+      }
+      EXPECT_TRUE(refused) << size;
+      const std::vector<int> results = co_await std::move(second);
+      EXPECT_EQ(results.size(), static_cast<std::size_t>(size));
+    }
+  };
+  executor.run(body());
 }
 
 TEST_F(GatherTest, AwaitedByItsName) {

@@ -89,6 +89,24 @@ class PackStorage<std::index_sequence<I...>, Child...> : private PackElement<I, 
     constexpr std::size_t last = sizeof...(I) - 1;
     (fn(this->template get<last - I>()), ...);
   }
+  MAGPIE_FLAT Fork* first_fork() noexcept {
+    Fork* first = nullptr;
+    for_each_backwards([&](auto& each) MAGPIE_FLAT {
+      if constexpr (std::remove_cvref_t<decltype(each)>::kForked) first = &each;
+    });
+    return first;
+  }
+  /// fn(child) for those that are forked, from the last to the second.
+  template <class F>
+  MAGPIE_FLAT void for_each_later_fork(F&& fn) {
+    Fork* later = nullptr;
+    for_each_backwards([&](auto& each) MAGPIE_FLAT {
+      if constexpr (std::remove_cvref_t<decltype(each)>::kForked) {
+        if (later != nullptr) fn(*later);
+        later = &each;
+      }
+    });
+  }
   template <std::size_t Index>
   MAGPIE_FLAT auto& get() noexcept {
     return static_cast<PackElement<Index, std::tuple_element_t<Index, std::tuple<Child...>>>&>(
@@ -212,26 +230,31 @@ class ChildVector {
   static constexpr bool kFirstIsTask = is_task_child<Child>;
 
   template <class R>
-  explicit ChildVector(std::in_place_t, R&& range) : ChildVector() {
+  MAGPIE_FLAT explicit ChildVector(std::in_place_t, R&& range) : ChildVector() {
     if constexpr (kGivenVector<R>) {
       R given(std::move(range));
-      take<R>(given);
-    } else {
+      take_called<R>(given);
+    } else if constexpr (std::ranges::view<std::remove_cvref_t<R>>) {
+      // A type of its own almost everywhere. In line, the compiler sees how the view was made and
+      // keeps what it looks at in registers.
       take<R>(range);
+    } else {
+      take_called<R>(range);
     }
   }
   ChildVector(ChildVector&& other) noexcept
       : children_(std::exchange(other.children_, nullptr)),
         size_(std::exchange(other.size_, 0)),
-        capacity_(std::exchange(other.capacity_, 0)),
-        moved_(std::exchange(other.moved_, true)) {}
-  ~ChildVector() {
+        capacity_(std::exchange(other.capacity_, kMovedFrom)) {}
+  MAGPIE_FLAT ~ChildVector() {
     std::destroy_n(children_, size_);
     free_memory();
   }
 
   std::size_t size() const noexcept { return size_; }
-  bool spent() const noexcept { return moved_ || (size_ != 0 && children_->spent()); }
+  bool spent() const noexcept {
+    return capacity_ == kMovedFrom || (size_ != 0 && children_->spent());
+  }
   std::uintptr_t first_item() const noexcept {
     return reinterpret_cast<std::uintptr_t>(children_) + kForkTag;
   }
@@ -254,24 +277,35 @@ class ChildVector {
     Child* const begin = children_;
     for (Child* child = begin + size_; child != begin;) fn(*--child);
   }
+  MAGPIE_FLAT Fork* first_fork() noexcept { return children_; }
+  template <class F>
+  MAGPIE_FLAT void for_each_later_fork(F&& fn) {
+    for (std::size_t i = size_; i > 1;) fn(children_[--i]);
+  }
   Child& operator[](std::size_t index) noexcept { return children_[index]; }
+  Child* data() noexcept { return children_; }
   Outcomes outcomes() noexcept { return {look_at_each, this}; }
 
   /// Instead of the destructor, when nothing is left in the children: see kNothingLeft.
-  void free_memory() noexcept {
-    if (children_ == nullptr) return;
-    if constexpr (kOverAligned) {
-      ::operator delete(children_, std::align_val_t(alignof(Child)));
-    } else {
-      free_frame(children_, capacity_ * sizeof(Child));
+  MAGPIE_FLAT void free_memory() noexcept {
+    if constexpr (kCachedAtFirst) {
+      if (capacity_ == kFirstCapacity) [[likely]]
+        return free_frame(children_, kFirstBytes);
     }
+    if (children_ != nullptr) free_memory_of(children_, capacity_);
   }
 
  private:
   static constexpr std::size_t kFirstCapacity = 8;
+  static constexpr std::size_t kMovedFrom = std::numeric_limits<std::size_t>::max();
   static constexpr bool kOverAligned = alignof(Child) > __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 
-  ChildVector() noexcept = default;
+  static constexpr std::size_t kFirstBytes = kFirstCapacity * sizeof(Child);
+  // Whether the first memory of a range that does not know its size comes from a cache: then which
+  // one is known here, and it is taken and given back in line.
+  static constexpr bool kCachedAtFirst = !kOverAligned && frame_class(kFirstBytes) < kFrameClasses;
+
+  MAGPIE_FLAT ChildVector() noexcept {}
 
   // As that of the PackStorage.
   MAGPIE_COLD static void look_at_each(void* children, Outcomes::Look look, void* context) {
@@ -280,18 +314,32 @@ class ChildVector {
   }
 
   template <class R>
-  void take(std::remove_reference_t<R>& range) {
+  MAGPIE_FLAT void take(std::remove_reference_t<R>& range) {
     if constexpr (requires { std::size(range); }) {
       if (const auto size = static_cast<std::size_t>(std::size(range)); size != 0) grow(size);
     }
     for (auto&& element : range) {
       if (size_ == capacity_) [[unlikely]]
-        grow(capacity_ == 0 ? kFirstCapacity : 2 * capacity_);
+        grow_further();
       std::construct_at(children_ + size_, static_cast<typename RangeElement<R>::type>(element));
       ++size_;
     }
   }
+  template <class R>
+  void take_called(std::remove_reference_t<R>& range) {
+    take<R>(range);
+  }
 
+  MAGPIE_FLAT void grow_further() {
+    if constexpr (kCachedAtFirst) {
+      if (capacity_ == 0) {
+        children_ = static_cast<Child*>(allocate_frame(kFirstBytes));
+        capacity_ = kFirstCapacity;
+        return;
+      }
+    }
+    grow(capacity_ == 0 ? kFirstCapacity : 2 * capacity_);
+  }
   void grow(std::size_t capacity) {
     if (capacity > std::numeric_limits<std::size_t>::max() / sizeof(Child))
       throw std::bad_array_new_length();
@@ -309,24 +357,20 @@ class ChildVector {
     std::swap(children_, larger.children_);
     std::swap(capacity_, larger.capacity_);
   }
+  static void free_memory_of(Child* children, std::size_t capacity) noexcept {
+    if constexpr (kOverAligned) {
+      ::operator delete(children, std::align_val_t(alignof(Child)));
+    } else {
+      free_frame(children, capacity * sizeof(Child));
+    }
+  }
 
   Child* children_ = nullptr;
   std::size_t size_ = 0;
   std::size_t capacity_ = 0;
-  bool moved_ = false;
 };
 
 // --- starting ------------------------------------------------------------------------------------
-
-/// The first of the children that are forked.
-template <class Children>
-MAGPIE_FLAT inline Fork* first_fork(Children& children) noexcept {
-  Fork* first = nullptr;
-  children.for_each_backwards([&](auto& child) MAGPIE_FLAT {
-    if constexpr (std::remove_cvref_t<decltype(child)>::kForked) first = &child;
-  });
-  return first;
-}
 
 /// Queues every forked child, where there is no deque or it has to grow.
 template <class Children>
@@ -379,7 +423,7 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
   std::uint32_t ended = 0;
   if constexpr (Children::kAnyOperation) ended = start_operations(join, children, is_race);
   if constexpr (Children::kAnyForked) {
-    Fork* const first = first_fork(children);
+    Fork* const first = children.first_fork();
     if constexpr (Children::kAnyOperation) first->carry = ended;
     LocalQueue* const queue = thread->queue;
     const auto slowly = [&]() -> std::coroutine_handle<> {
@@ -391,13 +435,8 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
     return queue->deque.owner().with_room_for(
         children.size(),
         [&](auto batch) MAGPIE_FLAT -> std::coroutine_handle<> {
-          Fork* later = nullptr;
-          children.for_each_backwards([&](auto& child) MAGPIE_FLAT {
-            if constexpr (std::remove_cvref_t<decltype(child)>::kForked) {
-              if (later != nullptr) batch.add(tagged(later, kForkTag));
-              later = &child;
-            }
-          });
+          children.for_each_later_fork([&](Fork& later)
+                                           MAGPIE_FLAT { batch.add(tagged(&later, kForkTag)); });
           batch.commit();
           StdEnv::compiler_barrier();  // D3; where that is not enough, attention is never zero
           if (queue->noticed_after_push()) [[unlikely]]
