@@ -37,9 +37,10 @@ std::size_t push_and_pop(Deque& deque, std::size_t depth) {
 std::size_t push_and_steal(Deque& deque) {
   constexpr std::size_t kDepth = 1'000;
   std::size_t stolen = 0;
+  magpie::detail::ThiefMark<> mark;
   for (std::size_t done = 0; done < kItems; done += kDepth) {
     for (std::uintptr_t i = 1; i <= kDepth; ++i) push(deque, i);
-    while (deque.thief().steal().outcome == Deque::Steal::stolen) ++stolen;
+    while (deque.thief(mark).steal().outcome == Deque::Steal::stolen) ++stolen;
   }
   return stolen;
 }
@@ -49,9 +50,10 @@ std::size_t under_theft(Deque& deque) {
   std::atomic<bool> over{false};
   std::size_t stolen = 0;
   std::jthread thief([&] {
+    magpie::detail::ThiefMark<> mark;
     for (;;) {
       const bool last = over.load(std::memory_order_acquire);  // with the store below
-      const auto taken = deque.thief().steal();
+      const auto taken = deque.thief(mark).steal();
       if (taken.outcome == Deque::Steal::stolen) ++stolen;
       if (taken.outcome != Deque::Steal::empty) continue;
       if (last) return;

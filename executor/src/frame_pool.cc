@@ -89,19 +89,25 @@ void open_shelves() noexcept {
   return true;
 }
 
+// What a frame of that size takes of the allocator.
+std::size_t memory_bytes(std::size_t size) noexcept {
+  const std::size_t index = frame_class(size);
+  return index < kFrameClasses ? frame_memory_bytes(index) : size;
+}
+
 }  // namespace
 
 // Code that is compiled with a sanitizer comes here with every frame, also where the library is not
 // compiled with it: then the shelf is not empty, or has room, and is none of its business.
 void* allocate_frame_slow(std::size_t size) {
-  const std::size_t index = frame_class(size);
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
+  const std::size_t index = frame_class(size);
   if (ThreadState* const state = thread_state();
       index < kFrameClasses && state->frames_open && state->shelves[index].head == nullptr) {
     if (void* const frame = take_from_chain(*state, index); frame != nullptr) return frame;
   }
 #endif
-  void* const memory = ::operator new(index < kFrameClasses ? frame_memory_bytes(index) : size);
+  void* const memory = ::operator new(memory_bytes(size));
   open_shelves();
   return memory;
 }
@@ -118,7 +124,7 @@ void throw_no_memory() {
   throw std::bad_alloc();
 }
 
-void free_frame_slow(void* frame, [[maybe_unused]] std::size_t size) noexcept {
+void free_frame_slow(void* frame, std::size_t size) noexcept {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
   const std::size_t index = frame_class(size);
   if (ThreadState* const state = thread_state(); index < kFrameClasses && state->frames_open &&
@@ -131,7 +137,7 @@ void free_frame_slow(void* frame, [[maybe_unused]] std::size_t size) noexcept {
     return;
   }
 #endif
-  ::operator delete(frame);
+  ::operator delete(frame, memory_bytes(size));
   open_shelves();
 }
 

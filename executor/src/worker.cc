@@ -228,7 +228,8 @@ bool WorkStealingMachine::wake_idle(std::uint32_t bits, bool new_work) noexcept 
 bool WorkStealingMachine::attend(LocalQueue* queue) noexcept {
   WorkStealingMachine& machine = static_cast<Worker*>(queue)->machine;
   std::uint32_t bits = machine.attention_.load(std::memory_order_relaxed);
-  machine.wake_idle(bits, (bits & attention::kNappers) != 0 && beyond_a_strand(queue->deque));
+  machine.wake_idle(bits,
+                    (bits & attention::kNappers) != 0 && beyond_a_strand(queue->deque.owner()));
   if ((bits & attention::kInbox) != 0 && machine.inbox_.empty()) bits = machine.unmark_inbox();
   return (bits & (attention::kInbox | attention::kLoop)) != 0;
 }
@@ -273,6 +274,9 @@ void WorkStealingMachine::work(Worker& self) noexcept {
     }
   }
   hand_over(self);
+  const auto any = [this](auto&& shows) noexcept { return any_mark(shows); };
+  self.deque.owner().give_back_rings(any);
+  self.jobs.owner().give_back_rings(any);
   if (self.woken) pass_on_wake_up(self);
   self.counters.until_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()),
                                std::memory_order_relaxed);
@@ -308,6 +312,9 @@ void WorkStealingMachine::housekeeping(Worker& self) noexcept {
   const std::uint64_t now = StdEnv::now_ns();
   self.deque.owner().between_operations(now);
   self.jobs.owner().between_operations(now);
+  const auto any = [this](auto&& shows) noexcept { return any_mark(shows); };
+  self.deque.owner().tend_rings(now, any);
+  self.jobs.owner().tend_rings(now, any);
   if (services_.virtual_time() == nullptr &&
       self.timers->earliest.load(std::memory_order_relaxed) != kNeverNs) {
     services_.timers.serve(*self.timers, services_.timers.now_ns());
@@ -380,9 +387,10 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
 // runs the same piece for longer than the patience, and not if he has an item whenever somebody
 // looks: then there is work for two. All thieves share the note, so that it does not matter who
 // comes by.
-bool WorkStealingMachine::leave_alone(Worker& victim) const noexcept {
+bool WorkStealingMachine::leave_alone(Worker& self, Worker& victim) const noexcept {
   if (victim.deque.size_hint() != 1 || services_.virtual_time() != nullptr) return false;
-  if ((victim.deque.thief().peek() & kTagMask) != 0) return false;  // forks are made to be stolen
+  if ((victim.deque.thief(self.mark).peek() & kTagMask) != 0)
+    return false;  // forks are made to be stolen
   const LookNote note(victim.looks.load(std::memory_order_relaxed));
   const LookNote::Verdict verdict =
       note.judge(victim.counters.tasks_run.load(std::memory_order_relaxed), StdEnv::now_ns());
@@ -403,14 +411,14 @@ std::uintptr_t WorkStealingMachine::steal(Worker& self) noexcept {
       const bool empty = victim->deque.size_hint() == 0;
       if (empty && LookNote(victim->looks.load(std::memory_order_relaxed)).looks() != 0)
         victim->looks.store(0, std::memory_order_relaxed);
-      const bool left = !empty && leave_alone(*victim);
+      const bool left = !empty && leave_alone(self, *victim);
       self.left_some |= left;
       if (empty || left) {
         if (const std::uintptr_t job = steal_job(self, *victim); job != 0) return job;
         continue;
       }
       WorkerCounters::add<std::uint64_t>(self.counters.steals_tried);
-      const auto stolen = victim->deque.thief().steal();
+      const auto stolen = victim->deque.thief(self.mark).steal();
       if (stolen.outcome == Deque<StdEnv>::Steal::stolen) {
         WorkerCounters::add<std::uint64_t>(self.counters.steals_won);
         if (services_.tracing()) [[unlikely]]

@@ -67,7 +67,7 @@ bool WorkStealingMachine::job_in_sight() const noexcept {
 std::uintptr_t WorkStealingMachine::steal_job(Worker& self, Worker& victim) noexcept {
   if (victim.jobs.size_hint() == 0) return 0;
   WorkerCounters::add<std::uint64_t>(self.counters.steals_tried);
-  const auto stolen = victim.jobs.thief().steal();
+  const auto stolen = victim.jobs.thief(self.mark).steal();
   if (stolen.outcome != Deque<StdEnv>::Steal::stolen) return 0;
   WorkerCounters::add<std::uint64_t>(self.counters.steals_won);
   self.robbed = &victim;

@@ -84,11 +84,16 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   return item;
 }
 
-// When the worker's own timer is due, by the steady clock; never: nothing.
-std::optional<std::uint64_t> WorkStealingMachine::own_timer(const Worker& self) const noexcept {
+// When the worker's own timer is due or rings of its deques are, by the steady clock; never:
+// nothing.
+std::optional<std::uint64_t> WorkStealingMachine::wants_to_be_up(Worker& self) const noexcept {
+  std::optional<std::uint64_t> first = self.deque.owner().rings_due();
+  const auto at = [&](std::uint64_t other) { first = std::min(first.value_or(other), other); };
+  if (const auto due = self.jobs.owner().rings_due()) at(*due);
   const std::int64_t due = self.timers->earliest.load(std::memory_order_relaxed);
-  if (due == kNeverNs) return std::nullopt;
-  return static_cast<std::uint64_t>(std::max<std::int64_t>(services_.timers.steady_ns(due), 0));
+  if (due != kNeverNs)
+    at(static_cast<std::uint64_t>(std::max<std::int64_t>(services_.timers.steady_ns(due), 0)));
+  return first;
 }
 
 // N1 to N3. Without a heavy fence: it ends by itself.
@@ -97,10 +102,10 @@ void WorkStealingMachine::nap(Worker& self) noexcept {
   const std::uint64_t now = StdEnv::now_ns();
   const std::uint64_t naps = std::min<std::uint64_t>(nappers_.count() + 1, kMostNaps);
   const std::uint64_t over = now + naps * kNapNs;
-  const std::uint64_t until = std::min(over, own_timer(self).value_or(over));
+  const std::uint64_t until = std::min(over, wants_to_be_up(self).value_or(over));
   if (until <= now) return;
   self.napped =
-      !nappers_.nap(attention_, until, [&] { return new_work_in_sight() || leaving(self); });
+      !nappers_.nap(attention_, until, [&] { return new_work_in_sight(self) || leaving(self); });
   WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
                                     static_cast<std::int64_t>(StdEnv::now_ns() - now));
 }
@@ -122,7 +127,7 @@ void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
   // of every push.
   if (!all_sleep_but(1)) StdEnv::heavy_fence();
   if (sleeping && work_in_sight() && wake_one()) return;
-  if (napping && new_work_in_sight() && nappers_.wake_one(attention_)) return;
+  if (napping && new_work_in_sight(self) && nappers_.wake_one(attention_)) return;
   if (job_in_sight()) wake_for_job();
 }
 
@@ -149,12 +154,13 @@ bool WorkStealingMachine::work_in_sight() const noexcept {
 }
 
 // Whether there is more than strands that are passed on.
-bool WorkStealingMachine::new_work_in_sight() const noexcept {
+bool WorkStealingMachine::new_work_in_sight(Worker& self) const noexcept {
   if (!inbox_.still_empty()) return true;
   const std::size_t count = slots_.load(std::memory_order_acquire);  // pairs with start_workers()
   for (std::size_t i = 0; i < count; ++i) {
     Worker* const worker = workers_[i].load(std::memory_order_acquire);
-    if (worker != nullptr && (beyond_a_strand(worker->deque) || worker->jobs.size_hint() != 0))
+    if (worker != nullptr &&
+        (beyond_a_strand(worker->deque.thief(self.mark)) || worker->jobs.size_hint() != 0))
       return true;
   }
   return false;
@@ -185,21 +191,21 @@ void WorkStealingMachine::park(Worker& self) noexcept {
       }
       counted_out = true;
     }
-    std::optional<std::uint64_t> until;
-    bool timer = false;
-    if (time == nullptr) {
-      until = own_timer(self);
-      timer = until.has_value();
-    }
     const std::uint64_t now = StdEnv::now_ns();
+    std::optional<std::uint64_t> until;
+    bool due = false;
+    if (time == nullptr) {
+      until = wants_to_be_up(self);
+      due = until.has_value();
+    }
     if (slept_from == 0) slept_from = static_cast<std::int64_t>(now);
     if (shortly && (!until || *until > now + kFirstSleepNs)) {
       until = now + kFirstSleepNs;
-      timer = false;
+      due = false;
     }
     WorkerCounters::add<std::uint64_t>(self.counters.parks);
     notified = sleepers_.wait(key, until);
-    if (!notified && timer) break;  // its timer is due
+    if (!notified && due) break;
   }
   if (counted_out) time->work_begins();
   if (slept_from != 0) {

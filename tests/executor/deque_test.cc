@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace magpie::detail {
@@ -20,6 +22,7 @@ class DequeTestAccess {
   static constexpr std::uint64_t restart_index = Deque<>::kRestartIndex;
   static constexpr std::uint64_t pops_before_bias = Deque<>::kPopsBeforeBias;
   static constexpr std::uint64_t shortest_dwell = Deque<>::kShortestDwell;
+  static constexpr std::uint64_t roomy_for = Deque<>::kRoomyFor;
   template <class D>
   static bool biased(const D& deque) {
     return D::mode_of(deque.top_.load(std::memory_order_relaxed)) == D::Mode::biased;
@@ -39,6 +42,12 @@ constexpr std::uint64_t kMillisecond = 1'000'000;
 #define SKIP_WITHOUT_MEMBARRIER() \
   if (!StdEnv::prepare()) GTEST_SKIP() << "no membarrier here"
 
+template <class Env>
+typename Deque<Env>::Thief thief(Deque<Env>& deque) {
+  static ThiefMark<Env> mark;  // of the one thread there is
+  return deque.thief(mark);
+}
+
 void push(Deque<>& deque, std::uintptr_t item) {
   ASSERT_TRUE(deque.owner().push(item));
 }
@@ -57,11 +66,11 @@ TEST(Deque, AThiefTakesTheOldestFirst) {
   Deque<> deque;
   for (std::uintptr_t item = 1; item <= 3; ++item) push(deque, item);
   for (std::uintptr_t item = 1; item <= 3; ++item) {
-    const auto stolen = deque.thief().steal();
+    const auto stolen = thief(deque).steal();
     EXPECT_EQ(stolen.outcome, Steal::stolen);
     EXPECT_EQ(stolen.item, item);
   }
-  EXPECT_EQ(deque.thief().steal().outcome, Steal::empty);
+  EXPECT_EQ(thief(deque).steal().outcome, Steal::empty);
   EXPECT_EQ(deque.owner().pop(), 0U);
 }
 
@@ -69,7 +78,7 @@ TEST(Deque, TheOwnerCanTakeTheOldestInEitherMode) {
   Deque<> deque;
   for (std::uintptr_t item = 1; item <= 5; ++item) push(deque, item);
   EXPECT_EQ(deque.owner().take_oldest(), 1U);
-  EXPECT_EQ(deque.thief().steal().item, 2U);
+  EXPECT_EQ(thief(deque).steal().item, 2U);
   EXPECT_EQ(deque.owner().take_oldest(), 3U);
   EXPECT_EQ(deque.owner().pop(), 5U);
   EXPECT_EQ(deque.owner().take_oldest(), 4U);
@@ -92,8 +101,8 @@ TEST(Deque, TheHintCountsItems) {
   EXPECT_EQ(deque.size_hint(), 0U);
   push(deque, 1);
   push(deque, 2);
-  EXPECT_EQ(deque.thief().size_hint(), 2U);
-  EXPECT_EQ(deque.thief().steal().item, 1U);
+  EXPECT_EQ(thief(deque).size_hint(), 2U);
+  EXPECT_EQ(thief(deque).steal().item, 1U);
   EXPECT_EQ(deque.owner().size_hint(), 1U);
 }
 
@@ -104,11 +113,11 @@ TEST(Deque, ItGrowsAndKeepsWhatItHolds) {
     std::uintptr_t oldest = 1;
     for (unsigned i = 0; i < stolen_before; ++i) push(deque, next++);
     for (unsigned i = 0; i < stolen_before; ++i) {
-      EXPECT_EQ(deque.thief().steal().item, oldest++);
+      EXPECT_EQ(thief(deque).steal().item, oldest++);
     }
     for (int i = 0; i < 100; ++i) push(deque, next++);
     EXPECT_EQ(deque.size_hint(), 100U);
-    for (int i = 0; i < 50; ++i) EXPECT_EQ(deque.thief().steal().item, oldest++);
+    for (int i = 0; i < 50; ++i) EXPECT_EQ(thief(deque).steal().item, oldest++);
     for (int i = 0; i < 50; ++i) EXPECT_EQ(deque.owner().pop(), --next);
     EXPECT_EQ(deque.owner().pop(), 0U);
   }
@@ -130,7 +139,7 @@ TEST(Deque, SlotsAreUsedAgainWithoutGrowing) {
   for (std::uintptr_t item = 1; item <= 1000; item += 2) {
     ASSERT_TRUE(deque.owner().push(item));
     ASSERT_TRUE(deque.owner().push(item + 1));
-    ASSERT_EQ(deque.thief().steal().item, item);
+    ASSERT_EQ(thief(deque).steal().item, item);
     ASSERT_EQ(deque.owner().pop(), item + 1);
   }
   EXPECT_EQ(CountingEnv::allocations(), 1);
@@ -167,17 +176,17 @@ TEST(Deque, TheFirstThiefPaysOneBarrierAndTheNextNone) {
   for (std::uintptr_t item = 1; item <= 3; ++item) push(deque, item);
   ASSERT_TRUE(DequeTestAccess::biased(deque));
   const std::uint64_t before = StdEnv::heavy_fences();
-  EXPECT_EQ(deque.thief().steal().item, 1U);
+  EXPECT_EQ(thief(deque).steal().item, 1U);
   EXPECT_EQ(StdEnv::heavy_fences(), before + 1);
   EXPECT_FALSE(DequeTestAccess::biased(deque));
-  EXPECT_EQ(deque.thief().steal().item, 2U);
+  EXPECT_EQ(thief(deque).steal().item, 2U);
   EXPECT_EQ(StdEnv::heavy_fences(), before + 1);
 }
 
 TEST(Deque, AThiefThatFindsItEmptyLeavesTheBiasAlone) {
   SKIP_WITHOUT_MEMBARRIER();
   Deque<> deque;
-  EXPECT_EQ(deque.thief().steal().outcome, Steal::empty);
+  EXPECT_EQ(thief(deque).steal().outcome, Steal::empty);
   EXPECT_TRUE(DequeTestAccess::biased(deque));
 }
 
@@ -190,7 +199,7 @@ void pop_fenced(Deque<>& deque, std::uint64_t times) {
 
 void lose_the_bias(Deque<>& deque) {
   push(deque, 1);
-  ASSERT_EQ(deque.thief().steal().item, 1U);
+  ASSERT_EQ(thief(deque).steal().item, 1U);
   ASSERT_FALSE(DequeTestAccess::biased(deque));
 }
 
@@ -211,7 +220,7 @@ TEST(Deque, TheBiasReturnsAfterManyPopsInALongTimeWithoutAThief) {
   push(deque, 5);
   EXPECT_EQ(deque.owner().pop(), 5U);
   push(deque, 6);
-  EXPECT_EQ(deque.thief().steal().item, 6U);
+  EXPECT_EQ(thief(deque).steal().item, 6U);
 }
 
 TEST(Deque, AStealStartsTheQuietStretchAnew) {
@@ -222,7 +231,7 @@ TEST(Deque, AStealStartsTheQuietStretchAnew) {
   deque.owner().between_operations(now);
   pop_fenced(deque, DequeTestAccess::pops_before_bias);
   push(deque, 2);
-  ASSERT_EQ(deque.thief().steal().item, 2U);
+  ASSERT_EQ(thief(deque).steal().item, 2U);
   deque.owner().between_operations(now + 5 * kMillisecond);
   EXPECT_FALSE(DequeTestAccess::biased(deque));
   pop_fenced(deque, DequeTestAccess::pops_before_bias);
@@ -268,11 +277,11 @@ TEST(Deque, AllDequesShareABudgetOfReturnsToTheBias) {
   SKIP_WITHOUT_MEMBARRIER();
   const std::uint64_t now = StdEnv::now_ns() + 100'000 * kMillisecond;
   int granted = 0;
-  for (int i = 0; i < 1000; ++i) granted += StdEnv::may_bias(now) ? 1 : 0;
+  for (int i = 0; i < 1000; ++i) granted += StdEnv::may_barrier(now) ? 1 : 0;
   EXPECT_EQ(granted, 16);
-  EXPECT_FALSE(StdEnv::may_bias(now + kMillisecond / 8));
-  EXPECT_TRUE(StdEnv::may_bias(now + kMillisecond / 4));
-  EXPECT_FALSE(StdEnv::may_bias(now + kMillisecond / 4));
+  EXPECT_FALSE(StdEnv::may_barrier(now + kMillisecond / 8));
+  EXPECT_TRUE(StdEnv::may_barrier(now + kMillisecond / 4));
+  EXPECT_FALSE(StdEnv::may_barrier(now + kMillisecond / 4));
 }
 
 TEST(Deque, WithoutMembarrierItIsFencedForGood) {
@@ -300,7 +309,7 @@ TEST(Deque, IndicesStartOverBeforeTheyOverflow) {
     if (biased) {
       EXPECT_EQ(deque->owner().take_oldest(), 1U);
     } else {
-      EXPECT_EQ(deque->thief().steal().item, 1U);
+      EXPECT_EQ(thief(*deque).steal().item, 1U);
     }
     deque->owner().between_operations(1);
     EXPECT_EQ(DequeTestAccess::top_index(*deque), DequeTestAccess::restart_index)
@@ -310,7 +319,7 @@ TEST(Deque, IndicesStartOverBeforeTheyOverflow) {
     EXPECT_EQ(DequeTestAccess::top_index(*deque), 1U);
     EXPECT_EQ(deque->owner().pop(), 0U);
     for (std::uintptr_t item = 1; item <= 9; ++item) push(*deque, item);
-    EXPECT_EQ(deque->thief().steal().item, 1U);
+    EXPECT_EQ(thief(*deque).steal().item, 1U);
     EXPECT_EQ(deque->owner().pop(), 9U);
     EXPECT_EQ(deque->size_hint(), 7U);
   }
@@ -319,7 +328,7 @@ TEST(Deque, IndicesStartOverBeforeTheyOverflow) {
 TEST(Deque, GrowsOnceForManyItems) {
   Deque<> deque(4);
   for (std::uintptr_t item = 1; item <= 3; ++item) push(deque, item);
-  EXPECT_EQ(deque.thief().steal().item, 1U);
+  EXPECT_EQ(thief(deque).steal().item, 1U);
   const auto fits = [&](std::size_t count) {
     return deque.owner().with_room_for(count, [](auto) { return true; }, [] { return false; });
   };
@@ -331,6 +340,196 @@ TEST(Deque, GrowsOnceForManyItems) {
   for (std::uintptr_t item = 2; item <= 52; ++item) EXPECT_EQ(deque.owner().take_oldest(), item);
   for (std::uintptr_t item = 103; item > 52; --item) EXPECT_EQ(deque.owner().pop(), item);
   EXPECT_EQ(deque.owner().pop(), 0U);
+}
+
+// Counts the bytes of rings, and stops whoever makes a fence.
+struct RingEnv : StdEnv {
+  static inline std::size_t bytes = 0;
+  static inline int budget = 0;  // of allocations
+  static inline bool affords_barrier = true;
+  static inline std::function<void()> at_fence;
+
+  RingEnv() {
+    StdEnv::prepare();
+    bytes = 0;
+    budget = 1'000;
+    affords_barrier = true;
+    at_fence = nullptr;
+  }
+  static void* allocate(std::size_t size) noexcept {
+    if (budget-- <= 0) return nullptr;
+    bytes += size;
+    return StdEnv::allocate(size);
+  }
+  static void deallocate(void* memory, std::size_t size) noexcept {
+    bytes -= size;
+    StdEnv::deallocate(memory, size);
+  }
+  static bool may_barrier(std::uint64_t) noexcept { return affords_barrier; }
+  static void fence_seq_cst() noexcept {
+    StdEnv::fence_seq_cst();
+    if (at_fence) std::exchange(at_fence, nullptr)();
+  }
+  static void light_fence() noexcept {
+    StdEnv::light_fence();
+    if (at_fence) std::exchange(at_fence, nullptr)();
+  }
+};
+
+// A deque whose first ring has four slots, one thief, and time.
+class DequeRings : public ::testing::Test {
+ protected:
+  static std::size_t ring_of(std::size_t slots) { return 2 * 8 + slots * 8; }
+  auto any() {
+    return [this](auto&& shows) { return shows(mark_); };
+  }
+  void push(std::uintptr_t from, std::uintptr_t to) {
+    for (std::uintptr_t item = from; item <= to; ++item) ASSERT_TRUE(owner_.push(item));
+  }
+  void pop(std::uintptr_t from, std::uintptr_t to) {
+    for (std::uintptr_t item = from; item >= to; --item) ASSERT_EQ(owner_.pop(), item);
+  }
+  void tend_at(std::uint64_t now) { owner_.tend_rings(now, any()); }
+
+  static constexpr std::uint64_t kLong = DequeTestAccess::roomy_for;
+  RingEnv env_;  // as at the start
+  Deque<RingEnv> deque_{4};
+  ThiefMark<RingEnv> mark_;
+  Deque<RingEnv>::Owner owner_ = deque_.owner();
+  Deque<RingEnv>::Thief thief_ = deque_.thief(mark_);
+};
+
+TEST_F(DequeRings, WhatWasOutgrownIsFreed) {
+  push(1, 100);
+  EXPECT_GT(RingEnv::bytes, ring_of(128));
+  EXPECT_TRUE(owner_.rings_due().has_value());
+  tend_at(1);
+  EXPECT_EQ(RingEnv::bytes, ring_of(128));
+  tend_at(1 + kLong);
+  tend_at(1 + 2 * kLong);
+  EXPECT_EQ(RingEnv::bytes, ring_of(128)) << "what it holds needs the ring";
+  pop(100, 1);
+}
+
+TEST_F(DequeRings, ARingThatHasLongBeenTooLargeGivesWayToASmallOne) {
+  push(1, 100);
+  pop(100, 4);
+  tend_at(10);
+  EXPECT_EQ(owner_.rings_due(), 10 + kLong);
+  tend_at(9 + kLong);
+  EXPECT_EQ(RingEnv::bytes, ring_of(128));
+  tend_at(10 + kLong);
+  EXPECT_EQ(RingEnv::bytes, ring_of(4));
+  EXPECT_FALSE(owner_.rings_due().has_value());
+  EXPECT_EQ(thief_.steal().item, 1U);
+  push(4, 9);
+  EXPECT_EQ(thief_.peek(), 2U);
+  pop(9, 2);
+  EXPECT_EQ(owner_.pop(), 0U);
+}
+
+TEST_F(DequeRings, ARingThatIsNeededNowAndThenStays) {
+  push(1, 5);
+  pop(5, 1);
+  for (std::uint64_t now = 1; now < 10 * kLong; now += kLong) {
+    tend_at(now);
+    push(1, 4);  // the first would do
+    pop(4, 1);
+    tend_at(now + kLong / 2);
+    push(1, 5);  // and would not
+    pop(5, 1);
+  }
+  EXPECT_EQ(RingEnv::bytes, ring_of(8));
+  EXPECT_EQ(RingEnv::budget, 998);
+}
+
+TEST_F(DequeRings, ItemsThatComeAndGoAreNoMoreThanThereAreAtATime) {
+  push(1, 5);
+  pop(5, 1);
+  tend_at(1);
+  for (std::uintptr_t item = 1; item <= 1'000; item += 4) {
+    push(item, item + 3);
+    for (std::uintptr_t i = item; i < item + 4; ++i) ASSERT_EQ(thief_.steal().item, i);
+  }
+  tend_at(1 + kLong);
+  EXPECT_EQ(RingEnv::bytes, ring_of(4));
+}
+
+TEST_F(DequeRings, WhatAThiefReadsIsKeptUntilItIsThrough) {
+  push(1, 1);
+  ASSERT_EQ(thief_.steal().item, 1U);  // from now on a steal makes a fence at once
+  const std::function<std::uintptr_t()> ways[] = {[&] { return thief_.steal().item; },
+                                                  [&] { return thief_.peek(); }};
+  for (const auto& read : ways) {
+    push(1, 9);
+    const std::size_t before = RingEnv::bytes;
+    // Between its mark and the ring.
+    RingEnv::at_fence = [&] {
+      tend_at(1);
+      EXPECT_EQ(RingEnv::bytes, before);
+      EXPECT_TRUE(owner_.rings_due().has_value());
+    };
+    EXPECT_EQ(read(), 1U);
+    EXPECT_FALSE(RingEnv::at_fence);
+    tend_at(2);
+    EXPECT_EQ(RingEnv::bytes, ring_of(16));
+    while (owner_.pop() != 0) {
+    }
+    owner_.give_back_rings(any());
+    EXPECT_EQ(RingEnv::bytes, ring_of(4));
+  }
+}
+
+TEST_F(DequeRings, AThiefElsewhereKeepsNothing) {
+  Deque<RingEnv> other(4);
+  push(1, 5);
+  ASSERT_TRUE(other.owner().push(1));
+  RingEnv::at_fence = [&] {
+    tend_at(1);
+    EXPECT_EQ(RingEnv::bytes, ring_of(8) + ring_of(4));
+  };
+  EXPECT_EQ(other.thief(mark_).peek(), 1U);
+  EXPECT_FALSE(RingEnv::at_fence);
+}
+
+TEST_F(DequeRings, AnOwnerThatLeavesGivesBackAtOnceWhatItDoesNotNeed) {
+  push(1, 100);
+  owner_.give_back_rings(any());
+  EXPECT_EQ(RingEnv::bytes, ring_of(128));
+  pop(100, 5);
+  owner_.give_back_rings(any());
+  EXPECT_EQ(RingEnv::bytes, ring_of(4));
+  pop(4, 1);
+}
+
+TEST_F(DequeRings, WithoutMemoryForASmallRingTheLargeOneStaysUntilThereIsSome) {
+  push(1, 100);
+  pop(100, 1);
+  tend_at(1);
+  RingEnv::budget = 0;
+  tend_at(1 + kLong);
+  EXPECT_EQ(RingEnv::bytes, ring_of(128));
+  EXPECT_EQ(owner_.rings_due(), 1 + 2 * kLong);
+  push(1, 100);
+  pop(100, 1);
+  RingEnv::budget = 1;
+  tend_at(1 + 2 * kLong);
+  tend_at(1 + 3 * kLong);
+  EXPECT_EQ(RingEnv::bytes, ring_of(4));
+}
+
+TEST_F(DequeRings, WhereNoBarrierCanBeAffordedRingsWait) {
+  if (!StdEnv::asymmetric()) GTEST_SKIP() << "no membarrier here";
+  push(1, 100);
+  RingEnv::affords_barrier = false;
+  const std::uint64_t before = StdEnv::heavy_fences();
+  tend_at(1);
+  EXPECT_GT(RingEnv::bytes, ring_of(128));
+  RingEnv::affords_barrier = true;
+  tend_at(2);
+  tend_at(3);
+  EXPECT_EQ(RingEnv::bytes, ring_of(128));
+  EXPECT_EQ(StdEnv::heavy_fences(), before + 1);
 }
 
 template <class T>

@@ -34,16 +34,22 @@ struct Place {
 
 TEST(BeyondAStrand, OneStrandIsPassedOnWhereasAForkOrTwoStrandsAreNewWork) {
   Deque<StdEnv> deque;
-  EXPECT_FALSE(detail::beyond_a_strand(deque));
+  const auto by_all = [&] {
+    const bool beyond = detail::beyond_a_strand(deque.owner());
+    detail::ThiefMark<> mark;
+    EXPECT_EQ(detail::beyond_a_strand(deque.thief(mark)), beyond);
+    return beyond;
+  };
+  EXPECT_FALSE(by_all());
   ASSERT_TRUE(deque.owner().push(8));
-  EXPECT_FALSE(detail::beyond_a_strand(deque));
+  EXPECT_FALSE(by_all());
   ASSERT_TRUE(deque.owner().push(16));
-  EXPECT_TRUE(detail::beyond_a_strand(deque));
+  EXPECT_TRUE(by_all());
   EXPECT_EQ(deque.owner().pop(), 16U);
-  EXPECT_FALSE(detail::beyond_a_strand(deque));
+  EXPECT_FALSE(by_all());
   EXPECT_EQ(deque.owner().pop(), 8U);
   ASSERT_TRUE(deque.owner().push(8 | detail::kForkTag));
-  EXPECT_TRUE(detail::beyond_a_strand(deque));
+  EXPECT_TRUE(by_all());
 }
 
 TEST(Nappers, NobodyIsWokenWhereNobodyNaps) {
@@ -104,13 +110,15 @@ TEST(Nappers, EveryForkOfAThousandEndsANap) {
   const std::uint64_t forks = scaled(1'000);
   std::atomic<std::uint64_t> taken{0};
   std::thread napper([&] {
+    detail::ThiefMark<> mark;
+    const auto thief = deque.thief(mark);
     while (taken.load() != forks) {
-      if (!detail::beyond_a_strand(deque)) {
+      if (!detail::beyond_a_strand(thief)) {
         place.nappers.nap(place.word, std::nullopt, [&] {
           StdEnv::heavy_fence();
-          return detail::beyond_a_strand(deque);
+          return detail::beyond_a_strand(thief);
         });
-      } else if (deque.thief().steal().item == kFork) {
+      } else if (thief.steal().item == kFork) {
         taken.fetch_add(1);
       }
     }

@@ -27,11 +27,9 @@ struct Ledger {
     sim.check(item <= pushed, "an item that nobody pushed was taken");
     sim.check(++taken[item] == 1, "an item was taken twice");
   }
-  template <class D>
-  bool steal(D& deque) {
-    const auto stolen = deque.thief().steal();
-    take(stolen.item);
-    return stolen.outcome == D::Steal::stolen;
+  template <class Thief>
+  void steal(const Thief& thief) {
+    take(thief.steal().item);
   }
   template <class D>
   void push(D& deque) {
@@ -50,17 +48,26 @@ struct Ledger {
   std::array<int, 32> taken{};
 };
 
-// What the owner does, while each thief steals `steals` times.
-//   p push   o pop   t take the oldest   b between two operations
+// What the owner does, while each thief does what `visits` says.
+//   p push   o pop   t take the oldest   b between two operations   r look after the rings
+//   s steal   l look at the oldest
 template <Mutant kMutant>
-Report play(Options options, const char* owner, unsigned thieves, unsigned steals,
+Report play(Options options, const char* owner, unsigned thieves, const char* visits,
             bool asymmetric = true) {
   return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
     sim.set_asymmetric(asymmetric);
-    Deque<SimEnv<kMutant>> deque(2);
+    ThiefMarks<Env> marks;
+    Deque<Env> deque(2);
     Ledger ledger(sim);
+    std::uint64_t now = 1;
+    const auto any = [&](auto&& shows) {
+      for (unsigned i = 0; i < thieves; ++i) {
+        if (shows(marks[i])) return true;
+      }
+      return false;
+    };
     sim.spawn([&, owner] {
-      std::uint64_t now = 1;
       for (const char* op = owner; *op != '\0'; ++op) {
         switch (*op) {
           case 'p':
@@ -72,6 +79,9 @@ Report play(Options options, const char* owner, unsigned thieves, unsigned steal
           case 't':
             ledger.take(deque.owner().take_oldest());
             break;
+          case 'r':
+            deque.owner().tend_rings(++now, any);
+            break;
           default:
             deque.owner().between_operations(++now);
             break;
@@ -79,12 +89,22 @@ Report play(Options options, const char* owner, unsigned thieves, unsigned steal
       }
     });
     for (unsigned i = 0; i < thieves; ++i) {
-      sim.spawn([&] {
-        for (unsigned n = 0; n < steals; ++n) ledger.steal(deque);
+      sim.spawn([&, i] {
+        const auto thief = deque.thief(marks[i]);
+        for (const char* op = visits; *op != '\0'; ++op) {
+          if (*op == 's') {
+            ledger.steal(thief);
+          } else {
+            const std::uintptr_t seen = thief.peek();
+            sim.check(seen <= ledger.pushed, "a slot showed what was never there");
+          }
+        }
       });
     }
     sim.run();
     ledger.settle(deque);
+    deque.owner().give_back_rings(any);
+    sim.check(!deque.owner().rings_due(), "rings were not given back");
   });
 }
 
@@ -98,64 +118,96 @@ constexpr const char* kTakeOldest = "pptpto";
 constexpr const char* kRestart = "ppopobpobpo";
 // Three items in a ring of two.
 constexpr const char* kGrow = "pppopoo";
+// The ring that was outgrown is freed at the first r. At the second the larger one has been too
+// large for long enough; it is freed as soon as nobody reads it.
+constexpr const char* kGiveBack = "ppproprpor";
 
 class DequeModel : public testing::TestWithParam<const char*> {};
 
 TEST_P(DequeModel, EveryItemIsTakenOnceWithOneThief) {
-  expect_clean(play<Mutant::none>({.preemptions = bound(3)}, GetParam(), 1, 3));
+  expect_clean(play<Mutant::none>({.preemptions = bound(3)}, GetParam(), 1, "sls"));
 }
 
 TEST_P(DequeModel, EveryItemIsTakenOnceWithTwoThieves) {
-  // With three preemptions these two have millions of schedules.
-  const bool longer = GetParam() == kRestart || GetParam() == kGrow;
-  expect_clean(play<Mutant::none>({.preemptions = bound(longer ? 2 : 3)}, GetParam(), 2, 2));
+  // With three preemptions these have millions of schedules.
+  const bool longer = GetParam() == kRestart || GetParam() == kGrow || GetParam() == kGiveBack;
+  expect_clean(play<Mutant::none>({.preemptions = bound(longer ? 2 : 3)}, GetParam(), 2, "ss"));
 }
 
 TEST_P(DequeModel, EveryItemIsTakenOnceWithoutAsymmetricFences) {
-  expect_clean(play<Mutant::none>({.preemptions = bound(2)}, GetParam(), 2, 2, false));
+  expect_clean(play<Mutant::none>({.preemptions = bound(2)}, GetParam(), 2, "ls", false));
 }
 
 TEST_P(DequeModel, EveryItemIsTakenOnceInLongerRandomSchedules) {
   for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
     const Report report = play<Mutant::none>(
-        {.strategy = strategy, .executions = 15'000, .pct_depth = 4}, GetParam(), 3, 4);
+        {.strategy = strategy, .executions = 15'000, .pct_depth = 4}, GetParam(), 3, "lssls");
     EXPECT_TRUE(report.passed()) << report;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Owner, DequeModel,
-                         testing::Values(kPushPop, kFlipBack, kTakeOldest, kRestart, kGrow));
+                         testing::Values(kPushPop, kFlipBack, kTakeOldest, kRestart, kGrow,
+                                         kGiveBack));
 
 template <Mutant kMutant>
-Report hunt(const char* owner, unsigned thieves, unsigned steals, unsigned preemptions = 3) {
-  const Report report = play<kMutant>({.preemptions = preemptions}, owner, thieves, steals);
+Report hunt(const char* owner, unsigned thieves, const char* visits, unsigned preemptions = 3) {
+  const Report report = play<kMutant>({.preemptions = preemptions}, owner, thieves, visits);
   std::printf("after %llu executions: %s\n", static_cast<unsigned long long>(report.executions),
               report.message.c_str());
   return report;
 }
 
 TEST(DequeModelMutant, WithoutTheRevokingStateASecondThiefTrustsABarrierThatIsUnderWay) {
-  EXPECT_TRUE(hunt<Mutant::deque_no_revoking_state>(kPushPop, 2, 2).failed);
+  EXPECT_TRUE(hunt<Mutant::deque_no_revoking_state>(kPushPop, 2, "ss").failed);
 }
 
 TEST(DequeModelMutant, WithoutABarrierThePopThatIsUnderWayIsMissed) {
-  EXPECT_TRUE(hunt<Mutant::deque_no_barrier>(kPushPop, 1, 2).failed);
+  EXPECT_TRUE(hunt<Mutant::deque_no_barrier>(kPushPop, 1, "ss").failed);
 }
 
 TEST(DequeModelMutant, WithoutEpochsAnOldWordComesBack) {
-  EXPECT_TRUE(hunt<Mutant::deque_no_epoch>("pppbobopop", 2, 2).failed);
+  EXPECT_TRUE(hunt<Mutant::deque_no_epoch>("pppbobopop", 2, "ss").failed);
 }
 
 TEST(DequeModelMutant, StealingTwoAtOnceMeetsAPopWithinTheRange) {
-  EXPECT_TRUE(hunt<Mutant::deque_steal_two>(kPushPop, 1, 2).failed);
+  EXPECT_TRUE(hunt<Mutant::deque_steal_two>(kPushPop, 1, "ss").failed);
 }
 
 TEST(DequeModelMutant, AFencedPopNeedsItsFence) {
-  EXPECT_TRUE(hunt<Mutant::deque_no_fence_in_pop>("ppopopo", 1, 4).failed);
+  EXPECT_TRUE(hunt<Mutant::deque_no_fence_in_pop>("ppopopo", 1, "ssss").failed);
 }
 
 TEST(DequeModelMutant, AFencedPopOfTheLastItemNeedsACompareAndSwap) {
-  EXPECT_TRUE(hunt<Mutant::deque_last_pop_without_cas>(kPushPop, 1, 2).failed);
+  EXPECT_TRUE(hunt<Mutant::deque_last_pop_without_cas>(kPushPop, 1, "ss").failed);
+}
+
+// "pppr" outgrows a ring and frees it, "prr" replaces the larger one and frees that.
+TEST(RingsModelMutant, WithoutAMarkARingIsFreedUnderAThief) {
+  EXPECT_TRUE(hunt<Mutant::rings_no_mark>("pppr", 1, "ss").failed);
+  EXPECT_TRUE(hunt<Mutant::rings_no_mark>("pppr", 1, "l").failed);
+  EXPECT_TRUE(hunt<Mutant::rings_no_mark>("pppoorr", 1, "ss").failed);
+}
+
+TEST(RingsModelMutant, AMarkThatIsSetWhenTheRingIsKnownComesTooLate) {
+  EXPECT_TRUE(hunt<Mutant::rings_late_mark>("pppr", 1, "ss").failed);
+  EXPECT_TRUE(hunt<Mutant::rings_late_mark>("pppr", 1, "l").failed);
+}
+
+TEST(RingsModelMutant, AMarkIsKeptUntilTheSlotHasBeenRead) {
+  EXPECT_TRUE(hunt<Mutant::rings_early_unmark>("pppr", 1, "ss").failed);
+  EXPECT_TRUE(hunt<Mutant::rings_early_unmark>("pppr", 1, "l").failed);
+}
+
+TEST(RingsModelMutant, WithoutAFenceTheMarksAreAskedBeforeTheRingIsReplaced) {
+  EXPECT_TRUE(hunt<Mutant::rings_no_fence>("pppr", 1, "ss", 4).failed);
+  EXPECT_TRUE(hunt<Mutant::rings_no_fence>("pppr", 1, "l").failed);
+}
+
+// A thief that steals has a fence of its own behind its mark. One that looks has none.
+TEST(RingsModelMutant, AnOrdinaryFenceMissesTheMarkOfAThiefThatLooks) {
+  EXPECT_TRUE(hunt<Mutant::rings_plain_fence>("pppr", 1, "l").failed);
+  expect_clean(play<Mutant::rings_plain_fence>({.preemptions = bound(4)}, "pppr", 1, "ss"));
 }
 
 }  // namespace

@@ -131,6 +131,7 @@ Report park_against_push(Options options, std::uintptr_t items, int parkers, boo
     using Env = SimEnv<>;
     sim.set_asymmetric(asymmetric);
     Deque<Env> deque(2);
+    ThiefMarks<Env> marks;
     EventCount<Env> sleepers;
     Env::Atomic<std::uint32_t> attention(0);
     std::uintptr_t taken = 0;
@@ -147,7 +148,7 @@ Report park_against_push(Options options, std::uintptr_t items, int parkers, boo
     for (int i = 0; i < parkers; ++i) {
       sim.spawn([&, items, timed] {
         const auto look = [&] {  // true: no reason to sleep
-          const auto stolen = deque.thief().steal();
+          const auto stolen = deque.thief(marks[sim.this_thread()]).steal();
           if (stolen.item != 0) {
             taken += 1;
             // More where it came from: the next sleeper is this worker's to wake.
@@ -245,6 +246,7 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
     using Env = SimEnv<>;
     constexpr std::uint32_t kSleepers = 1;
     std::deque<Deque<Env>> deques;
+    ThiefMarks<Env> marks;
     for (int i = 0; i < pushers; ++i) deques.emplace_back(2);
     EventCount<Env> sleepers;
     Env::Atomic<std::uint32_t> attention(0);
@@ -289,7 +291,8 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
         bool woken = false;
         const auto steal = [&] {
           for (Deque<Env>& deque : deques) {
-            if (deque.size_hint() != 0 && deque.thief().steal().item != 0) return true;
+            if (deque.size_hint() != 0 && deque.thief(marks[sim.this_thread()]).steal().item != 0)
+              return true;
           }
           return false;
         };
@@ -386,6 +389,7 @@ Report pool(Options options, std::size_t pieces) {
     constexpr std::uint32_t kSleepers = 1;
     const std::size_t workers = 2 * pieces;
     std::deque<Deque<Env>> deques;
+    ThiefMarks<Env> marks;
     for (std::size_t i = 0; i < workers; ++i) deques.emplace_back(2);
     EventCount<Env> sleepers;
     Env::Atomic<std::uint32_t> attention(0);
@@ -425,7 +429,8 @@ Report pool(Options options, std::size_t pieces) {
         };
         const auto steal = [&] {
           for (Deque<Env>& deque : deques) {
-            if (deque.size_hint() != 0 && deque.thief().steal().item != 0) return true;
+            if (deque.size_hint() != 0 && deque.thief(marks[sim.this_thread()]).steal().item != 0)
+              return true;
           }
           return false;
         };

@@ -210,7 +210,8 @@ class Machine final : Strand<Env>::Home {
     for (std::size_t i = 1; i < workers_; ++i) {
       Deque<Env>& victim = deques_[(self + i) % workers_];
       if (victim.size_hint() == 0) continue;
-      if (const std::uintptr_t item = victim.thief().steal().item; item != 0) return item;
+      if (const std::uintptr_t item = victim.thief(marks_[self]).steal().item; item != 0)
+        return item;
     }
     return 0;
   }
@@ -253,6 +254,7 @@ class Machine final : Strand<Env>::Home {
 
   const std::size_t workers_;
   std::deque<Deque<Env>>& deques_;
+  ThiefMarks<Env> marks_;
   std::array<std::size_t, kMostWorkers> from_inbox_{};
   InjectionQueue<Env> inbox_;
   EventCount<Env> sleepers_;

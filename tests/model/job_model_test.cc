@@ -63,11 +63,13 @@ struct Pool {
     return false;
   }
 
+  std::uintptr_t steal_from(Deque<Env>& deque) {
+    return deque.size_hint() == 0 ? 0 : deque.thief(marks[sim.this_thread()]).steal().item;
+  }
   std::uintptr_t steal(unsigned self, unsigned& owner) {
     for (unsigned i = 1; i < jobs.size(); ++i) {
       owner = (self + i) % static_cast<unsigned>(jobs.size());
-      if (jobs[owner].size_hint() == 0) continue;
-      if (const std::uintptr_t item = jobs[owner].thief().steal().item; item != 0) return item;
+      if (const std::uintptr_t item = steal_from(jobs[owner]); item != 0) return item;
     }
     return 0;
   }
@@ -133,6 +135,7 @@ struct Pool {
 
   Sim& sim;
   std::deque<Deque<Env>> jobs;
+  ThiefMarks<Env> marks;
   std::deque<BasicBed<Env>> beds;
   BasicJobWaiters<Env> waiters;
   typename Env::template Atomic<std::uint32_t> word{0};
@@ -322,7 +325,7 @@ Report one_job_each(Options options, unsigned waiting, unsigned idle, unsigned o
     const unsigned takers = waiting + idle;
     const auto take_one = [&] {
       for (Deque<Env>& deque : pool.jobs) {
-        if (deque.size_hint() != 0 && deque.thief().steal().item != 0) return true;
+        if (pool.steal_from(deque) != 0) return true;
       }
       return false;
     };
@@ -371,7 +374,7 @@ Report job_and_coroutine(Options options) {
     Env::Atomic<int> coroutine(0);
     BasicJobState<Env> own(1);  // of the one who waits: done when somebody has taken the job
     const auto take_job = [&] {
-      if (pool.jobs[0].size_hint() == 0 || pool.jobs[0].thief().steal().item == 0) return false;
+      if (pool.steal_from(pool.jobs[0]) == 0) return false;
       own.finish();
       pool.beds[0].job_done();
       return true;

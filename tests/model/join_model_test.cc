@@ -75,7 +75,7 @@ class World {
         if (wake_one(self)) item = deques_[self].owner().pop();
         for (unsigned i = 1; item == 0 && i < setup_.workers; ++i) {
           Deque<Env>& other = deques_[(self + i) % setup_.workers];
-          if (other.size_hint() != 0) item = other.thief().steal().item;
+          if (other.size_hint() != 0) item = other.thief(marks_[self]).steal().item;
         }
         if (item == 0) Env::yield_thread();
       }
@@ -310,6 +310,7 @@ class World {
   const unsigned n_;
   Frame<Outer> join_;
   std::deque<Deque<Env>> deques_;
+  ThiefMarks<Env> marks_;
   std::array<typename Env::template Atomic<std::uintptr_t>, 4> suspended_;
   typename Env::template Atomic<int> over_{0};
   std::array<int, 6> started_{};

@@ -77,6 +77,7 @@ struct ForkAndSteal : RelacyTest<ForkAndSteal<kMutant>, 2> {
   using Env = RelacyEnv<kMutant>;
   static constexpr std::uintptr_t kSecond = 8;
   Deque<Env> deque{2};
+  detail::ThiefMark<Env> mark;
   BasicJoinCounter<Env> counter;
   std::array<RelacyData<int>, 2> results;
   std::array<RelacyData<std::uint32_t>, 2> carry;
@@ -90,7 +91,7 @@ struct ForkAndSteal : RelacyTest<ForkAndSteal<kMutant>, 2> {
       for (auto& c : carry) c.write(0);
       relacy_check(deque.owner().push(kSecond));
       end_child(0, true);
-    } else if (deque.thief().steal().item == kSecond) {
+    } else if (deque.thief(mark).steal().item == kSecond) {
       end_child(1, false);
     }
   }

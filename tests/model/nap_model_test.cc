@@ -51,6 +51,7 @@ Report pass_on_then_fork(Options options, Setup setup) {
     constexpr std::uintptr_t kStrand = 8;
     constexpr std::uintptr_t kFork = 8 | detail::kForkTag;
     Deque<Env> deque(4);
+    ThiefMarks<Env> marks;
     EventCount<Env> sleepers;
     BasicNappers<Env> nappers;
     typename Env::template Atomic<std::uint32_t> word(0);
@@ -70,7 +71,7 @@ Report pass_on_then_fork(Options options, Setup setup) {
         const std::uint32_t bits = word.load(relaxed);
         if ((bits & attention::kSleepers) != 0 && wake_sleeper()) return;
         if (kFlaw == Flaw::deaf || (bits & attention::kNappers) == 0) return;
-        if (kFlaw == Flaw::shaken || detail::beyond_a_strand(deque)) wake_napper();
+        if (kFlaw == Flaw::shaken || detail::beyond_a_strand(deque.owner())) wake_napper();
       };
       for (std::size_t i = 0; i < setup.strands; ++i) {
         sim.check(deque.owner().push(kStrand), "push failed");
@@ -85,13 +86,14 @@ Report pass_on_then_fork(Options options, Setup setup) {
     });
 
     for (std::size_t i = 0; i < setup.forks; ++i) {
-      sim.spawn([&, setup] {
+      sim.spawn([&, setup, i] {
+        const auto thief = deque.thief(marks[i]);
         bool woken = false;
         bool napped = false;
         for (;;) {
           const bool any = deque.size_hint() != 0;
-          if (any && detail::beyond_a_strand(deque)) {
-            const auto stolen = deque.thief().steal();
+          if (any && detail::beyond_a_strand(thief)) {
+            const auto stolen = thief.steal();
             if (stolen.item != 0) break;
             Env::yield_thread();
             continue;
@@ -101,7 +103,7 @@ Report pass_on_then_fork(Options options, Setup setup) {
             nappers.nap(
                 word, timed ? std::optional<std::uint64_t>(sim.now_ns() + 50) : std::nullopt, [&] {
                   if (!timed) Env::heavy_fence();
-                  return detail::beyond_a_strand(deque);
+                  return detail::beyond_a_strand(thief);
                 });
             woken = kFlaw != Flaw::keeps_a_notification;
             napped = true;
@@ -126,7 +128,7 @@ Report pass_on_then_fork(Options options, Setup setup) {
                       seq_cst);
         if (kFlaw != Flaw::light_passing_on) Env::heavy_fence();
         if (sleeping && deque.size_hint() != 0 && wake_sleeper()) return;
-        if (napping && detail::beyond_a_strand(deque)) wake_napper();
+        if (napping && detail::beyond_a_strand(thief)) wake_napper();
       });
     }
     sim.run();

@@ -240,10 +240,11 @@ struct RelacyEnv {
   static void fence_seq_cst() noexcept { rl::atomic_thread_fence(rl::mo_seq_cst, RL_INFO); }
   static void light_fence() noexcept { fence_seq_cst(); }
   static void heavy_fence() noexcept { fence_seq_cst(); }
-  static bool may_bias(std::uint64_t) noexcept { return true; }
+  static bool may_barrier(std::uint64_t) noexcept { return true; }
   // Relacy replaces the global operators and watches over what they hand out.
   static void* allocate(std::size_t bytes) noexcept { return ::operator new(bytes); }
   static void deallocate(void* memory) noexcept { ::operator delete(memory); }
+  static void deallocate(void* memory, std::size_t) noexcept { deallocate(memory); }
   static void pause() noexcept {}
   static void yield_thread() noexcept { rl::yield(1, RL_INFO); }
   static std::uint64_t now_ns() noexcept { return 1; }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <magpie/detail/atomic.h>
+#include <magpie/detail/rings.h>
 
 #include <array>
 #include <cstdint>
@@ -59,6 +60,8 @@
 //   threads that are in none go first, and then the one that has waited longest.
 // - A timed wait may end by its deadline at any point; time stands still otherwise.
 // - Orders weaker than TSO's do not show here. For them there is relacy_env.h.
+// - What SimEnv::deallocate() gets is not used again in the same execution, so that a thread which
+//   still looks at an atomic there is found out.
 // - Mutants: SimEnv<Mutant::x> answers true to Env::mutant(Mutant::x). A mutant's test demands that
 //   the report says failed.
 //
@@ -311,6 +314,9 @@ class Sim {
       note("wakes a sleeper on", cell, static_cast<std::uint64_t>(&woken - threads_.data()));
     }
   }
+
+  // Memory that was freed: it stays as it is until the execution is over.
+  void bury(void* memory) { buried_.push_back(memory); }
 
   bool asymmetric() const { return asymmetric_; }
   void set_asymmetric(bool asymmetric) { asymmetric_ = asymmetric; }
@@ -638,6 +644,8 @@ class Sim {
     } catch (const Abandoned&) {
     }
     running = nullptr;
+    for (void* const memory : buried_) ::operator delete(memory);
+    buried_.clear();
   }
 
   bool next_path() {
@@ -675,6 +683,7 @@ class Sim {
   std::uint64_t memory_version_ = 1;
   std::uint64_t now_ = 1;
   std::uint64_t random_state_ = 0;
+  std::vector<void*> buried_;
   std::vector<Choice> path_;
   std::size_t at_ = 0;
   std::vector<unsigned> changes_;
@@ -812,9 +821,10 @@ struct SimEnv {
       fence_seq_cst();
     }
   }
-  static bool may_bias(std::uint64_t) noexcept { return true; }
+  static bool may_barrier(std::uint64_t) noexcept { return true; }
   static void* allocate(std::size_t bytes) noexcept { return ::operator new(bytes, std::nothrow); }
-  static void deallocate(void* memory) noexcept { ::operator delete(memory); }
+  static void deallocate(void* memory) noexcept { Sim::current().bury(memory); }
+  static void deallocate(void* memory, std::size_t) noexcept { deallocate(memory); }
   static void pause() noexcept {}
   static void yield_thread() noexcept { Sim::current().yield(); }
   static std::uint64_t now_ns() noexcept { return Sim::current().now_ns(); }
@@ -832,5 +842,10 @@ struct SimEnv {
     Sim::current().wake(word.cell(), static_cast<int>(Sim::kMostThreads));
   }
 };
+
+// For each simulated thread the mark with which it comes to deques. Not among the thread's own
+// variables: the destruction of an atomic is a point where all stores of its thread arrive.
+template <class Env>
+using ThiefMarks = std::array<detail::ThiefMark<Env>, Sim::kMostThreads>;
 
 }  // namespace magpie::model

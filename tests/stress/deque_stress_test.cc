@@ -5,8 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <random>
 #include <thread>
@@ -50,6 +52,7 @@ struct Tally {
 
 // More than the longest dwell.
 constexpr std::uint64_t kClockStep = 100'000'000;
+constexpr unsigned kTendEvery = 16;
 
 // `pace`: how many operations of the owner for one look at the clock of the bias. Time runs fast
 // there, so that the bias comes and goes all the while.
@@ -58,13 +61,17 @@ void stress(std::uint64_t seed, int thieves, std::size_t items, unsigned pace) {
   Tally tally(items);
   std::atomic<bool> done{false};
   const std::uint64_t barriers = StdEnv::heavy_fences();
+  std::deque<ThiefMark<>> marks(static_cast<std::size_t>(thieves));
+  const auto any = [&](auto&& shows) { return std::ranges::any_of(marks, shows); };
   std::vector<std::thread> threads;
   for (int i = 0; i < thieves; ++i) {
     threads.emplace_back([&, i] {
       std::mt19937_64 random(seed * 31 + static_cast<std::uint64_t>(i));
+      const auto thief = deque.thief(marks[static_cast<std::size_t>(i)]);
       while (!done.load(std::memory_order_acquire)) {
         for (std::uint64_t n = random() % 64; n > 0; --n) {
-          tally.take_stolen(deque.thief().steal().item);
+          if (random() % 4 == 0 && thief.peek() > items) tally.wrong.fetch_add(1);
+          tally.take_stolen(thief.steal().item);
         }
         // Pauses long enough for the bias to come back.
         for (std::uint64_t n = random() % 20'000; n > 0; --n) StdEnv::pause();
@@ -86,6 +93,8 @@ void stress(std::uint64_t seed, int thieves, std::size_t items, unsigned pace) {
     for (std::uint64_t n = random() % 6; n > 0; --n) tally.take(owner.pop());
     if (random() % 16 == 0) tally.take(owner.take_oldest());
     if (++operations % pace == 0) owner.between_operations(now += kClockStep);
+    // Rings come and go, too.
+    if (operations % kTendEvery == 0) owner.tend_rings(now += kClockStep, any);
   }
   done.store(true, std::memory_order_release);
   for (std::thread& thread : threads) thread.join();

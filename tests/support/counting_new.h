@@ -26,6 +26,18 @@ inline std::size_t allocated_bytes() noexcept {
   return allocated_byte_count.load(std::memory_order_relaxed);
 }
 
+/// Whether freed_bytes() counts: one locked instruction more for who counts those.
+inline std::atomic<bool> counts_freed{false};
+inline std::atomic<std::size_t> freed_byte_count{0};
+/// How many of them it has given back, as far as it said how many: containers do, and classes.
+inline std::size_t freed_bytes() noexcept {
+  return freed_byte_count.load(std::memory_order_relaxed);
+}
+inline void count_freed(std::size_t size) noexcept {
+  if (counts_freed.load(std::memory_order_relaxed))
+    freed_byte_count.fetch_add(size, std::memory_order_relaxed);
+}
+
 inline std::atomic<std::size_t> failing_allocation{0};
 /// The allocation after so many more fails, by std::bad_alloc; the others succeed.
 inline void fail_allocation_after(std::size_t more) noexcept {
@@ -90,13 +102,15 @@ void* operator new[](std::size_t size, std::align_val_t alignment,
 void operator delete[](void* memory) noexcept {
   std::free(memory);
 }
-void operator delete[](void* memory, std::size_t) noexcept {
+void operator delete[](void* memory, std::size_t size) noexcept {
+  magpie::test::count_freed(size);
   std::free(memory);
 }
 void operator delete[](void* memory, std::align_val_t) noexcept {
   std::free(memory);
 }
-void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept {
+void operator delete[](void* memory, std::size_t size, std::align_val_t) noexcept {
+  magpie::test::count_freed(size);
   std::free(memory);
 }
 void operator delete(void* memory, const std::nothrow_t&) noexcept {
@@ -114,13 +128,15 @@ void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) no
 MAGPIE_NOINLINE void operator delete(void* memory) noexcept {
   std::free(memory);
 }
-MAGPIE_NOINLINE void operator delete(void* memory, std::size_t) noexcept {
+MAGPIE_NOINLINE void operator delete(void* memory, std::size_t size) noexcept {
+  magpie::test::count_freed(size);
   std::free(memory);
 }
 MAGPIE_NOINLINE void operator delete(void* memory, std::align_val_t) noexcept {
   std::free(memory);
 }
-MAGPIE_NOINLINE void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+MAGPIE_NOINLINE void operator delete(void* memory, std::size_t size, std::align_val_t) noexcept {
+  magpie::test::count_freed(size);
   std::free(memory);
 }
 

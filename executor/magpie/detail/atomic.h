@@ -52,6 +52,12 @@ enum class Mutant : std::uint8_t {
   deque_no_barrier,         // a thief revokes the bias without the heavy fence
   deque_relaxed_push,       // bottom is published with a relaxed store
   deque_last_pop_without_cas,  // a fenced pop takes the last item by a plain store
+  rings_no_mark,               // a thief reads a ring without a mark
+  rings_late_mark,             // ... or with one that it sets when it has the ring
+  rings_early_unmark,          // ... or takes away before it has read the slot
+  rings_relaxed_mark,          // marks are set and taken away with relaxed stores
+  rings_no_fence,              // an owner looks at the marks without a fence
+  rings_plain_fence,           // ... or behind an ordinary one
   event_count_late_key,        // prepare() reads its key after it has counted itself in
   event_count_no_epoch,        // a notification does not move the epoch
   event_count_kept_claim,      // a waiter that leaves does not take its notification with it
@@ -195,7 +201,7 @@ struct [[gnu::visibility("default")]] Kernel {
   static bool register_membarrier() noexcept;
   static void membarrier() noexcept;
   static std::uint64_t membarriers() noexcept;
-  static bool may_bias(std::uint64_t now_ns) noexcept;
+  static bool may_barrier(std::uint64_t now_ns) noexcept;
   static bool futex_wait(const void* word, std::uint32_t expected,
                          std::optional<std::uint64_t> deadline_ns) noexcept;
   static void futex_wake(const void* word, int count) noexcept;
@@ -270,13 +276,16 @@ struct StdEnv {
   // How many barriers went to the kernel so far.
   static std::uint64_t heavy_fences() noexcept { return Kernel::membarriers(); }
 
-  // A budget that all deques share: whether one of them may go back to the mode whose revocation
-  // costs a heavy fence.
-  static bool may_bias(std::uint64_t now_ns) noexcept { return Kernel::may_bias(now_ns); }
+  // A budget that all deques share: whether one of them may do what costs a heavy fence, now or
+  // when it is revoked, and can be left undone.
+  static bool may_barrier(std::uint64_t now_ns) noexcept { return Kernel::may_barrier(now_ns); }
 
   // Null if memory is short.
   static void* allocate(std::size_t bytes) noexcept { return ::operator new(bytes, std::nothrow); }
   static void deallocate(void* memory) noexcept { ::operator delete(memory); }
+  static void deallocate(void* memory, std::size_t bytes) noexcept {
+    ::operator delete(memory, bytes);
+  }
 
   static void pause() noexcept {
 #if defined(__x86_64__) || defined(__i386__)

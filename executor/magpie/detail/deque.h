@@ -4,8 +4,10 @@
 #pragma once
 
 #include <magpie/detail/atomic.h>
+#include <magpie/detail/rings.h>
 
 #include <new>
+#include <optional>
 
 // The queue of one worker: the owner pushes and pops at one end without a locked instruction or a
 // fence, thieves take from the other end, one item at a time. It is a Chase-Lev deque that is
@@ -17,11 +19,12 @@
 //     Deque<> deque;
 //     if (!deque.owner().push(item)) run_it_now(item);
 //     std::uintptr_t newest = deque.owner().pop();
-//     Deque<>::Stolen oldest = other.thief().steal();
+//     Deque<>::Stolen oldest = other.thief(mark).steal();
 //
-// Threads: owner() for one thread, at any one time; thief() and size_hint() for all. Destruction
-// when nobody uses it any more. No cancellation. Errors: the constructor throws std::bad_alloc;
-// push() returns false, with the deque unchanged, when it had to grow and memory was short.
+// Threads: owner() for one thread, at any one time; thief(), with a mark of the thread's own, and
+// size_hint() for all. Destruction when nobody uses it any more. No cancellation. Errors: the
+// constructor throws std::bad_alloc; push() returns false, with the deque unchanged, when it had to
+// grow and memory was short.
 
 namespace magpie::detail {
 
@@ -47,17 +50,12 @@ class Deque {
   explicit Deque(std::size_t capacity = 256) : Deque(capacity, kFirstIndex) {}
   Deque(const Deque&) = delete;
   Deque& operator=(const Deque&) = delete;
-  ~Deque() {
-    Buffer* buffer = buffer_.load(std::memory_order_relaxed);
-    while (buffer != nullptr) {
-      Buffer* previous = buffer->previous;
-      Buffer::destroy(buffer);
-      buffer = previous;
-    }
-  }
+  ~Deque() = default;
 
   [[nodiscard("a handle does nothing by itself")]] Owner owner() noexcept { return Owner(*this); }
-  [[nodiscard("a handle does nothing by itself")]] Thief thief() noexcept { return Thief(*this); }
+  [[nodiscard("a handle does nothing by itself")]] Thief thief(ThiefMark<Env>& mark) noexcept {
+    return Thief(*this, mark);
+  }
 
   // How many items there were a moment ago.
   std::size_t size_hint() const noexcept {
@@ -68,7 +66,7 @@ class Deque {
 
  private:
   friend class DequeTestAccess;
-  using Slot = typename Env::template Atomic<std::uintptr_t>;
+  using Slot = typename Rings<Env>::Slot;
   using Word = std::uint64_t;  // {mode:2, epoch:18, index:44}, the mode in the highest bits
 
   enum class Mode : std::uint8_t { biased = 0, revoking = 1, fenced = 2 };
@@ -92,6 +90,9 @@ class Deque {
   // The dwell doubles whenever the bias did not last as long as it had been waited for.
   static constexpr std::uint64_t kShortestDwell = Env::kModel ? 0 : 64'000;
   static constexpr std::uint64_t kLongestDwell = Env::kModel ? 0 : 64'000'000;
+  // A ring larger than the first goes back when the first would have done for so long; it is asked
+  // so often. Who needs it again then makes it anew, for some 10 ns an item.
+  static constexpr std::uint64_t kRoomyFor = Env::kModel ? 0 : 100'000'000;
 
   static constexpr Word pack(Mode mode, Word epoch, Word index) noexcept {
     return (static_cast<Word>(mode) << (kIndexBits + kEpochBits)) |
@@ -109,28 +110,6 @@ class Deque {
     return Env::mutant(Mutant::deque_no_epoch) ? epoch_of(word) : epoch_of(word) + 1;
   }
 
-  // A ring of slots. Old rings live as long as the deque: a thief may still read them.
-  struct Buffer {
-    Buffer* previous;
-    std::uint64_t mask;
-
-    Slot* slots() noexcept { return reinterpret_cast<Slot*>(this + 1); }
-
-    static Buffer* create(std::uint64_t capacity, Buffer* previous) noexcept {
-      static_assert(sizeof(Buffer) % alignof(Slot) == 0);
-      const std::size_t bytes = sizeof(Buffer) + static_cast<std::size_t>(capacity) * sizeof(Slot);
-      void* memory = Env::allocate(bytes);
-      if (memory == nullptr) return nullptr;
-      auto* buffer = ::new (memory) Buffer{previous, capacity - 1};
-      for (std::uint64_t i = 0; i < capacity; ++i) ::new (buffer->slots() + i) Slot(0);
-      return buffer;
-    }
-    static void destroy(Buffer* buffer) noexcept {
-      for (std::uint64_t i = 0; i <= buffer->mask; ++i) buffer->slots()[i].~Slot();
-      Env::deallocate(buffer);
-    }
-  };
-
   Deque(std::size_t capacity, std::uint64_t first_index);
 
   // The owner's.
@@ -144,16 +123,21 @@ class Deque {
   bool make_room(std::uint64_t bottom, std::uint64_t count = 1) noexcept;
   void consider_bias(Word top, std::uint64_t now_ns) noexcept;
   void restart_indices(Word top) noexcept;
-  void adopt(Buffer* buffer) noexcept;
+  bool move_to_ring(std::uint64_t capacity, std::uint64_t top, std::uint64_t bottom) noexcept;
+  bool has_more_than_first_ring() const noexcept { return mask_ >= smallest_ || rings_.outgrown(); }
+  bool consider_ring(std::uint64_t now_ns) noexcept;
+  void shrink() noexcept;
+  // How many items it may hold before it is looked at more closely.
+  std::uint64_t room() const noexcept { return roomy_ ? smallest_ : mask_ + 1; }
 
   // Anybody's.
-  Stolen steal() noexcept;
-  std::uintptr_t peek_oldest() const noexcept;
+  Stolen steal(ThiefMark<Env>& mark) noexcept;
+  std::uintptr_t peek_oldest(ThiefMark<Env>& mark) noexcept;
   bool revoke(Word top) noexcept;
 
   // Read by all, written by thieves, and by the owner in fenced mode.
   alignas(kCacheLine) typename Env::template Atomic<Word> top_;
-  typename Env::template Atomic<Buffer*> buffer_;
+  Rings<Env> rings_;
 
   // Written by the owner in every operation; thieves read bottom_.
   alignas(kCacheLine) typename Env::template Atomic<std::uint64_t> bottom_;
@@ -170,6 +154,11 @@ class Deque {
   std::uint64_t dwell_ = kShortestDwell;
   std::uint32_t fenced_pops_ = 0;  // within the quiet stretch
   bool fenced_noted_ = false;      // whether a quiet stretch has been started since the revocation
+
+  // The owner's books about the ring.
+  std::uint64_t smallest_;      // slots of the first one
+  std::uint64_t ring_due_ = 0;  // when it is asked next whether the first would do
+  bool roomy_ = false;          // it would have done since it was asked last
 };
 
 // What only the owning thread may do.
@@ -203,8 +192,8 @@ class Deque<Env>::Owner {
     std::uint64_t mask_;
     std::uint64_t bottom_;
   };
-  // Before so many pushes, to grow at most once: the rings that were outgrown are kept. Where there
-  // is no memory for all of them the pushes do what they can.
+  // Before so many pushes, to grow at most once. Where there is no memory for all of them the
+  // pushes do what they can.
   void make_room_for(std::size_t count) const noexcept {
     static_cast<void>(deque_->make_room(deque_->bottom_.load(std::memory_order_relaxed), count));
   }
@@ -265,6 +254,24 @@ class Deque<Env>::Owner {
   void between_operations(std::uint64_t now_ns) const noexcept {
     deque_->between_operations(now_ns);
   }
+  // To be called now and then, too, and before a long sleep: outgrown rings are freed, and a ring
+  // that has long been larger than needed gives way to one as at first. `any(shows)` says whether
+  // shows(mark) holds for the mark of any thief.
+  template <class Any>
+  void tend_rings(std::uint64_t now_ns, Any&& any) const noexcept {
+    if (deque_->consider_ring(now_ns)) deque_->rings_.free_outgrown(any);
+  }
+  // When tend_rings() may have something to do again; never: nothing.
+  [[nodiscard("looking changes nothing")]] std::optional<std::uint64_t> rings_due() const noexcept {
+    if (!deque_->has_more_than_first_ring()) return std::nullopt;
+    return deque_->ring_due_;
+  }
+  // All that can be spared, at once, by an owner that leaves.
+  template <class Any>
+  void give_back_rings(Any&& any) const noexcept {
+    deque_->shrink();
+    if (deque_->rings_.outgrown()) deque_->rings_.free_outgrown(any);
+  }
   [[nodiscard("looking changes nothing")]] std::size_t size_hint() const noexcept {
     return deque_->size_hint();
   }
@@ -282,11 +289,11 @@ class Deque<Env>::Thief {
  public:
   // The oldest item. May make a heavy fence, if the deque is biased.
   [[nodiscard("the item has left the deque")]] Stolen steal() const noexcept {
-    return deque_->steal();
+    return deque_->steal(*mark_);
   }
   // What the slot of the oldest item holds, or held a moment ago: a hint.
   [[nodiscard("looking changes nothing")]] std::uintptr_t peek() const noexcept {
-    return deque_->peek_oldest();
+    return deque_->peek_oldest(*mark_);
   }
   [[nodiscard("looking changes nothing")]] std::size_t size_hint() const noexcept {
     return deque_->size_hint();
@@ -294,30 +301,30 @@ class Deque<Env>::Thief {
 
  private:
   friend class Deque;
-  [[gnu::always_inline]] explicit Thief(Deque& deque) noexcept : deque_(&deque) {}
+  [[gnu::always_inline]] Thief(Deque& deque, ThiefMark<Env>& mark) noexcept
+      : deque_(&deque), mark_(&mark) {}
   Deque* deque_;
+  ThiefMark<Env>* mark_;
 };
 
 template <class Env>
 Deque<Env>::Deque(std::size_t capacity, std::uint64_t first_index)
     // Without asymmetric fences the deque is fenced for good.
     : top_(pack(Env::asymmetric() ? Mode::biased : Mode::fenced, 0, first_index)),
-      buffer_(nullptr),
-      bottom_(first_index) {
-  std::uint64_t slots = 2;
-  while (slots < capacity) slots *= 2;
-  Buffer* buffer = Buffer::create(slots, nullptr);
-  if (buffer == nullptr) throw std::bad_alloc();
-  adopt(buffer);
-  limit_ = first_index + slots;
+      bottom_(first_index),
+      smallest_(2) {
+  while (smallest_ < capacity) smallest_ *= 2;
+  if (!move_to_ring(smallest_, first_index, first_index)) throw std::bad_alloc();
+  limit_ = first_index + smallest_;
 }
 
-// Release: pairs with the load of buffer_ in steal() (step S5).
 template <class Env>
-void Deque<Env>::adopt(Buffer* buffer) noexcept {
-  slots_ = buffer->slots();
-  mask_ = buffer->mask;
-  buffer_.store(buffer, std::memory_order_release);
+bool Deque<Env>::move_to_ring(std::uint64_t capacity, std::uint64_t top,
+                              std::uint64_t bottom) noexcept {
+  if (!rings_.replace(capacity, top, bottom)) return false;
+  slots_ = rings_.newest()->slots();
+  mask_ = capacity - 1;
+  return true;
 }
 
 template <class Env>
@@ -358,10 +365,10 @@ inline std::uintptr_t Deque<Env>::peek() const noexcept {
 }
 
 template <class Env>
-inline std::uintptr_t Deque<Env>::peek_oldest() const noexcept {
-  const std::uint64_t index = index_of(top_.load(std::memory_order_relaxed));
-  Buffer* const buffer = buffer_.load(std::memory_order_acquire);  // pairs with adopt()
-  return buffer->slots()[index & buffer->mask].load(std::memory_order_relaxed);
+inline std::uintptr_t Deque<Env>::peek_oldest(ThiefMark<Env>& mark) noexcept {
+  const typename Rings<Env>::Reading reading(rings_, mark);  // R1, R2
+  Env::light_fence();                                        // pairs with R4
+  return reading.slot(index_of(top_.load(std::memory_order_relaxed)));
 }
 
 // Empty, revoking or fenced.
@@ -434,22 +441,41 @@ bool Deque<Env>::make_room(std::uint64_t bottom, std::uint64_t count) noexcept {
   // Acquire: pairs with S6; a slot is written again only after its thief has read it.
   const std::uint64_t top = index_of(top_.load(std::memory_order_acquire));
   const std::uint64_t needed = bottom - top + count;
-  std::uint64_t capacity = mask_ + 1;
-  if (needed <= capacity) {
-    limit_ = top + capacity;
-    return true;
+  if (needed > smallest_) roomy_ = false;
+  if (needed > mask_ + 1) {
+    std::uint64_t capacity = mask_ + 1;
+    while (capacity < needed) capacity *= 2;
+    if (!move_to_ring(capacity, top, bottom)) return false;
   }
-  while (capacity < needed) capacity *= 2;
-  Buffer* old = buffer_.load(std::memory_order_relaxed);
-  Buffer* grown = Buffer::create(capacity, old);
-  if (grown == nullptr) return false;
-  for (std::uint64_t i = top; i != bottom; ++i) {
-    grown->slots()[i & grown->mask].store(slots_[i & mask_].load(std::memory_order_relaxed),
-                                          std::memory_order_relaxed);
-  }
-  adopt(grown);
-  limit_ = top + capacity;
+  limit_ = top + room();
   return true;
+}
+
+// Whether there are outgrown rings, and a barrier can be afforded. To see whether the first ring
+// would do, `limit_` is put where it would stand in that: a push beyond it comes by make_room(), so
+// that the other pushes need not note how many items there are.
+template <class Env>
+bool Deque<Env>::consider_ring(std::uint64_t now_ns) noexcept {
+  if (!has_more_than_first_ring()) return false;
+  if (now_ns >= ring_due_) {
+    ring_due_ = now_ns + kRoomyFor;
+    if (roomy_) shrink();
+    const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
+    const std::uint64_t top = index_of(top_.load(std::memory_order_acquire));  // as in make_room()
+    roomy_ = mask_ >= smallest_ && bottom - top <= smallest_;
+    limit_ = top + room();
+  }
+  return rings_.outgrown() && (!Env::asymmetric() || Env::may_barrier(now_ns));
+}
+
+template <class Env>
+[[gnu::noinline]] void Deque<Env>::shrink() noexcept {
+  const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
+  const std::uint64_t top = index_of(top_.load(std::memory_order_acquire));  // as in make_room()
+  if (mask_ < smallest_ || bottom - top > smallest_) return;
+  if (!move_to_ring(smallest_, top, bottom)) return;
+  roomy_ = false;
+  limit_ = top + smallest_;
 }
 
 template <class Env>
@@ -479,7 +505,7 @@ template <class Env>
     return;
   }
   if (fenced_pops_ < kPopsBeforeBias || now_ns - quiet_since_ < dwell_) return;
-  if (!Env::may_bias(now_ns)) return;
+  if (!Env::may_barrier(now_ns)) return;
   // B1. A new epoch: a thief that is still on its way with the old word fails in S6.
   const Word biased = pack(Mode::biased, next_epoch(top), index_of(top));
   if (top_.compare_exchange_strong(top, biased, std::memory_order_seq_cst,
@@ -504,7 +530,7 @@ template <class Env>
     return;
   }
   if (mode_of(restarted) == Mode::biased) key_base_ = with_index(restarted, 0);
-  limit_ = kFirstIndex + mask_ + 1;
+  limit_ = kFirstIndex + room();
   own_takes_ = 0;
   stolen_seen_ = kFirstIndex;
 }
@@ -537,7 +563,7 @@ template <class Env>
 }
 
 template <class Env>
-typename Deque<Env>::Stolen Deque<Env>::steal() noexcept {
+typename Deque<Env>::Stolen Deque<Env>::steal(ThiefMark<Env>& mark) noexcept {
   for (;;) {
     const Word top = top_.load(std::memory_order_acquire);  // S0; pairs with S2, S6, O8, T1, B1, B2
     const std::uint64_t index = index_of(top);
@@ -547,12 +573,15 @@ typename Deque<Env>::Stolen Deque<Env>::steal() noexcept {
       continue;
     }
     if (mode_of(top) == Mode::revoking) return {Steal::retry, 0};  // not on somebody else's barrier
-    if constexpr (!Env::mutant(Mutant::deque_no_fence_in_steal)) Env::fence_seq_cst();  // S3
-    const std::uint64_t bottom = bottom_.load(std::memory_order_acquire);  // S4; pairs with D2
-    if (bottom <= index) return {Steal::empty, 0};
-    Buffer* buffer = buffer_.load(std::memory_order_acquire);  // S5; pairs with adopt()
-    const std::uintptr_t item =
-        buffer->slots()[index & buffer->mask].load(std::memory_order_relaxed);
+    std::uint64_t bottom = 0;
+    std::uintptr_t item = 0;
+    {
+      const typename Rings<Env>::Reading reading(rings_, mark);                           // R1, R2
+      if constexpr (!Env::mutant(Mutant::deque_no_fence_in_steal)) Env::fence_seq_cst();  // S3
+      bottom = bottom_.load(std::memory_order_acquire);  // S4; pairs with D2
+      if (bottom <= index) return {Steal::empty, 0};
+      item = reading.slot(index);  // S5
+    }
     const bool two = Env::mutant(Mutant::deque_steal_two) && bottom - index > 1;
     Word expected = top;
     // S6. Moves top only if neither index, mode nor epoch changed since S0. Release: pairs with O3,

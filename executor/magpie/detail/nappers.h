@@ -22,12 +22,12 @@
 namespace magpie::detail {
 
 /// Whether a worker's deque holds more than one strand that may just be on its way from one task to
-/// the next: several items, or a fork, which is made to be stolen. By its owner or, as a hint, by
-/// anybody.
-template <class Env>
-bool beyond_a_strand(Deque<Env>& deque) noexcept {
-  const std::size_t size = deque.size_hint();
-  return size > 1 || (size == 1 && (deque.thief().peek() & kTagMask) != 0);
+/// the next: several items, or a fork, which is made to be stolen. Asked with the owner's
+/// handle or, as a hint, with a thief's.
+template <class Handle>
+bool beyond_a_strand(const Handle& handle) noexcept {
+  const std::size_t size = handle.size_hint();
+  return size > 1 || (size == 1 && (handle.peek() & kTagMask) != 0);
 }
 
 template <class Env>

@@ -76,6 +76,7 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   std::uintptr_t help_limit =
       0;  // further down its stack it waits for its jobs without running others
   std::uint32_t careful_takes = 0;  // jobs taken back where a thief has been near
+  ThiefMark<StdEnv> mark;           // where it looks into others' deques
   TimerShard* timers = nullptr;
   std::thread thread;
   // What thieves note when they leave the worker its only strand (PARKING.md, P7).
@@ -133,11 +134,11 @@ class WorkStealingMachine {
   std::uintptr_t take_from_inbox(Worker& self) noexcept;
   std::uint32_t unmark_inbox() noexcept;
   std::uintptr_t steal(Worker& self) noexcept;
-  bool leave_alone(Worker& victim) const noexcept;
+  bool leave_alone(Worker& self, Worker& victim) const noexcept;
   std::uintptr_t search(Worker& self) noexcept;
   bool work_in_sight() const noexcept;
-  bool new_work_in_sight() const noexcept;
-  std::optional<std::uint64_t> own_timer(const Worker& self) const noexcept;
+  bool new_work_in_sight(Worker& self) const noexcept;
+  std::optional<std::uint64_t> wants_to_be_up(Worker& self) const noexcept;
   void nap(Worker& self) noexcept;
   bool all_sleep_but(std::size_t awake) noexcept;
   void park(Worker& self) noexcept;
@@ -145,6 +146,17 @@ class WorkStealingMachine {
   void pass_on_wake_up(Worker& self) noexcept;
   void execute(Worker& self, std::uintptr_t item) noexcept;
   void housekeeping(Worker& self) noexcept;
+  // Whether shows(mark) holds for any thief's: all who steal are workers of this machine. Whoever
+  // is not in the list yet has a fence of the start of its thread before its first look.
+  template <class Shows>
+  bool any_mark(Shows&& shows) const noexcept {
+    const std::size_t count = slots_.load(std::memory_order_acquire);  // pairs with start_workers()
+    for (std::size_t i = 0; i < count; ++i) {
+      const Worker* const worker = workers_[i].load(std::memory_order_acquire);
+      if (worker != nullptr && shows(worker->mark)) return true;
+    }
+    return false;
+  }
   void hand_over(Worker& self) noexcept;
   bool leaving(const Worker& self) const noexcept;
   void pin(std::size_t index) noexcept;
