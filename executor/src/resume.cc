@@ -32,6 +32,7 @@ void resume_here(std::coroutine_handle<> coroutine) noexcept {
   if (auto* const divert = state->divert; divert != nullptr) [[unlikely]]
     return divert(coroutine);
   const std::uintptr_t outer = std::exchange(state->next, 0);
+  const SlotState outer_as = state->ended_as;
   for (;;) {
     coroutine.resume();
     const Continuation ended = Continuation::of_word(std::exchange(state->next, 0));
@@ -48,6 +49,7 @@ void resume_here(std::coroutine_handle<> coroutine) noexcept {
     }
   }
   state->next = outer;
+  state->ended_as = outer_as;
 }
 
 }  // namespace magpie::detail

@@ -274,9 +274,6 @@ void WorkStealingMachine::work(Worker& self) noexcept {
     }
   }
   hand_over(self);
-  const auto any = [this](auto&& shows) noexcept { return any_mark(shows); };
-  self.deque.owner().give_back_rings(any);
-  self.jobs.owner().give_back_rings(any);
   if (self.woken) pass_on_wake_up(self);
   self.counters.until_ns.store(static_cast<std::int64_t>(StdEnv::now_ns()),
                                std::memory_order_relaxed);
@@ -285,6 +282,9 @@ void WorkStealingMachine::work(Worker& self) noexcept {
   if (VirtualTime* const time = services_.virtual_time(); time != nullptr) {
     while (time->worker_parks()) hand_over(self);
   }
+  const auto any = [this](auto&& shows) noexcept { return any_mark(shows); };
+  self.deque.owner().give_back_rings(any);
+  self.jobs.owner().give_back_rings(any);
 }
 
 void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {

@@ -483,11 +483,35 @@ TEST(Task, IsMadeOfAnyAwaitableOfTheLibraryThatGivesItsValue) {
   run(body());
 }
 
+// Runs a task that does not wait, here and now; with what it ended as far as its sink was told.
+detail::SlotState told_of(Task<int> task) {
+  struct Sink : detail::EndSink {
+    Sink() : EndSink{note, nullptr} {}
+    static std::coroutine_handle<> note(detail::EndSink* sink, detail::SlotState state) noexcept {
+      static_cast<Sink*>(sink)->outcome = state;
+      return std::noop_coroutine();
+    }
+    detail::SlotState outcome = detail::SlotState::empty;
+  } sink;
+  detail::Scope scope;
+  detail::Slot<int> slot;
+  auto frame = std::move(task).take_frame();
+  detail::resume_here(
+      frame.bind(scope, detail::Continuation::to(static_cast<detail::EndSink*>(&sink)), slot));
+  return sink.outcome;
+}
+
 // As the end of an executor does, which runs what is left on it.
 struct ResumesAnother {
   ResumesAnother() = default;
   ResumesAnother(ResumesAnother&&) = default;
-  ~ResumesAnother() { detail::resume_here(std::noop_coroutine()); }
+  ~ResumesAnother() {
+    const auto fails = []() -> Task<int> {
+      throw std::runtime_error("within a destructor");
+      co_return 0;
+    };
+    EXPECT_EQ(told_of(fails()), detail::SlotState::error);
+  }
 };
 
 TEST(Task, GoesOnAfterACoroutineWhoseParametersDestructorResumedAnother) {
@@ -508,6 +532,7 @@ TEST(Task, GoesOnAfterACoroutineWhoseParametersDestructorResumedAnother) {
     co_return awaited + first + second + joined;
   };
   EXPECT_EQ(run(body()), 10);
+  EXPECT_EQ(told_of(holds(ResumesAnother(), 5)), detail::SlotState::value);
 }
 
 // What g++ 12 makes of these forms is no matter of ours, but they must go on working where they do.

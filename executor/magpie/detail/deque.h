@@ -259,7 +259,10 @@ class Deque<Env>::Owner {
   // shows(mark) holds for the mark of any thief.
   template <class Any>
   void tend_rings(std::uint64_t now_ns, Any&& any) const noexcept {
-    if (deque_->consider_ring(now_ns)) deque_->rings_.free_outgrown(any);
+    // A thief that stands still while it reads costs no fence each time.
+    if (deque_->consider_ring(now_ns) && !deque_->rings_.seem_read(any) &&
+        (!Env::asymmetric() || Env::may_barrier(now_ns)))
+      deque_->rings_.free_outgrown(any);
   }
   // When tend_rings() may have something to do again; never: nothing.
   [[nodiscard("looking changes nothing")]] std::optional<std::uint64_t> rings_due() const noexcept {
@@ -459,13 +462,14 @@ bool Deque<Env>::consider_ring(std::uint64_t now_ns) noexcept {
   if (!has_more_than_first_ring()) return false;
   if (now_ns >= ring_due_) {
     ring_due_ = now_ns + kRoomyFor;
-    if (roomy_) shrink();
+    // Not while others are kept: each burst would leave as many again.
+    if (roomy_ && !rings_.outgrown()) shrink();
     const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
     const std::uint64_t top = index_of(top_.load(std::memory_order_acquire));  // as in make_room()
     roomy_ = mask_ >= smallest_ && bottom - top <= smallest_;
     limit_ = top + room();
   }
-  return rings_.outgrown() && (!Env::asymmetric() || Env::may_barrier(now_ns));
+  return rings_.outgrown();
 }
 
 template <class Env>

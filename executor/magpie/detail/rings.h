@@ -85,6 +85,14 @@ class Rings {
     return true;
   }
 
+  // Whether a thief reads here, as far as one can tell without a fence: then they cannot be freed.
+  template <class Any>
+  bool seem_read(Any&& any) const noexcept {
+    return any([this](const ThiefMark<Env>& mark) noexcept {
+      return mark.reads_.load(std::memory_order_relaxed) == this;
+    });
+  }
+
   // R4 to R6. `any(shows)` says whether shows(mark) holds for the mark of any thief.
   template <class Any>
   void free_outgrown(Any&& any) noexcept {

@@ -506,11 +506,11 @@ class BasicScope {
         });
   }
 
-  // Whose canceller was there before the traversal, and is still under way. Relaxed: hand_down()
-  // has found the cause, which came after the state.
+  // Whose canceller was there before the traversal, and is still under way. Acquire: pairs with the
+  // release at that one's end, so that what it did below is seen by whom this one's end is told.
   bool being_cancelled() const noexcept {
     return !Env::mutant(Mutant::scope_unawaited_inner) && caused_by_itself() &&
-           (state_.load(std::memory_order_relaxed) & kCancelling) != 0;
+           (state_.load(std::memory_order_acquire) & kCancelling) != 0;
   }
 
   // Depth first, iteratively, holding one lock at a time. Every scope on the path is pinned, so it
