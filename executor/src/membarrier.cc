@@ -82,9 +82,9 @@ std::uint64_t Kernel::membarriers() noexcept {
 }
 
 // A bucket of kBurst tokens, refilled at one per kInterval, kept as the instant at which it would
-// be full again. Every return to the biased mode may cost one barrier, and rings are freed behind
-// one, which interrupts all cores:
-// at 1.3 us each, one in 250 us keeps that below 1 % however many deques there are.
+// be full again. A return to the biased mode may cost one barrier, and rings are freed behind one.
+// It interrupts all cores: at 1.3 us each, one in 250 us keeps that below 1 % however many deques
+// there are.
 bool Kernel::may_barrier(std::uint64_t now_ns) noexcept {
   constexpr std::uint64_t kInterval = 250'000;
   constexpr std::uint64_t kBurst = 16;

@@ -284,19 +284,30 @@ TEST_ON_THREADS(Cancellation, TwoCancelsTheSecondChangesNothing) {  // B019, B03
   });
 }
 
-TEST_ON_THREADS(Cancellation, ReasonOfTheOutermostCancelledScopeIsSeen) {  // B046
+TEST_ON_THREADS(Cancellation, TheOutermostCancelledScopeCatchesWhicheverWasCancelledFirst) {  // B046
   machine.run([&]() -> Task<> {
-    auto inner = [](CancelScope& scope) -> Task<int> {
-      scope.cancel("inner");
-      co_return co_await never();
-    };
-    auto outer = [&](CancelScope& scope) -> Task<> {
-      scope.cancel("outer");
-      auto block = cancel_scope(inner);
-      Result<Result<int>> r = co_await as_result(std::move(block));
-      EXPECT_EQ(reason_of(r.error()).message, "outer");
-    };
-    co_await cancel_scope(outer);
+    for (const bool inner_first : {false, true}) {
+      bool entered = false;
+      auto outer = [&](CancelScope& around) -> Task<> {
+        auto inner = [&](CancelScope& scope) -> Task<int> {
+          entered = true;
+          if (inner_first) scope.cancel("inner");
+          around.cancel("outer");
+          scope.cancel("inner");
+          Result<int> waited = co_await as_result(never());
+          // Inside it is the one that came first, and no later one changes that.
+          EXPECT_EQ(reason_of(waited.error()).message, inner_first ? "inner" : "outer");
+          co_return std::move(waited).value();
+        };
+        auto block = cancel_scope(inner);
+        Result<Result<int>> r = co_await as_result(std::move(block));
+        EXPECT_EQ(reason_of(r.error()).message, "outer");
+        co_await this_task::checkpoint();
+      };
+      const Result<void> caught = co_await cancel_scope(outer);
+      EXPECT_EQ(reason_of(caught.error()).message, "outer");
+      EXPECT_TRUE(entered);
+    }
   });
 }
 

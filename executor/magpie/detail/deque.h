@@ -454,9 +454,8 @@ bool Deque<Env>::make_room(std::uint64_t bottom, std::uint64_t count) noexcept {
   return true;
 }
 
-// Whether there are outgrown rings, and a barrier can be afforded. To see whether the first ring
-// would do, `limit_` is put where it would stand in that: a push beyond it comes by make_room(), so
-// that the other pushes need not note how many items there are.
+// Whether there are outgrown rings. To see whether the first ring would do, `limit_` is put where
+// it would stand in that: a push beyond it comes by make_room(), the others need note nothing.
 template <class Env>
 bool Deque<Env>::consider_ring(std::uint64_t now_ns) noexcept {
   if (!has_more_than_first_ring()) return false;

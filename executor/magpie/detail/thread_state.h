@@ -77,7 +77,7 @@ inline ThisThread this_thread() noexcept {
   std::uintptr_t offset;
   // volatile: else it would be read once for both sides of a suspension, and kept in the frame.
   asm volatile("movq magpie_thread_state_v1@gottpoff(%%rip), %0" : "=r"(offset));
-  return (ThisThread)offset;
+  return reinterpret_cast<ThisThread>(offset);
 }
 #else
 using ThisThread = ThreadState*;
