@@ -284,7 +284,8 @@ TEST_ON_THREADS(Cancellation, TwoCancelsTheSecondChangesNothing) {  // B019, B03
   });
 }
 
-TEST_ON_THREADS(Cancellation, TheOutermostCancelledScopeCatchesWhicheverWasCancelledFirst) {  // B046
+TEST_ON_THREADS(Cancellation,
+                TheOutermostCancelledScopeCatchesWhicheverWasCancelledFirst) {  // B046
   machine.run([&]() -> Task<> {
     for (const bool inner_first : {false, true}) {
       bool entered = false;
