@@ -116,6 +116,10 @@ class MAGPIE_EXPORT ExecutorShutdownError : public std::runtime_error {
 /// at the groups around them: `contains<std::runtime_error>()` does not count a nested group,
 /// although that is one. Only a query for ExceptionGroup itself (or a class derived from it) finds
 /// nested groups, whole.
+///
+/// Groups may be nested as deep as memory allows: to make one costs the same whatever is in the
+/// nested ones, and neither the queries nor the last release recurse. A query needs memory only
+/// where nested groups are followed by other failures; if there is none, std::bad_alloc.
 class MAGPIE_EXPORT ExceptionGroup : public std::runtime_error {
  public:
   /// std::invalid_argument when the list is empty or has a null in it.
@@ -128,21 +132,17 @@ class MAGPIE_EXPORT ExceptionGroup : public std::runtime_error {
   ~ExceptionGroup() override;
 
   /// In the order in which they happened. Not empty, none is null.
-  [[nodiscard]] const std::vector<std::exception_ptr>& exceptions() const noexcept {
-    return content_->exceptions;
-  }
+  [[nodiscard]] const std::vector<std::exception_ptr>& exceptions() const noexcept;
 
-  /// What the group was made with; what() has the number of failures and the first ones as well.
-  [[nodiscard]] const std::string& message() const noexcept { return content_->message; }
+  /// What the group was made with; what() also has the number of failures and the first three, each
+  /// cut after 200 bytes.
+  [[nodiscard]] const std::string& message() const noexcept;
 
   /// Is there an E anywhere in the group?
   template <class E>
   [[nodiscard]] bool contains() const {
-    for (const std::exception_ptr& error : exceptions()) {
-      if (matches<E>(error) != nullptr) return true;
-      if (const ExceptionGroup* nested = as_group(error); nested && nested->contains<E>()) {
-        return true;
-      }
+    for (Walk walk(*this); const std::exception_ptr* error = walk.next();) {
+      if (matches<E>(*error) != nullptr) return true;
     }
     return false;
   }
@@ -150,9 +150,8 @@ class MAGPIE_EXPORT ExceptionGroup : public std::runtime_error {
   /// Calls function(const E&) for each E in order. What it throws goes through.
   template <class E, std::invocable<const E&> F>
   void for_each(F&& function) const {
-    for (const std::exception_ptr& error : exceptions()) {
-      if (const E* match = matches<E>(error)) function(*match);
-      if (const ExceptionGroup* nested = as_group(error)) nested->for_each<E>(function);
+    for (Walk walk(*this); const std::exception_ptr* error = walk.next();) {
+      if (const E* match = matches<E>(*error)) function(*match);
     }
   }
 
@@ -172,9 +171,24 @@ class MAGPIE_EXPORT ExceptionGroup : public std::runtime_error {
   }
 
  private:
-  struct Content {
-    std::string message;
-    std::vector<std::exception_ptr> exceptions;
+  struct Content;
+
+  // All that is in a group, in order; a nested group comes before what is in it.
+  class MAGPIE_EXPORT Walk {
+   public:
+    explicit Walk(const ExceptionGroup& group) noexcept : here_(group) {}
+    // Null: there is no more.
+    const std::exception_ptr* next();
+
+   private:
+    struct Rest {
+      explicit Rest(const ExceptionGroup& group) noexcept
+          : next(group.exceptions().data()), end(next + group.exceptions().size()) {}
+      const std::exception_ptr* next;
+      const std::exception_ptr* end;
+    };
+    Rest here_;
+    std::vector<Rest> outer_;  // of the groups around it, where something is left
   };
 
   static const ExceptionGroup* as_group(const std::exception_ptr& error) noexcept {

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <magpie/detail/error_node.h>
 #include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/slot.h>
 #include <magpie/errors.h>
@@ -69,28 +70,81 @@ std::string group_text(const std::string& message,
 
 }  // namespace
 
+struct ExceptionGroup::Content : detail::ErrorNode {
+  Content(std::string the_message, std::vector<std::exception_ptr> the_exceptions) noexcept
+      : message(std::move(the_message)), exceptions(std::move(the_exceptions)) {}
+
+  const std::string message;
+  const std::vector<std::exception_ptr> exceptions;
+};
+
 ExceptionGroup::ExceptionGroup(std::string message, std::vector<std::exception_ptr> exceptions)
     : std::runtime_error(group_text(message, exceptions)),
-      content_(
-          std::make_shared<const Content>(Content{std::move(message), std::move(exceptions)})) {}
+      content_(new Content(std::move(message), std::move(exceptions)),
+               &detail::ErrorNode::destroy) {}
+
+const std::vector<std::exception_ptr>& ExceptionGroup::exceptions() const noexcept {
+  return content_->exceptions;
+}
+
+const std::string& ExceptionGroup::message() const noexcept {
+  return content_->message;
+}
+
+const std::exception_ptr* ExceptionGroup::Walk::next() {
+  while (here_.next == here_.end) {
+    if (outer_.empty()) return nullptr;
+    here_ = outer_.back();
+    outer_.pop_back();
+  }
+  const std::exception_ptr* const error = here_.next++;
+  if (const ExceptionGroup* nested = as_group(*error)) {
+    if (here_.next != here_.end) outer_.push_back(here_);
+    here_ = Rest(*nested);
+  }
+  return error;
+}
 
 std::pair<std::optional<ExceptionGroup>, std::optional<ExceptionGroup>> ExceptionGroup::split_by(
     bool (*is_one)(const std::exception_ptr&) noexcept) const {
-  std::vector<std::exception_ptr> matching;
-  std::vector<std::exception_ptr> rest;
-  for (const std::exception_ptr& error : exceptions()) {
-    if (is_one(error)) {
-      matching.push_back(error);
-    } else if (const ExceptionGroup* nested = as_group(error)) {
-      auto [inner, other] = nested->split_by(is_one);
-      // A group that is on one side as a whole is the same exception, not a copy of it.
-      if (inner) matching.push_back(other ? std::make_exception_ptr(*inner) : error);
-      if (other) rest.push_back(inner ? std::make_exception_ptr(*other) : error);
+  struct Level {
+    const ExceptionGroup* group;
+    std::size_t next = 0;
+    std::vector<std::exception_ptr> matching = {};
+    std::vector<std::exception_ptr> rest = {};
+  };
+  std::vector<Level> levels;  // one in the other, the group itself first
+  levels.push_back({this});
+  for (;;) {
+    Level& level = levels.back();
+    if (level.next < level.group->exceptions().size()) {
+      const std::exception_ptr& error = level.group->exceptions()[level.next++];
+      if (is_one(error)) {
+        level.matching.push_back(error);
+      } else if (const ExceptionGroup* nested = as_group(error)) {
+        levels.push_back({nested});
+      } else {
+        level.rest.push_back(error);
+      }
+      continue;
+    }
+    Level done = std::move(level);
+    levels.pop_back();
+    if (levels.empty())
+      return {done.group->part(std::move(done.matching)), done.group->part(std::move(done.rest))};
+    Level& outer = levels.back();
+    // A group that is on one side as a whole is the same exception, not a copy of it.
+    const std::exception_ptr& whole = outer.group->exceptions()[outer.next - 1];
+    if (done.rest.empty()) {
+      outer.matching.push_back(whole);
+    } else if (done.matching.empty()) {
+      outer.rest.push_back(whole);
     } else {
-      rest.push_back(error);
+      outer.matching.push_back(
+          std::make_exception_ptr(*done.group->part(std::move(done.matching))));
+      outer.rest.push_back(std::make_exception_ptr(*done.group->part(std::move(done.rest))));
     }
   }
-  return {part(std::move(matching)), part(std::move(rest))};
 }
 
 std::optional<ExceptionGroup> ExceptionGroup::part(

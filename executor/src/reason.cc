@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <magpie/detail/error_node.h>
 #include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/reason.h>
 #include <magpie/errors.h>
@@ -33,15 +34,15 @@ std::string_view to_string(CancelKind kind) noexcept {
 namespace detail {
 namespace {
 
-// A node of its own. The mortal ones are all of this type, so that no virtual destructor is needed.
-struct OwnReason : ReasonNode {
+// A node of its own. The mortal ones are all of this type.
+struct OwnReason : ReasonNode, ErrorNode {
   OwnReason(CancelKind the_kind, std::string the_text, std::exception_ptr the_cause,
             unsigned the_depth) noexcept
       : ReasonNode(the_kind, false),
         text(std::move(the_text)),
         cause(std::move(the_cause)),
         depth(the_depth) {}
-  ~OwnReason() { delete built.load(std::memory_order_relaxed); }
+  ~OwnReason() override { delete built.load(std::memory_order_relaxed); }
 
   std::string text;  // the message, or the failed task's label
   std::exception_ptr cause;
@@ -104,7 +105,8 @@ const CancelReason& silent_reason(CancelKind kind) noexcept {
 }
 
 // What causes a cancellation is seldom a cancellation, but a task that is cancelled through a
-// failing sibling again and again must not grow a chain whose destruction overflows the stack.
+// failing sibling again and again must not grow a chain: the message of the outermost asks for that
+// of the next, and quotes it.
 constexpr unsigned deepest_chain = 8;
 
 std::string message_of(const ReasonNode& node) {
@@ -178,7 +180,7 @@ void ReasonRef::drop() const noexcept {
   // Release: what this handle's owner read was read before. Acquire: the last owner sees all of
   // that as done before it destroys the node. Each pairs with the other handles' drop().
   if (node_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    delete static_cast<const OwnReason*>(node_);
+    ErrorNode::destroy(static_cast<const OwnReason*>(node_));
   }
 }
 

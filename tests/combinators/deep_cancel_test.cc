@@ -7,31 +7,20 @@
 // up again, at a cost that does not depend on how deep it lies, and without stack for it. The cost
 // is counted in instructions, on the simulator; no clock takes part.
 
-#include <array>
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
-#include <optional>
 #include <thread>
-#include <utility>
-#include <vector>
 
 #include <gtest/gtest.h>
 
 #include <magpie/cancellation.h>
-#include <magpie/config.h>
-#include <magpie/gather.h>
-#include <magpie/limited.h>
 #include <magpie/manual_clock.h>
-#include <magpie/race.h>
-#include <magpie/retry.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
-#include <magpie/task_group.h>
 #include <magpie/testing/simulated_executor.h>
-#include <magpie/timeout.h>
 #include <magpie/work_stealing_executor.h>
+#include <support/nests.h>
 #include <support/scale.h>
 #include <support/step_counter.h>
 
@@ -39,187 +28,21 @@ namespace magpie {
 namespace {
 
 using namespace std::chrono_literals;
+using test::in_a_mask;
+using test::in_gather;
+using test::in_group;
+using test::in_timeout_at;
+using test::kCounts;
+using test::Kind;
+using test::kKinds;
+using test::Levels;
+using test::Nest;
 using test::scaled;
 using test::StepCounter;
-
-#if defined(MAGPIE_TSAN) || defined(MAGPIE_ASAN)
-constexpr bool kCounts = false;  // of what a sanitizer adds nothing is promised
-#else
-constexpr bool kCounts = StepCounter::available();
-#endif
-
-// Counts what happens from when one level is left until the next one further out is: once deep
-// down, once near the top.
-class Levels {
- public:
-  explicit Levels(std::size_t depth) : depth_(depth) {}
-
-  // `height`: how many levels are below the one that has ended, or begins.
-  void passes(std::size_t height) {
-    if (counting_ != nullptr) *std::exchange(counting_, nullptr) = counter_->stop().instructions;
-    passed_.fetch_add(1, std::memory_order_relaxed);
-    if (!counter_) return;
-    if (height != kMargin && height != depth_ - kMargin) return;
-    counting_ = height == kMargin ? &deep_ : &shallow_;
-    counter_->start();
-  }
-  void count() {
-    if (kCounts) counter_.emplace();
-  }
-
-  /// All have been left, and, if it was counted, one deep down costs what one near the top does.
-  void expect_the_same_cost(const char* name) const {
-    EXPECT_EQ(passed_.load(std::memory_order_relaxed), depth_);
-    if (!counter_) return;
-    std::printf("%-28s %7zu deep down, %7zu near the top\n", name, deep_, shallow_);
-    EXPECT_GT(shallow_, 0U);
-    EXPECT_LE(deep_, shallow_ + shallow_ / 2);
-  }
-
- private:
-  // Far enough from the bottom for what waited beside the levels, and ends in any order, to be
-  // gone.
-  static constexpr std::size_t kMargin = 100;
-  const std::size_t depth_;
-  std::atomic<std::size_t> passed_{0};
-  std::size_t deep_ = 0;
-  std::size_t shallow_ = 0;
-  std::size_t* counting_ = nullptr;
-  std::optional<StepCounter> counter_;
-};
-
-struct Nest {
-  Levels& levels;
-  CancellationSource& source;
-  Deadline deadline{};
-  Task<void> (*bottom)(Nest&) = nullptr;
-  Task<void> (*level)(Nest&, std::size_t) = nullptr;
-
-  Task<void> below(std::size_t height) {
-    return height == 0 ? bottom(*this) : level(*this, height);
-  }
-};
-
-// A local of each level.
-class Left {
- public:
-  Left(Nest& nest, std::size_t height) : nest_(nest), height_(height) {}
-  Left(const Left&) = delete;
-  Left& operator=(const Left&) = delete;
-  ~Left() { nest_.levels.passes(height_); }
-
- private:
-  Nest& nest_;
-  const std::size_t height_;
-};
 
 Task<void> sleeps(Nest&) {
   co_await sleep_for(1h);
 }
-
-// ---- one level of each kind ---------------------------------------------------------------------
-
-Task<void> plain(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  co_await nest.below(height - 1);
-}
-Task<void> in_gather(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  co_await gather(nest.below(height - 1), sleep_for(1h));
-}
-Task<void> in_gather_of_results(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  auto [result] = co_await gather(return_exceptions, nest.below(height - 1));
-  std::move(result).value();
-}
-Task<void> in_gather_limited(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  std::vector<Task<void>> children;
-  children.push_back(nest.below(height - 1));
-  co_await gather_limited(2, std::move(children));
-}
-Task<void> in_race(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  co_await race(nest.below(height - 1), sleep_for(1h));
-}
-Task<void> in_group(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  auto body = [&nest, height](TaskGroup& group) -> Task<void> {
-    group.spawn(nest.below(height - 1));
-    co_return;
-  };
-  co_await task_group(body);
-}
-Task<void> in_the_body_of_a_group(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  auto body = [&nest, height](TaskGroup&) -> Task<void> { co_await nest.below(height - 1); };
-  co_await task_group(body);
-}
-Task<void> in_timeout(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  co_await timeout(nest.below(height - 1), 2h);
-}
-Task<void> in_timeout_at(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  co_await timeout_at(nest.below(height - 1), nest.deadline);
-}
-Task<void> in_timeout_scope(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  auto body = [&nest, height](TimeoutScope&) -> Task<void> { co_await nest.below(height - 1); };
-  co_await timeout_scope(2h, body);
-}
-Task<void> with_the_token(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  co_await with_token(nest.source.token(), nest.below(height - 1));
-}
-Task<void> in_cancel_scope(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  auto body = [&nest, height](CancelScope&) -> Task<void> { co_await nest.below(height - 1); };
-  Result<void> ended = co_await cancel_scope(body);
-  std::move(ended).value();
-}
-Task<void> in_a_mask(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  co_await uncancellable(nest.below(height - 1));
-}
-Task<void> in_a_shield(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  co_await shield(nest.below(height - 1));
-}
-Task<void> with_a_cleanup(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  auto cleanup = []() -> Task<void> { co_await sleep_for(1us); };
-  co_await finally(nest.below(height - 1), cleanup);
-}
-Task<void> in_retry(Nest& nest, std::size_t height) {
-  const Left left(nest, height);
-  auto attempt = [&nest, height] { return nest.below(height - 1); };
-  co_await retry(attempt, RetryPolicy());
-}
-
-struct Kind {
-  const char* name;
-  Task<void> (*level)(Nest&, std::size_t);
-  bool counted;  // the others go up like one that is, and to count a step takes its time
-};
-constexpr std::array<Kind, 16> kKinds{{
-    {"await", plain, false},
-    {"gather", in_gather, true},
-    {"gather(return_exceptions)", in_gather_of_results, false},
-    {"gather_limited", in_gather_limited, true},
-    {"race", in_race, true},
-    {"task_group, in a child", in_group, true},
-    {"task_group, in the body", in_the_body_of_a_group, true},
-    {"timeout", in_timeout, true},
-    {"timeout_at, all at once", in_timeout_at, true},
-    {"timeout_scope", in_timeout_scope, false},
-    {"with_token", with_the_token, true},
-    {"cancel_scope", in_cancel_scope, true},
-    {"uncancellable", in_a_mask, true},
-    {"shield", in_a_shield, false},
-    {"finally", with_a_cleanup, false},
-    {"retry", in_retry, false},
-}};
 
 // ---- cancelled from outside ---------------------------------------------------------------------
 
@@ -334,25 +157,6 @@ TEST(DeepCancel, WhatOnlyComputesFindsItselfCancelledAtTheSameCost) {
       co_await as_result(with_token(source.token(), nest.below(depth)));
     };
     executor.run(body());
-    levels.expect_the_same_cost(kind.name);
-  }
-}
-
-// An error that goes up cancels every level on its way.
-TEST(DeepCancel, AnErrorGoesUpAtTheSameCostHoweverDeepItBegins) {
-  for (const Kind& kind : {Kind{"gather", in_gather, true}, Kind{"race", in_race, false}}) {
-    SCOPED_TRACE(kind.name);
-    const std::size_t depth = scaled(kDeep);
-    Levels levels(depth);
-    CancellationSource source;
-    auto fails = [](Nest&) -> Task<void> {
-      co_await sleep_for(1ms);
-      throw 1;
-    };
-    Nest nest{levels, source, {}, fails, kind.level};
-    if (kind.counted) levels.count();
-    testing::SimulatedExecutor executor(1);
-    EXPECT_THROW(executor.run(nest.below(depth)), int);
     levels.expect_the_same_cost(kind.name);
   }
 }

@@ -5,7 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include <support/scale.h>
+
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <exception>
 #include <memory>
@@ -51,6 +54,7 @@ namespace magpie {
 namespace {
 
 using detail::ReasonRef;
+using test::scaled;
 
 class NoMemory {
  public:
@@ -396,6 +400,92 @@ TEST(ExceptionGroup, KeepsWhatShort) {
   for (int i = 0; i < 200; ++i) umlauts += "\xc3\xbc";
   const std::string text = ExceptionGroup("", {error<std::runtime_error>(umlauts)}).what();
   EXPECT_TRUE(text.ends_with("\xc3\xbc...")) << text;
+}
+
+// A call for each level would overflow the stack, and steps in proportion to the square of the
+// depth would take a day.
+constexpr std::size_t kDeep = scaled(300'000);
+
+// Levels of group(logic, group(...), timeout), with the error in the innermost.
+std::exception_ptr group_around(std::exception_ptr inner, std::size_t depth, bool alone) {
+  const std::exception_ptr before = error<std::logic_error>("before");
+  const std::exception_ptr after = error<TimeoutError>("after");
+  for (std::size_t i = 0; i < depth; ++i) {
+    std::vector<std::exception_ptr> failures{std::move(inner)};
+    if (!alone) failures = {before, std::move(failures.front()), after};
+    inner = error<ExceptionGroup>("a level", std::move(failures));
+  }
+  return inner;
+}
+
+std::size_t groups_in(const ExceptionGroup& outermost) {
+  std::size_t groups = 0;
+  for (const ExceptionGroup* group = &outermost; group != nullptr; ++groups) {
+    const ExceptionGroup* nested = nullptr;
+    for (const std::exception_ptr& failure : group->exceptions())
+      if (nested == nullptr) nested = detail::exception_cast<ExceptionGroup>(failure);
+    group = nested;
+  }
+  return groups;
+}
+
+TEST(ExceptionGroup, IsAskedAndSplitVeryDeep) {
+  for (const bool alone : {true, false}) {
+    std::exception_ptr deep = group_around(error<Tagged>(), kDeep, alone);
+    const auto& group = *detail::exception_cast<ExceptionGroup>(deep);
+    EXPECT_LT(std::string(group.what()).size(), 1000u);
+    EXPECT_TRUE(group.contains<Tag>());
+    EXPECT_FALSE(group.contains<std::bad_alloc>());
+    std::size_t failures = 0;
+    group.for_each<std::exception>([&](const std::exception&) { ++failures; });
+    EXPECT_EQ(failures, alone ? 1 : 2 * kDeep + 1);
+    const auto [tags, rest] = group.split<Tag>();
+    ASSERT_TRUE(tags);
+    EXPECT_EQ(groups_in(*tags), kDeep);
+    ASSERT_EQ(rest.has_value(), !alone);
+    if (!alone) {
+      EXPECT_EQ(groups_in(*rest), kDeep);
+      EXPECT_FALSE(rest->contains<Tag>());
+    }
+  }
+}
+
+struct Counted {
+  explicit Counted(std::shared_ptr<int> the_alive) : alive(std::move(the_alive)) {}
+  std::shared_ptr<int> alive;
+};
+
+TEST(ExceptionGroup, TheLastReleaseFreesAllThatIsInside) {
+  const auto alive = std::make_shared<int>(0);
+  std::exception_ptr deep = error<Counted>(alive);
+  for (std::size_t i = 0; i < kDeep; ++i) {
+    deep = error<ExceptionGroup>(
+        "", std::vector<std::exception_ptr>{std::move(deep), error<Counted>(alive)});
+  }
+  EXPECT_EQ(alive.use_count(), static_cast<long>(kDeep) + 2);
+  std::exception_ptr other = deep;
+  deep = nullptr;
+  EXPECT_EQ(alive.use_count(), static_cast<long>(kDeep) + 2) << "there is another owner";
+  other = nullptr;
+  EXPECT_EQ(alive.use_count(), 1);
+}
+
+// An error of a user's that holds what it was cancelled with, and is the cause of the next one.
+struct Remembers {
+  CancelledError inner;
+};
+
+TEST(ExceptionGroup, AndReasonsNestVeryDeepInEachOther) {
+  const auto alive = std::make_shared<int>(0);
+  std::exception_ptr deep = error<Counted>(alive);
+  for (std::size_t i = 0; i < kDeep; ++i) {
+    const CancelledError cancelled(ReasonRef::sibling_failed("a task", std::move(deep)));
+    deep = std::make_exception_ptr(Remembers{cancelled});
+    if (i % 3 == 0) deep = error<ExceptionGroup>(std::vector<std::exception_ptr>{std::move(deep)});
+  }
+  EXPECT_EQ(alive.use_count(), 2);
+  deep = nullptr;
+  EXPECT_EQ(alive.use_count(), 1);
 }
 
 TEST(ExceptionGroup, RefusesToBeEmptyOrToHoldNothing) {
