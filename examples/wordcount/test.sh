@@ -23,11 +23,19 @@ expect() {  # expect "what" GOT WANTED
   [[ $2 == "$3" ]] || fail "$1: got '$2', not '$3'"
 }
 
+# Those of the named files that have no zero byte where a binary file is known by it.
+texts() {
+  python3 -c '
+import sys
+for name in sys.stdin.buffer.read().split(b"\0")[:-1]:
+    with open(name, "rb") as file:
+        if b"\0" not in file.read(8192):
+            sys.stdout.buffer.write(name + b"\0")'
+}
+
 # The table of every word below $1, as the shell's tools make it: text files only, links not followed.
 reference() {
-  find "$1" -type f -readable -print0 | while IFS= read -r -d '' file; do
-    if [[ $(head -c 8192 -- "$file" | tr -d -c '\0' | wc -c) == 0 ]]; then printf '%s\0' "$file"; fi
-  done | xargs -0 -r grep -ohaE '[A-Za-z0-9_]+' -- | sort | uniq -c | sort -k1,1nr -k2,2
+  find "$1" -type f -readable -print0 | texts | xargs -0 -r grep -ohaE '[A-Za-z0-9_]+' -- | sort | uniq -c | sort -k1,1nr -k2,2
 }
 
 compare() {  # compare "what" DIR OPTION...

@@ -28,11 +28,10 @@ compare() {  # compare "what" SOURCE TARGET
   (cd "$2" && find . -type f -print0 | sort -z) >"$work/wanted"
   (cd "$3" && find . -type f -print0 | sed -z 's/\.zst$//' | sort -z) >"$work/got"
   cmp "$work/wanted" "$work/got" || fail "$1: other files than in the original"
-  local name differing=0
-  while IFS= read -r -d '' name; do
-    zstd -dcq -- "$3/$name.zst" | cmp -s - "$2/$name" || differing=$((differing + 1))
-  done <"$work/wanted"
-  expect "$1: files that differ" $differing 0
+  rm -rf "$work/unpacked"
+  [[ ! -s $work/wanted ]] || (cd "$3" && zstd -dqr --output-dir-mirror "$work/unpacked" .) || fail "$1: not what zstd reads"
+  (cd "$2" && xargs -0 -r sha256sum -- <"$work/wanted") >"$work/sums"
+  (cd "$work/unpacked" 2>/dev/null && xargs -0 -r sha256sum -- <"$work/wanted") | cmp "$work/sums" || fail "$1: files that differ"
 }
 
 pack() {  # pack "what" SOURCE OPTION...
