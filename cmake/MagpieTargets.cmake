@@ -40,7 +40,8 @@ function(magpie_add_library name)
   target_compile_features(${target} ${scope} cxx_std_20)
   target_link_libraries(${target} ${scope} ${arg_LINK})
   target_sources(${target} ${scope} FILE_SET HEADERS BASE_DIRS ${arg_BASE_DIR} FILES ${arg_HEADERS})
-  set_target_properties(${target} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ${MAGPIE_VERIFY_HEADERS})
+  set_target_properties(${target} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ${MAGPIE_VERIFY_HEADERS}
+                        UNITY_BUILD ${MAGPIE_UNITY} UNITY_BUILD_BATCH_SIZE 8)
   set_property(GLOBAL APPEND PROPERTY MAGPIE_LIBRARIES ${target})
   install(TARGETS ${target} EXPORT ${arg_EXPORT} FILE_SET HEADERS
           ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})

@@ -11,7 +11,7 @@
 namespace magpie {
 namespace {
 
-constexpr std::size_t kMost = PTRDIFF_MAX;
+constexpr std::size_t kMostCounts = PTRDIFF_MAX;
 
 [[noreturn]] void throw_too_many(std::size_t n) {
   throw std::invalid_argument(
@@ -22,7 +22,7 @@ constexpr std::size_t kMost = PTRDIFF_MAX;
 }  // namespace
 
 Latch::Latch(std::size_t count) : core_(count) {
-  if (count > kMost)
+  if (count > kMostCounts)
     throw std::invalid_argument("a Latch can count from up to PTRDIFF_MAX, not " +
                                 std::to_string(count));
 }

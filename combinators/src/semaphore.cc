@@ -11,10 +11,10 @@
 namespace magpie {
 namespace {
 
-constexpr std::size_t kMost = PTRDIFF_MAX;
+constexpr std::size_t kMostPermits = PTRDIFF_MAX;
 
 std::size_t checked(std::size_t permits) {
-  if (permits > kMost) {
+  if (permits > kMostPermits) {
     throw std::invalid_argument("a semaphore can have up to PTRDIFF_MAX permits, not " +
                                 std::to_string(permits));
   }
@@ -40,7 +40,7 @@ inline std::size_t SemaphoreTraits::count(const Waiter& w) noexcept {
 
 }  // namespace detail
 
-Semaphore::Semaphore(std::size_t permits) : Semaphore(permits, kMost) {}
+Semaphore::Semaphore(std::size_t permits) : Semaphore(permits, kMostPermits) {}
 Semaphore::Semaphore(std::size_t permits, std::size_t most) : core_(checked(permits), most) {}
 
 void Semaphore::check(std::size_t n) const {
@@ -60,7 +60,7 @@ std::size_t Semaphore::available() const noexcept {
 
 void Semaphore::add_permits(std::size_t n) {
   if (core_.add(n)) return;
-  if (core_.most() == kMost) {
+  if (core_.most() == kMostPermits) {
     throw std::invalid_argument(
         "add_permits(" + std::to_string(n) +
         ") would give the semaphore more than PTRDIFF_MAX permits: add fewer");
