@@ -114,6 +114,9 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   MAGPIE_FLAT_SUSPEND std::coroutine_handle<> await_suspend(
       std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
+    // First: what a child's constructor has cleared need not be written then, if nobody reads in
+    // between.
+    arm_children<false>(*this, children_);
     if (outer.maybe_cancelled()) [[unlikely]]
       return start_if_not_cancelled(this, outer, awaiting);
     return start(outer, awaiting);
@@ -150,7 +153,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
     scope.enter(&outer, outer.task());
     kind = &kKind;
     parent = awaiting;
-    return start_join<false>(*this, children_, false);
+    return start_armed(*this, children_, false);
   }
   // A call in the place of start(): nothing is read again behind it there.
   // And these functions are given the join, not the gather: see GatherState.
@@ -158,6 +161,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
       Join* join, Scope& outer, std::coroutine_handle<> awaiting) noexcept {
     GatherBase* const self = of(join);
     if (!outer.cancelled()) return self->start(outer, awaiting);
+    disarm_children(self->children_);
     self->scope.enter(&outer, outer.task());
     self->failures.store(kRefused, std::memory_order_relaxed);
     return transfer(awaiting);

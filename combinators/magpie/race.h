@@ -135,7 +135,8 @@ class RaceBase : public CombinatorBase, private RaceJoin {
     }
     kind = &kKind;
     parent = awaiting;
-    return start_join<true>(*this, children_, true);
+    arm_children<true>(*this, children_);
+    return start_armed(*this, children_, true);
   }
 
  protected:

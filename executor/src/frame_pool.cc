@@ -19,23 +19,64 @@ constexpr std::size_t frame_memory_bytes(std::size_t index) noexcept {
   return frame_class_bytes(index) + (index < 16 ? 0 : kCacheLine - 16);
 }
 
+// --- a magazine ----------------------------------------------------------------------------------
+
+void** begin_of(Magazine* magazine) noexcept {
+  return reinterpret_cast<void**>(magazine) + 1;
+}
+void** end_of(Magazine* magazine, std::size_t index) noexcept {
+  return begin_of(magazine) + shelf_bound(index);
+}
+bool is_full(void** shelf, std::size_t index) noexcept {
+  return reinterpret_cast<std::uintptr_t>(shelf) % shelf_bytes(index) == 0;
+}
+
+Magazine* make_magazine(std::size_t index) noexcept {
+  const std::size_t bytes = shelf_bytes(index);
+  void* const memory = ::operator new(bytes, std::align_val_t(bytes), std::nothrow);
+  return memory != nullptr ? ::new (memory) Magazine{nullptr} : nullptr;
+}
+void free_magazine(Magazine* magazine, std::size_t index) noexcept {
+  ::operator delete(magazine, std::align_val_t(shelf_bytes(index)));
+}
+// The frames up to `end`, and the magazine.
+void dispose_of(Magazine* magazine, void** end, std::size_t index) noexcept {
+  for (void** frame = begin_of(magazine); frame != end; ++frame) ::operator delete(*frame);
+  free_magazine(magazine, index);
+}
+
 struct DepotBounds {
   static constexpr std::size_t kClasses = kFrameClasses;
-  static std::size_t chain_bytes(std::size_t index) noexcept {
-    return shelf_bound(index) * frame_memory_bytes(index);
+  static std::size_t bytes_of(std::size_t index) noexcept {
+    return shelf_bound(index) * frame_memory_bytes(index) + shelf_bytes(index);
   }
   static std::size_t bytes(std::size_t threads) noexcept {
     return std::min(threads * kDepotBytesPerThread, kDepotBytes);
   }
+  static void dispose(std::size_t index, Magazine* full) noexcept {
+    dispose_of(full, end_of(full, index), index);
+  }
 };
-static_assert(sizeof(FrameChain) <= frame_class_bytes(0));
-
-void free_chain(FreeFrame* frame) noexcept {
-  free_frames<StdEnv>(frame);
-}
 
 // Never destroyed: threads may end after everything else.
 constinit FrameDepot<StdEnv, DepotBounds> depot;
+
+// --- a thread's ----------------------------------------------------------------------------------
+
+// That of the shelf; null: it has none yet.
+Magazine* magazine_of(void** shelf, std::size_t index) noexcept {
+  if (shelf == no_shelf()) return nullptr;
+  const auto last = reinterpret_cast<std::uintptr_t>(shelf - 1);
+  return reinterpret_cast<Magazine*>(last - last % shelf_bytes(index));
+}
+
+// A spare that is full has itself below.
+void mark_full(Magazine* spare) noexcept {
+  spare->below = spare;
+}
+bool marked_full(const Magazine* spare) noexcept {
+  return spare->below != nullptr;
+}
 
 // Empties the cache when its thread ends; frames that are freed even later go straight to the
 // allocator.
@@ -46,17 +87,17 @@ struct ShelfCleaner {
     state->frames_open = false;
     state->frames_closed = true;
     for (std::size_t i = 0; i < kFrameClasses; ++i) {
-      free_chain(std::exchange(state->shelves[i].head, nullptr));
-      free_chain(std::exchange(state->spares[i], nullptr));
-      state->shelves[i].room = 0;
+      void** const shelf = std::exchange(state->shelves[i], no_shelf());
+      if (Magazine* const magazine = magazine_of(shelf, i); magazine != nullptr)
+        dispose_of(magazine, shelf, i);
+      if (Magazine* const spare = std::exchange(state->spares[i], nullptr); spare != nullptr)
+        dispose_of(spare, marked_full(spare) ? end_of(spare, i) : begin_of(spare), i);
     }
     depot.thread_ends();
   }
   // The call makes sure that this object exists.
   void open() noexcept {
-    ThreadState* const state = thread_state();
-    state->frames_open = true;
-    for (std::size_t i = 0; i < kFrameClasses; ++i) state->shelves[i].room = shelf_bound(i);
+    thread_state()->frames_open = true;
     depot.thread_opens();
   }
 };
@@ -68,24 +109,45 @@ void open_shelves() noexcept {
   if (!state->frames_open && !state->frames_closed) shelf_cleaner.open();
 }
 
-// The spare chain, or one from the depot, is the shelf from here on.
-[[maybe_unused]] FreeFrame* take_from_chain(ThreadState& state, std::size_t index) noexcept {
-  FreeFrame* const first = state.spares[index] != nullptr
-                               ? std::exchange(state.spares[index], nullptr)
-                               : depot.take(index);
-  if (first == nullptr) return nullptr;
-  state.shelves[index].head = first->next;
-  state.shelves[index].room = 1;
-  return first;
+// The shelf is empty: the spare, or one from the depot, is the shelf from here on. Null: there is
+// none; else a frame of it.
+[[maybe_unused]] void* take_from_full(ThreadState& state, std::size_t index) noexcept {
+  Magazine*& spare = state.spares[index];
+  const bool ready = spare != nullptr && marked_full(spare);
+  Magazine* const full = ready ? std::exchange(spare, nullptr) : depot.take(index);
+  if (full == nullptr) return nullptr;
+  if (Magazine* const empty = magazine_of(state.shelves[index], index); empty != nullptr) {
+    if (spare == nullptr) {
+      spare = empty;
+    } else {
+      free_magazine(empty, index);
+    }
+  }
+  full->below = nullptr;
+  void** const last = end_of(full, index) - 1;
+  state.shelves[index] = last;
+  return *last;
 }
 
-// The shelf is full: it becomes the spare chain, and what that was goes to the depot. False: that
-// has enough, and all is as it was.
+// The shelf is full, or not there: it becomes the spare, and what that was goes to the depot. False:
+// that has enough, or there is no memory, and the shelf is as it was.
 [[maybe_unused]] bool make_room(ThreadState& state, std::size_t index) noexcept {
-  FreeFrame*& spare = state.spares[index];
-  if (spare != nullptr && !depot.put(index, spare)) return false;
-  spare = std::exchange(state.shelves[index].head, nullptr);
-  state.shelves[index].room = shelf_bound(index);
+  Magazine* const full = magazine_of(state.shelves[index], index);
+  Magazine*& spare = state.spares[index];
+  Magazine* empty = nullptr;
+  if (spare != nullptr && !marked_full(spare)) {
+    empty = std::exchange(spare, nullptr);
+  } else if (spare != nullptr && full != nullptr) {
+    if (!depot.put(index, spare)) return false;
+    spare = nullptr;
+  }
+  if (empty == nullptr) empty = make_magazine(index);
+  if (empty == nullptr) return false;
+  if (full != nullptr) {
+    mark_full(full);
+    spare = full;
+  }
+  state.shelves[index] = begin_of(empty);
   return true;
 }
 
@@ -103,8 +165,8 @@ void* allocate_frame_slow(std::size_t size) {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
   const std::size_t index = frame_class(size);
   if (ThreadState* const state = thread_state();
-      index < kFrameClasses && state->frames_open && state->shelves[index].head == nullptr) {
-    if (void* const frame = take_from_chain(*state, index); frame != nullptr) return frame;
+      index < kFrameClasses && state->frames_open && state->shelves[index][-1] == nullptr) {
+    if (void* const frame = take_from_full(*state, index); frame != nullptr) return frame;
   }
 #endif
   void* const memory = ::operator new(memory_bytes(size));
@@ -127,13 +189,10 @@ void throw_no_memory() {
 void free_frame_slow(void* frame, std::size_t size) noexcept {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
   const std::size_t index = frame_class(size);
-  if (ThreadState* const state = thread_state(); index < kFrameClasses && state->frames_open &&
-                                                 state->shelves[index].room == 0 &&
-                                                 make_room(*state, index)) {
-    auto* const freed = static_cast<FreeFrame*>(frame);
-    freed->next = nullptr;
-    state->shelves[index].head = freed;
-    --state->shelves[index].room;
+  if (ThreadState* const state = thread_state();
+      index < kFrameClasses && state->frames_open && is_full(state->shelves[index], index) &&
+      make_room(*state, index)) {
+    *state->shelves[index]++ = frame;
     return;
   }
 #endif

@@ -2,12 +2,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <atomic>
+#include <iterator>
 
+#include <magpie/detail/frame_pool.h>
 #include <magpie/detail/thread_state.h>
 
 namespace magpie::detail {
 
-constinit thread_local ThreadState tls_thread_state{};
+namespace {
+
+// The shelf of whoever has none: both empty and full, and never written.
+alignas(kMostShelfBytes) constinit void* empty_and_full[kMostShelfBytes / sizeof(void*)] = {};
+
+constexpr ThreadState at_first() noexcept {
+  ThreadState state{};
+  for (void**& shelf : state.shelves) shelf = std::end(empty_and_full);
+  return state;
+}
+
+}  // namespace
+
+constinit thread_local ThreadState tls_thread_state = at_first();
+
+void** no_shelf() noexcept {
+  return std::end(empty_and_full);
+}
 
 #if !(defined(__x86_64__) && defined(__linux__))
 ThreadState* thread_state() noexcept {

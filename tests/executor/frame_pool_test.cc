@@ -62,7 +62,7 @@ TEST(FramePool, AFreedFrameIsUsedAgain) {
 // As code with a sanitizer does, which is linked with a library without one.
 TEST(FramePool, NothingIsLostWhereAllFramesTakeTheLongWay) {
   if (!kCaches) GTEST_SKIP() << "nothing is kept there";
-  std::vector<void*> frames(3000);  // more than shelf and spare chain hold
+  std::vector<void*> frames(3000);  // more than shelf and spare hold
   const auto round = [&] {
     for (void*& frame : frames) frame = detail::allocate_frame_slow(100);
     for (void* const frame : frames) detail::free_frame_slow(frame, 100);
@@ -121,7 +121,7 @@ TEST(FramePool, AHundredThousandFreedFramesAreUsedAgain) {
       .join();
 }
 
-// One thread only makes frames, another only frees them: they come back in chains.
+// One thread only makes frames, another only frees them: they come back in magazines.
 TEST(FramePool, FramesGoRoundBetweenThreads) {
   constexpr std::size_t kSize = 128;
   constexpr std::size_t kCount = 5000;

@@ -27,9 +27,8 @@ namespace {
 using detail::BasicFirings;
 using detail::BasicTimerPlan;
 using detail::BasicTimerShard;
-using detail::FrameChain;
 using detail::FrameDepot;
-using detail::FreeFrame;
+using detail::Magazine;
 using detail::InjectionQueue;
 using detail::Runnable;
 using detail::SpinLock;
@@ -294,29 +293,27 @@ TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
 
 struct ModelBounds {
   static constexpr std::size_t kClasses = 1;
-  static std::size_t chain_bytes(std::size_t) { return 1; }
+  static std::size_t bytes_of(std::size_t) { return 1; }
   static std::size_t bytes(std::size_t threads) { return threads; }
 };
 
-// Two put a chain each, where one lies already and there is room for `room`; `takers` take one
+// Two put a magazine each, where one lies already and there is room for `room`; `takers` take one
 // each.
 template <Mutant kMutant>
 Report leave_and_take(Options options, unsigned room, int takers) {
   return explore(options, [=](Sim& sim) {
     FrameDepot<SimEnv<kMutant>, ModelBounds> depot;
-    std::array<FrameChain, 3> chains{};
-    std::array<int, 3> owners{};  // threads that have the chain
+    std::array<Magazine, 3> magazines{};
+    std::array<int, 3> owners{};  // threads that have the magazine
     for (unsigned i = 0; i < room; ++i) depot.thread_opens();
     const auto put = [&](std::size_t i) {
-      chains[i].next = nullptr;
-      if (!depot.put(0, &chains[i])) ++owners[i];
+      if (!depot.put(0, &magazines[i])) ++owners[i];
     };
     const auto take = [&] {
-      FreeFrame* const chain = depot.take(0);
-      if (chain == nullptr) return false;
-      sim.check(
-          ++owners[static_cast<std::size_t>(static_cast<FrameChain*>(chain) - chains.data())] == 1,
-          "a chain has two owners");
+      Magazine* const full = depot.take(0);
+      if (full == nullptr) return false;
+      sim.check(++owners[static_cast<std::size_t>(full - magazines.data())] == 1,
+                "a magazine has two owners");
       return true;
     };
     put(2);
@@ -328,11 +325,11 @@ Report leave_and_take(Options options, unsigned room, int takers) {
     const std::size_t counted = depot.bytes();
     while (take()) ++left;
     sim.check(left == counted, "what is there was not counted");
-    for (const int n : owners) sim.check(n == 1, "a chain was lost");
+    for (const int n : owners) sim.check(n == 1, "a magazine was lost");
   });
 }
 
-TEST(DepotModel, AChainHasOneOwner) {
+TEST(DepotModel, AMagazineHasOneOwner) {
   for (const unsigned room : {1U, 2U, 3U}) {
     expect_clean(leave_and_take<Mutant::none>({.preemptions = 2}, room, 0));
     expect_clean(leave_and_take<Mutant::none>({.preemptions = 2}, room, 1));
@@ -340,7 +337,7 @@ TEST(DepotModel, AChainHasOneOwner) {
   }
 }
 
-TEST(DepotModelMutant, AChainIsTakenUnderTheLock) {
+TEST(DepotModelMutant, AMagazineIsTakenUnderTheLock) {
   hunt(leave_and_take<Mutant::depot_no_lock>({.preemptions = 2}, 3, 1));
 }
 
@@ -348,7 +345,7 @@ TEST(DepotModelMutant, TheBoundIsLookedAtAfterTheCount) {
   hunt(leave_and_take<Mutant::depot_single_look>({.preemptions = 2}, 2, 0));
 }
 
-TEST(DepotModelMutant, ARefusedChainIsNotCounted) {
+TEST(DepotModelMutant, ARefusedMagazineIsNotCounted) {
   hunt(leave_and_take<Mutant::depot_kept_count>({.preemptions = 2}, 2, 1));
 }
 

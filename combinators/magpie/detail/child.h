@@ -122,6 +122,7 @@ struct TaskChild : ForkedChild<Fork, T> {
     promise.continuation = Continuation::to(static_cast<Fork*>(this), Settled);
     promise.slot = &this->slot();
   }
+  void disarm() noexcept { this->join = nullptr; }
 
  private:
   static std::coroutine_handle<TaskPromise<T>> handle(std::uintptr_t address) noexcept {
@@ -173,6 +174,7 @@ struct CallChild : ForkedChild<CallRec, typename CallValue<F>::type> {
       return nullptr;
     };
   }
+  void disarm() noexcept { this->coroutine = kUnstarted; }
 
   F function;
 };

@@ -403,12 +403,10 @@ std::uint32_t start_operations(Join& join, Children& children, bool is_race) noe
   return ended;
 }
 
-/// Starts every child of a join whose scope has been entered. Returns what this thread runs next.
-/// The first child to go on is not queued: the thread goes straight to it. `Settled`: the join
-/// hears of every end, not of failures only.
+/// Tells every child of its join, before start_armed(). `Settled`: the join hears of every end, not
+/// of failures only.
 template <bool Settled, class Children>
-MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& children,
-                                                      bool is_race) noexcept {
+MAGPIE_FLAT inline void arm_children(Join& join, Children& children) noexcept {
   join.start_counting(static_cast<std::uint32_t>(children.size()));
   join.children_lie_at(children.first_item(), children.bytes());
   children.for_each_with_frame([&](auto& child, std::uint32_t index, std::uintptr_t frame)
@@ -417,6 +415,20 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_join(Join& join, Children& chil
                                      if constexpr (std::remove_cvref_t<decltype(child)>::kForked)
                                        child.template arm<Settled>(join, frame);
                                    });
+}
+/// They are as they were before arm_children().
+template <class Children>
+void disarm_children(Children& children) noexcept {
+  children.for_each([](auto& child) {
+    if constexpr (std::remove_cvref_t<decltype(child)>::kForked) child.disarm();
+  });
+}
+
+/// Starts every child of a join whose scope has been entered. Returns what this thread runs next.
+/// The first child to go on is not queued: the thread goes straight to it.
+template <class Children>
+MAGPIE_FLAT inline std::coroutine_handle<> start_armed(Join& join, Children& children,
+                                                       bool is_race) noexcept {
   // Not earlier: what was written before must be read again behind it.
   const ThisThread thread = this_thread();
   join.home = thread->executor;

@@ -2,19 +2,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Where threads leave full chains of free frames for one another: for each class of sizes a stack
-// under a lock, and one count of bytes for all of them.
+// Where threads leave full magazines of free frames for one another: for each class of sizes a
+// stack under a lock, and one count of bytes for all of them.
 //
 // `Bounds` has
 //   kClasses
-//   chain_bytes(index)      of a full chain of this class
+//   bytes_of(index)         of a full magazine of this class, with its frames
 //   bytes(threads)          how much there may be in all, for so many threads
+//   dispose(index, full)    frees a full magazine with its frames
 //
-// A chain has one owner: a thread, until put() has said yes; the depot; then the thread that take()
-// gives it to. The bytes are counted before a chain is there and after it is gone, so the count is
+// A magazine has one owner: a thread, until put() has said yes; the depot; then the thread that
+// take() gives it to. The bytes are counted before it is there and after it is gone, so the count is
 // never too small, and the bound holds. (A thread that ends while another puts may leave that one's
-// chain above the bound of those who are left: it goes with the next thread's end.) Protocol of one
-// lock, so this is its page; the model: tests/model/small_model_test.cc.
+// magazine above the bound of those who are left: it goes with the next thread's end.) Protocol of
+// one lock, so this is its page; the model: tests/model/small_model_test.cc.
 
 #include <atomic>
 #include <cstddef>
@@ -22,24 +23,13 @@
 
 #include <magpie/detail/atomic.h>
 #include <magpie/detail/spin_lock.h>
-#include <magpie/detail/thread_state.h>
 
 namespace magpie::detail {
 
-// Frames are linked by their first word; the chains of a class by the second word of their first
-// frames, which are 16 bytes at least.
-struct FrameChain : FreeFrame {
-  FrameChain* below;
+/// The head of the array: see frame_pool.h.
+struct Magazine {
+  void* below;  // a Magazine in the depot; null while this is a shelf
 };
-
-template <class Env>
-void free_frames(FreeFrame* frame) noexcept {
-  while (frame != nullptr) {
-    FreeFrame* const next = frame->next;
-    Env::deallocate(frame);
-    frame = next;
-  }
-}
 
 template <class Env, class Bounds>
 class FrameDepot {
@@ -50,17 +40,17 @@ class FrameDepot {
     threads_.fetch_sub(1, std::memory_order_relaxed);
     for (std::size_t i = 0; i < Bounds::kClasses; ++i) {
       while (bytes_.load(std::memory_order_relaxed) > bound()) {
-        FreeFrame* const chain = take(i);
-        if (chain == nullptr) break;
-        free_frames<Env>(chain);
+        Magazine* const full = take(i);
+        if (full == nullptr) break;
+        Bounds::dispose(i, full);
       }
     }
   }
 
   /// False: it has enough.
-  bool put(std::size_t index, FreeFrame* frames) noexcept {
-    const std::size_t bytes = Bounds::chain_bytes(index);
-    // Relaxed: a count, which orders nothing; the lock hands the chain over. A look first, as a
+  bool put(std::size_t index, Magazine* full) noexcept {
+    const std::size_t bytes = Bounds::bytes_of(index);
+    // Relaxed: a count, which orders nothing; the lock hands the magazine over. A look first, as a
     // full depot is asked for every frame.
     if (bytes_.load(std::memory_order_relaxed) + bytes > bound()) return false;
     if (bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes > bound() &&
@@ -69,28 +59,27 @@ class FrameDepot {
         bytes_.fetch_sub(bytes, std::memory_order_relaxed);
       return false;
     }
-    auto* const chain = static_cast<FrameChain*>(frames);
     Row& row = rows_[index];
     std::lock_guard guard(row.lock);
-    chain->below = row.top.load(std::memory_order_relaxed);
-    row.top.store(chain, std::memory_order_relaxed);
+    full->below = row.top.load(std::memory_order_relaxed);
+    row.top.store(full, std::memory_order_relaxed);
     return true;
   }
   /// Null: it has none.
-  FreeFrame* take(std::size_t index) noexcept {
+  Magazine* take(std::size_t index) noexcept {
     Row& row = rows_[index];
     // As in put(): an empty depot is asked for every frame.
     if (row.top.load(std::memory_order_relaxed) == nullptr) return nullptr;
-    FrameChain* chain;
+    Magazine* full;
     {
       std::unique_lock guard(row.lock, std::defer_lock);
       if (!Env::mutant(Mutant::depot_no_lock)) guard.lock();
-      chain = row.top.load(std::memory_order_relaxed);
-      if (chain == nullptr) return nullptr;
-      row.top.store(chain->below, std::memory_order_relaxed);
+      full = row.top.load(std::memory_order_relaxed);
+      if (full == nullptr) return nullptr;
+      row.top.store(static_cast<Magazine*>(full->below), std::memory_order_relaxed);
     }
-    bytes_.fetch_sub(Bounds::chain_bytes(index), std::memory_order_relaxed);
-    return chain;
+    bytes_.fetch_sub(Bounds::bytes_of(index), std::memory_order_relaxed);
+    return full;
   }
 
   /// For tests, where nobody else is at it.
@@ -103,7 +92,7 @@ class FrameDepot {
 
   struct alignas(kCacheLine) Row {
     SpinLock<Env> lock;
-    typename Env::template Atomic<FrameChain*> top{nullptr};  // written under the lock
+    typename Env::template Atomic<Magazine*> top{nullptr};  // written under the lock
   };
   Row rows_[Bounds::kClasses];
   typename Env::template Atomic<std::size_t> bytes_{0};

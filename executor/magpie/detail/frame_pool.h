@@ -5,17 +5,20 @@
 // Memory for coroutine frames: a bounded cache of size classes in each thread, a bounded depot that
 // they share, and the global operator new.
 //
-// Of each class a thread has a shelf and a spare chain, which is full or not there. Full shelves go
-// to the depot as a whole, and come back so: one lock for a thousand small frames (the magazines of
-// Bonwick and Adams, 2001; the spare is what keeps a thread that frees and takes one frame at the
-// edge from going there each time). A frame may be freed by another thread than the one that made
+// Of each class a thread has a shelf and a spare. Full ones go to the depot as a whole, and come
+// back so: one lock for hundreds of small frames (the magazines of Bonwick and Adams, 2001; the
+// spare is what keeps a thread that frees and takes one frame at the edge from going there each
+// time). A frame may be freed by another thread than the one that made
 // it: it then goes to that thread's shelf. What exceeds the bounds goes back to the allocator, and
 // when a thread ends all that it kept and its part of the depot. Under AddressSanitizer and
 // ThreadSanitizer every frame goes to the allocator, so that a use after the end is seen. Throws
 // std::bad_alloc like the global operator new; a plain one, also where a new handler of the
 // program's throws something of its own.
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 
 #include <magpie/config.h>
@@ -28,6 +31,8 @@ MAGPIE_EXPORT void* allocate_frame_slow(std::size_t size);
 MAGPIE_EXPORT void* try_allocate_frame_slow(std::size_t size) noexcept;
 [[noreturn]] MAGPIE_EXPORT MAGPIE_COLD void throw_no_memory();
 MAGPIE_EXPORT void free_frame_slow(void* frame, std::size_t size) noexcept;
+/// What a thread has instead of a shelf, until it has one: both empty and full.
+void** no_shelf() noexcept;
 #ifdef MAGPIE_HAS_SPARING
 MAGPIE_SPARING void* try_allocate_frame_sparing(std::size_t size) noexcept {
   return try_allocate_frame_slow(size);
@@ -50,12 +55,21 @@ inline constexpr std::size_t frame_class_bytes(std::size_t index) noexcept {
 }
 static_assert(frame_class(4096) == kFrameClasses - 1 && frame_class(4097) == kFrameClasses);
 
-// A shelf, and a chain, holds at most 64 KiB (and the room between larger frames), 1024 frames of
-// 64 bytes to 16 of 4 KiB: together at most 5 MiB for a thread that has had so many frames of every
-// size at once.
+// A shelf is a magazine, an array of words as large as it is aligned: the first word is null, the
+// free frames follow, and the thread points behind the one that is taken next. So the shelf is empty
+// where the word before is null, and full where the pointer is aligned. Neither asks for a count,
+// and the memory of a free frame is not touched.
+//
+// A magazine takes at most 2 KiB, and holds at most 64 KiB of frames (and the room between larger
+// ones): 255 of up to 256 bytes to 15 of 4 KiB, shelves and spares together less than 4 MiB for a
+// thread that has had so many frames of every size at once.
+inline constexpr std::size_t kMostShelfBytes = 2048;
+MAGPIE_ALWAYS_INLINE constexpr std::size_t shelf_bytes(std::size_t index) noexcept {
+  const std::size_t frames = 64 * 1024 / frame_class_bytes(index);
+  return std::min(std::bit_floor(frames) * sizeof(void*), kMostShelfBytes);
+}
 inline constexpr std::uint32_t shelf_bound(std::size_t index) noexcept {
-  return static_cast<std::uint32_t>(
-      64 * 1024 / (frame_class_bytes(index) < 64 ? 64 : frame_class_bytes(index)));
+  return static_cast<std::uint32_t>(shelf_bytes(index) / sizeof(void*) - 1);
 }
 // The depot holds so much for each thread that has a cache, the children of a gather of 100,000,
 // and so much at most.
@@ -67,9 +81,9 @@ MAGPIE_ALWAYS_INLINE void* allocate_frame(std::size_t size) {
   const std::size_t index = frame_class(size);
   if (index < kFrameClasses) [[likely]] {
     auto& shelf = this_thread()->shelves[index];
-    if (FreeFrame* const frame = shelf.head; frame != nullptr) [[likely]] {
-      shelf.head = frame->next;
-      ++shelf.room;
+    void** const top = shelf;
+    if (void* const frame = top[-1]; frame != nullptr) [[likely]] {
+      shelf = top - 1;
       return frame;
     }
   }
@@ -89,11 +103,10 @@ MAGPIE_ALWAYS_INLINE void free_frame(void* memory, std::size_t size) noexcept {
   const std::size_t index = frame_class(size);
   if (index < kFrameClasses) [[likely]] {
     auto& shelf = this_thread()->shelves[index];
-    if (shelf.room != 0) [[likely]] {
-      auto* const frame = static_cast<FreeFrame*>(memory);
-      frame->next = shelf.head;
-      shelf.head = frame;
-      --shelf.room;
+    void** const top = shelf;
+    if (reinterpret_cast<std::uintptr_t>(top) % shelf_bytes(index) != 0) [[likely]] {
+      *top = memory;
+      shelf = top + 1;
       return;
     }
   }

@@ -21,14 +21,7 @@ struct LocalsFrame;
 
 inline constexpr std::size_t kFrameClasses = 40;  // see frame_pool.h
 
-struct FreeFrame {
-  FreeFrame* next;
-};
-
-struct FrameShelf {  // one size class of this thread's frame cache
-  FreeFrame* head;
-  std::uint32_t room;  // how many more it may keep; 0 while the cache is not open
-};
+struct Magazine;  // free frames of one size class: frame_pool.h
 
 struct ThreadState {
   LocalQueue* queue;           // this thread is a worker with a deque
@@ -43,8 +36,8 @@ struct ThreadState {
   bool frames_closed;  // that clean-up has run
   std::uint32_t destroying;  // unstarted frames that are being destroyed, one within the other
   void* doomed;              // more of them, for when the outermost is gone
-  FrameShelf shelves[kFrameClasses];
-  FreeFrame* spares[kFrameClasses];  // a second chain of frames beside each shelf, full or null
+  void** shelves[kFrameClasses];     // behind the frame that is taken next: frame_pool.h
+  Magazine* spares[kFrameClasses];   // a second magazine beside each shelf, full or empty, or null
   SlotState ended_as;  // if next is asked for it: what the slot of the coroutine that ended holds
   void (*divert)(
       std::coroutine_handle<>) noexcept;  // takes what would be resumed: the simulator destroys it
