@@ -27,9 +27,6 @@ void** begin_of(Magazine* magazine) noexcept {
 void** end_of(Magazine* magazine, std::size_t index) noexcept {
   return begin_of(magazine) + shelf_bound(index);
 }
-bool is_full(void** shelf, std::size_t index) noexcept {
-  return reinterpret_cast<std::uintptr_t>(shelf) % shelf_bytes(index) == 0;
-}
 
 Magazine* make_magazine(std::size_t index) noexcept {
   const std::size_t bytes = shelf_bytes(index);
@@ -37,7 +34,8 @@ Magazine* make_magazine(std::size_t index) noexcept {
   return memory != nullptr ? ::new (memory) Magazine{nullptr} : nullptr;
 }
 void free_magazine(Magazine* magazine, std::size_t index) noexcept {
-  ::operator delete(magazine, std::align_val_t(shelf_bytes(index)));
+  const std::size_t bytes = shelf_bytes(index);
+  ::operator delete(magazine, bytes, std::align_val_t(bytes));
 }
 // The frames up to `end`, and the magazine.
 void dispose_of(Magazine* magazine, void** end, std::size_t index) noexcept {
@@ -129,8 +127,8 @@ void open_shelves() noexcept {
   return *last;
 }
 
-// The shelf is full, or not there: it becomes the spare, and what that was goes to the depot. False:
-// that has enough, or there is no memory, and the shelf is as it was.
+// The shelf is full, or not there: it becomes the spare, and what that was goes to the depot.
+// False: that has enough, or there is no memory, and the shelf is as it was.
 [[maybe_unused]] bool make_room(ThreadState& state, std::size_t index) noexcept {
   Magazine* const full = magazine_of(state.shelves[index], index);
   Magazine*& spare = state.spares[index];
@@ -189,9 +187,9 @@ void throw_no_memory() {
 void free_frame_slow(void* frame, std::size_t size) noexcept {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
   const std::size_t index = frame_class(size);
-  if (ThreadState* const state = thread_state();
-      index < kFrameClasses && state->frames_open && is_full(state->shelves[index], index) &&
-      make_room(*state, index)) {
+  if (ThreadState* const state = thread_state(); index < kFrameClasses && state->frames_open &&
+                                                 is_full_shelf(state->shelves[index], index) &&
+                                                 make_room(*state, index)) {
     *state->shelves[index]++ = frame;
     return;
   }

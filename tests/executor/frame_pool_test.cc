@@ -93,6 +93,73 @@ void free_all(const std::vector<void*>& frames, std::size_t size) {
   for (void* frame : frames) detail::free_frame(frame, size);
 }
 
+// On a thread of its own, whose cache is empty.
+template <class F>
+void on_a_thread(F function) {
+  std::thread(std::move(function)).join();
+}
+
+TEST(FramePool, AShelfAndItsSpareHoldWhatTheirClassAllows) {
+  if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";
+  on_a_thread([] {
+    for (std::size_t index = 0; index < detail::kFrameClasses; ++index) {
+      const std::size_t size = detail::frame_class_bytes(index);
+      const std::size_t kept = 2 * detail::shelf_bound(index);
+      EXPECT_LE(detail::shelf_bound(index) * size, 64U * 1024);
+      std::vector<void*> frames = allocate_many(kept, size);
+      free_all(frames, size);
+      const std::size_t before = test::allocations();
+      for (void*& frame : frames) frame = detail::allocate_frame(size);
+      EXPECT_EQ(test::allocations(), before) << "of " << size << " bytes";
+      EXPECT_EQ(std::set<void*>(frames.begin(), frames.end()).size(), kept);
+      free_all(frames, size);
+    }
+  });
+}
+
+TEST(FramePool, NothingIsAllocatedAtTheEdgeOfAShelf) {
+  if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";
+  constexpr std::size_t kSize = 128;
+  constexpr std::size_t kBound = detail::shelf_bound(detail::frame_class(kSize));
+  on_a_thread([] {
+    std::vector<void*> frames = allocate_many(2 * kBound, kSize);
+    const auto free_some = [&](std::size_t count) {
+      for (std::size_t i = 0; i < count; ++i) detail::free_frame(frames[i], kSize);
+    };
+    const auto take_some = [&](std::size_t count) {
+      for (std::size_t i = count; i > 0;) frames[--i] = detail::allocate_frame(kSize);
+    };
+    free_some(kBound + 2);  // the spare is full, and two lie on the shelf
+    const std::size_t before = test::allocations();
+    for (int round = 0; round < 100; ++round) {
+      take_some(4);  // two of what was the spare
+      free_some(4);
+    }
+    EXPECT_EQ(test::allocations(), before);
+    take_some(kBound + 2);
+    free_all(frames, kSize);
+  });
+}
+
+TEST(FramePool, WithoutMemoryForAShelfFramesGoToTheAllocator) {
+  if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";
+  constexpr std::size_t kSize = 100;
+  constexpr std::size_t kBound = detail::shelf_bound(detail::frame_class(kSize));
+  on_a_thread([] {
+    detail::free_frame(detail::allocate_frame(kSize), kSize);  // the cache is open
+    std::vector<void*> frames = allocate_many(3 * kBound, kSize);
+    test::fail_allocations_after(0);
+    for (void* const frame : frames) detail::free_frame(frame, kSize);
+    test::failing_from = 0;
+    // One shelf was there.
+    const std::size_t before = test::allocations();
+    for (void*& frame : frames) frame = detail::allocate_frame(kSize);
+    EXPECT_EQ(test::allocations() - before, 2 * kBound);
+    EXPECT_EQ(std::set<void*>(frames.begin(), frames.end()).size(), frames.size());
+    free_all(frames, kSize);
+  });
+}
+
 TEST(FramePool, KeepsABoundedNumber) {
   if (!kCaches) GTEST_SKIP() << "sanitized builds give every frame back at once";
   constexpr std::size_t kSize = 4096;

@@ -12,10 +12,10 @@
 //   dispose(index, full)    frees a full magazine with its frames
 //
 // A magazine has one owner: a thread, until put() has said yes; the depot; then the thread that
-// take() gives it to. The bytes are counted before it is there and after it is gone, so the count is
-// never too small, and the bound holds. (A thread that ends while another puts may leave that one's
-// magazine above the bound of those who are left: it goes with the next thread's end.) Protocol of
-// one lock, so this is its page; the model: tests/model/small_model_test.cc.
+// take() gives it to. The bytes are counted before it is there and after it is gone, so the count
+// is never too small, and the bound holds. (A thread that ends while another puts may leave that
+// one's magazine above the bound of those who are left: it goes with the next thread's end.)
+// Protocol of one lock, so this is its page; the model: tests/model/small_model_test.cc.
 
 #include <atomic>
 #include <cstddef>

@@ -56,9 +56,9 @@ inline constexpr std::size_t frame_class_bytes(std::size_t index) noexcept {
 static_assert(frame_class(4096) == kFrameClasses - 1 && frame_class(4097) == kFrameClasses);
 
 // A shelf is a magazine, an array of words as large as it is aligned: the first word is null, the
-// free frames follow, and the thread points behind the one that is taken next. So the shelf is empty
-// where the word before is null, and full where the pointer is aligned. Neither asks for a count,
-// and the memory of a free frame is not touched.
+// free frames follow, and the thread points behind the one that is taken next. So the shelf is
+// empty where the word before is null, and full where the pointer is aligned. Neither asks for a
+// count, and the memory of a free frame is not touched.
 //
 // A magazine takes at most 2 KiB, and holds at most 64 KiB of frames (and the room between larger
 // ones): 255 of up to 256 bytes to 15 of 4 KiB, shelves and spares together less than 4 MiB for a
@@ -67,6 +67,9 @@ inline constexpr std::size_t kMostShelfBytes = 2048;
 MAGPIE_ALWAYS_INLINE constexpr std::size_t shelf_bytes(std::size_t index) noexcept {
   const std::size_t frames = 64 * 1024 / frame_class_bytes(index);
   return std::min(std::bit_floor(frames) * sizeof(void*), kMostShelfBytes);
+}
+MAGPIE_ALWAYS_INLINE bool is_full_shelf(void** shelf, std::size_t index) noexcept {
+  return reinterpret_cast<std::uintptr_t>(shelf) % shelf_bytes(index) == 0;
 }
 inline constexpr std::uint32_t shelf_bound(std::size_t index) noexcept {
   return static_cast<std::uint32_t>(shelf_bytes(index) / sizeof(void*) - 1);
@@ -104,7 +107,7 @@ MAGPIE_ALWAYS_INLINE void free_frame(void* memory, std::size_t size) noexcept {
   if (index < kFrameClasses) [[likely]] {
     auto& shelf = this_thread()->shelves[index];
     void** const top = shelf;
-    if (reinterpret_cast<std::uintptr_t>(top) % shelf_bytes(index) != 0) [[likely]] {
+    if (!is_full_shelf(top, index)) [[likely]] {
       *top = memory;
       shelf = top + 1;
       return;

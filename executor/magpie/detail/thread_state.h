@@ -34,10 +34,10 @@ struct ThreadState {
   std::uint32_t index;  // small number of this thread, for picking shards; 0: none yet
   bool frames_open;    // the frame cache may keep memory: its clean-up at thread exit is registered
   bool frames_closed;  // that clean-up has run
-  std::uint32_t destroying;  // unstarted frames that are being destroyed, one within the other
-  void* doomed;              // more of them, for when the outermost is gone
-  void** shelves[kFrameClasses];     // behind the frame that is taken next: frame_pool.h
-  Magazine* spares[kFrameClasses];   // a second magazine beside each shelf, full or empty, or null
+  std::uint32_t destroying;       // unstarted frames that are being destroyed, one within the other
+  void* doomed;                   // more of them, for when the outermost is gone
+  void** shelves[kFrameClasses];  // behind the frame that is taken next: frame_pool.h
+  Magazine* spares[kFrameClasses];  // a second magazine beside each shelf, full or empty, or null
   SlotState ended_as;  // if next is asked for it: what the slot of the coroutine that ended holds
   void (*divert)(
       std::coroutine_handle<>) noexcept;  // takes what would be resumed: the simulator destroys it
