@@ -161,7 +161,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
       Join* join, Scope& outer, std::coroutine_handle<> awaiting) noexcept {
     GatherBase* const self = of(join);
     if (!outer.cancelled()) return self->start(outer, awaiting);
-    disarm_children(self->children_);
+    refuse_children(self->children_);
     self->scope.enter(&outer, outer.task());
     self->failures.store(kRefused, std::memory_order_relaxed);
     return transfer(awaiting);

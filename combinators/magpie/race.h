@@ -131,6 +131,7 @@ class RaceBase : public CombinatorBase, private RaceJoin {
     scope.enter(&outer, outer.task());
     if (outer.cancelled()) [[unlikely]] {
       refused_ = true;
+      refuse_children(children_);
       return transfer(awaiting);
     }
     kind = &kKind;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <new>
 #include <utility>
 
 #include <magpie/detail/frame_depot.h>
@@ -24,35 +26,36 @@ constexpr std::size_t frame_memory_bytes(std::size_t index) noexcept {
 void** begin_of(Magazine* magazine) noexcept {
   return reinterpret_cast<void**>(magazine) + 1;
 }
-void** end_of(Magazine* magazine, std::size_t index) noexcept {
-  return begin_of(magazine) + shelf_bound(index);
+void** last_of(Magazine* magazine, std::size_t index) noexcept {
+  return begin_of(magazine) + shelf_bound(index) - 1;
 }
 
+// Not by operator new: whoever gives a frame back has no use for a program's own code there, nor
+// for its new handler.
 Magazine* make_magazine(std::size_t index) noexcept {
-  const std::size_t bytes = shelf_bytes(index);
-  void* const memory = ::operator new(bytes, std::align_val_t(bytes), std::nothrow);
+  const std::size_t bytes = kShelfBytes[index];
+  void* const memory = std::aligned_alloc(bytes, bytes);
   return memory != nullptr ? ::new (memory) Magazine{nullptr} : nullptr;
 }
-void free_magazine(Magazine* magazine, std::size_t index) noexcept {
-  const std::size_t bytes = shelf_bytes(index);
-  ::operator delete(magazine, bytes, std::align_val_t(bytes));
+void free_magazine(Magazine* magazine) noexcept {
+  std::free(magazine);
 }
-// The frames up to `end`, and the magazine.
-void dispose_of(Magazine* magazine, void** end, std::size_t index) noexcept {
-  for (void** frame = begin_of(magazine); frame != end; ++frame) ::operator delete(*frame);
-  free_magazine(magazine, index);
+// The frames up to `last`, and the magazine.
+void dispose_of(Magazine* magazine, void** last) noexcept {
+  for (void** frame = begin_of(magazine); frame <= last; ++frame) ::operator delete(*frame);
+  free_magazine(magazine);
 }
 
 struct DepotBounds {
   static constexpr std::size_t kClasses = kFrameClasses;
   static std::size_t bytes_of(std::size_t index) noexcept {
-    return shelf_bound(index) * frame_memory_bytes(index) + shelf_bytes(index);
+    return shelf_bound(index) * frame_memory_bytes(index) + kShelfBytes[index];
   }
   static std::size_t bytes(std::size_t threads) noexcept {
     return std::min(threads * kDepotBytesPerThread, kDepotBytes);
   }
   static void dispose(std::size_t index, Magazine* full) noexcept {
-    dispose_of(full, end_of(full, index), index);
+    dispose_of(full, last_of(full, index));
   }
 };
 
@@ -63,9 +66,9 @@ constinit FrameDepot<StdEnv, DepotBounds> depot;
 
 // That of the shelf; null: it has none yet.
 Magazine* magazine_of(void** shelf, std::size_t index) noexcept {
-  if (shelf == no_shelf()) return nullptr;
-  const auto last = reinterpret_cast<std::uintptr_t>(shelf - 1);
-  return reinterpret_cast<Magazine*>(last - last % shelf_bytes(index));
+  if (is_full_shelf(shelf, index) && *shelf == nullptr) return nullptr;
+  const auto last = reinterpret_cast<std::uintptr_t>(shelf);
+  return reinterpret_cast<Magazine*>(last - last % kShelfBytes[index]);
 }
 
 // A spare that is full has itself below.
@@ -87,9 +90,9 @@ struct ShelfCleaner {
     for (std::size_t i = 0; i < kFrameClasses; ++i) {
       void** const shelf = std::exchange(state->shelves[i], no_shelf());
       if (Magazine* const magazine = magazine_of(shelf, i); magazine != nullptr)
-        dispose_of(magazine, shelf, i);
+        dispose_of(magazine, shelf);
       if (Magazine* const spare = std::exchange(state->spares[i], nullptr); spare != nullptr)
-        dispose_of(spare, marked_full(spare) ? end_of(spare, i) : begin_of(spare), i);
+        dispose_of(spare, marked_full(spare) ? last_of(spare, i) : begin_of(spare) - 1);
     }
     depot.thread_ends();
   }
@@ -118,12 +121,12 @@ void open_shelves() noexcept {
     if (spare == nullptr) {
       spare = empty;
     } else {
-      free_magazine(empty, index);
+      free_magazine(empty);
     }
   }
   full->below = nullptr;
-  void** const last = end_of(full, index) - 1;
-  state.shelves[index] = last;
+  void** const last = last_of(full, index);
+  state.shelves[index] = last - 1;
   return *last;
 }
 
@@ -145,7 +148,7 @@ void open_shelves() noexcept {
     mark_full(full);
     spare = full;
   }
-  state.shelves[index] = begin_of(empty);
+  state.shelves[index] = begin_of(empty) - 1;
   return true;
 }
 
@@ -158,12 +161,12 @@ std::size_t memory_bytes(std::size_t size) noexcept {
 }  // namespace
 
 // Code that is compiled with a sanitizer comes here with every frame, also where the library is not
-// compiled with it: then the shelf is not empty, or has room, and is none of its business.
+// compiled with it: then the shelf may be neither empty nor full, and is none of its business.
 void* allocate_frame_slow(std::size_t size) {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
   const std::size_t index = frame_class(size);
   if (ThreadState* const state = thread_state();
-      index < kFrameClasses && state->frames_open && state->shelves[index][-1] == nullptr) {
+      index < kFrameClasses && state->frames_open && *state->shelves[index] == nullptr) {
     if (void* const frame = take_from_full(*state, index); frame != nullptr) return frame;
   }
 #endif
@@ -190,7 +193,7 @@ void free_frame_slow(void* frame, std::size_t size) noexcept {
   if (ThreadState* const state = thread_state(); index < kFrameClasses && state->frames_open &&
                                                  is_full_shelf(state->shelves[index], index) &&
                                                  make_room(*state, index)) {
-    *state->shelves[index]++ = frame;
+    *++state->shelves[index] = frame;
     return;
   }
 #endif

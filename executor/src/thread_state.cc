@@ -11,12 +11,13 @@ namespace magpie::detail {
 
 namespace {
 
-// The shelf of whoever has none: both empty and full, and never written.
+// The shelf of whoever has none: both empty and full at its last word, and never written. (A
+// process that has two copies of the library has two of it.)
 alignas(kMostShelfBytes) constinit void* empty_and_full[kMostShelfBytes / sizeof(void*)] = {};
 
 constexpr ThreadState at_first() noexcept {
   ThreadState state{};
-  for (void**& shelf : state.shelves) shelf = std::end(empty_and_full);
+  for (void**& shelf : state.shelves) shelf = std::end(empty_and_full) - 1;
   return state;
 }
 
@@ -25,7 +26,7 @@ constexpr ThreadState at_first() noexcept {
 constinit thread_local ThreadState tls_thread_state = at_first();
 
 void** no_shelf() noexcept {
-  return std::end(empty_and_full);
+  return std::end(empty_and_full) - 1;
 }
 
 #if !(defined(__x86_64__) && defined(__linux__))

@@ -179,25 +179,6 @@ Task<> ring_is_small() {
     co_await sleep_for(std::chrono::milliseconds(20));
 }
 
-// While it lives, this worker's cache has the magazines of these frames, and no frame in them.
-class EmptyShelves {
- public:
-  EmptyShelves() {
-    for (std::size_t size = 16; size <= 256; size += 16) {
-      detail::free_frame(detail::allocate_frame(size), size);
-      held_.push_front({detail::allocate_frame(size), size});
-    }
-  }
-  EmptyShelves(const EmptyShelves&) = delete;
-  EmptyShelves& operator=(const EmptyShelves&) = delete;
-  ~EmptyShelves() {
-    for (const auto& [frame, size] : held_) detail::free_frame(frame, size);
-  }
-
- private:
-  std::forward_list<std::pair<void*, std::size_t>> held_;
-};
-
 // Bytes for each of what `start` has waiting for the event, with what there is for all of them. On
 // a worker of its own, whose cache of frames is empty.
 template <class Start>
@@ -212,11 +193,7 @@ std::size_t bytes_of_each(Start start) {
     bytes = (bytes_held() - before) / kWaiting;
     event.set();
   };
-  auto measured = [&]() -> Task<> {
-    const EmptyShelves empty_shelves;
-    co_await start(event, probe);
-  };
-  executor.run(measured());
+  executor.run(start(event, probe));
   return bytes;
 }
 
@@ -269,10 +246,7 @@ static_assert(sizeof(detail::TaskChild<void>) == 40 && sizeof(detail::TaskChild<
 TEST(WaitingMemory, ABurstLeavesNothingBehind) {
   constexpr std::size_t kBurst = 100'000;
   WorkStealingExecutor executor({.threads = 1});
-  executor.run([]() -> Task<> {
-    const EmptyShelves empty_shelves;
-    co_return;
-  }());
+  executor.run([]() -> Task<> { co_return; }());
   const std::size_t before = bytes_held();
   std::size_t most = 0;
   auto program = [&]() -> Task<> {

@@ -15,8 +15,11 @@
 
 #include <gtest/gtest.h>
 
+#include <magpie/as_result.h>
+#include <magpie/cancellation.h>
 #include <magpie/event.h>
 #include <magpie/latch.h>
+#include <magpie/race.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
 #include <magpie/task.h>
@@ -408,6 +411,44 @@ TEST_F(GatherTest, InACancelledScopeItStartsNothing) {
   auto handle = cancelled_when(body, [&] { return started.load(); });
   EXPECT_EQ(handle.result().value(), 3);
   EXPECT_EQ(ran.load(), 0);
+}
+
+TEST_F(GatherTest, OneThatWasRefusedIsSpentAlsoWhereNothingIsCancelled) {
+  std::atomic<int> ran{0};
+  Ledger ledger;
+  auto child = [](std::atomic<int>& count, Tracked tracked) -> Task<> {
+    ++count;
+    tracked.touch();
+    co_return;
+  };
+  auto twice = [](auto all) -> Task<int> {
+    auto by_reference = [](auto& given) -> Task<> { co_await given; };
+    const Result<void> refused = co_await as_result(by_reference(all));
+    EXPECT_TRUE(refused.is_cancelled());
+    auto again = uncancellable(by_reference(all));
+    const Result<void> spent = co_await as_result(std::move(again));
+    EXPECT_THROW(spent.value(), std::logic_error);
+    co_return 1;
+  };
+  std::atomic<bool> started{false};
+  auto body = [&]() -> Task<int> {
+    started = true;
+    co_await as_result(sleep_for(1h));
+    auto call = [&] { return child(ran, Tracked(ledger)); };
+    auto plain = [&] { ++ran; };
+    std::vector<Task<>> tasks;
+    tasks.push_back(child(ran, Tracked(ledger)));
+    int done = co_await twice(gather(child(ran, Tracked(ledger)), call, sleep_for(1h)));
+    done += co_await twice(gather(call, plain));
+    done += co_await twice(gather(sleep_for(1h), child(ran, Tracked(ledger))));
+    done += co_await twice(gather(std::move(tasks)));
+    done += co_await twice(race(child(ran, Tracked(ledger)), call));
+    co_return done;
+  };
+  auto handle = cancelled_when(body, [&] { return started.load(); });
+  EXPECT_EQ(handle.result().value(), 5);
+  EXPECT_EQ(ran.load(), 0);
+  EXPECT_EQ(ledger.alive(), 0);
 }
 
 TEST_F(GatherTest, CancelledWhileItWaitsItCancelsTheChildrenAndThrowsTheOutersReason) {

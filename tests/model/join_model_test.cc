@@ -20,8 +20,8 @@
 // and with it the join's memory is gone.
 //
 // The steps are those of join.h and child.h, which are bound to coroutines and threads:
-// start_join(), advance(), advance_carefully(), start_attentively(), skip_cancelled(),
-// deliver_to(), and the worker's loop.
+// arm_children(), start_armed(), advance(), advance_carefully(), start_attentively(),
+// skip_cancelled(), deliver_to(), and the worker's loop.
 
 namespace magpie::model {
 namespace {

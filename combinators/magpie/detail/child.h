@@ -122,7 +122,10 @@ struct TaskChild : ForkedChild<Fork, T> {
     promise.continuation = Continuation::to(static_cast<Fork*>(this), Settled);
     promise.slot = &this->slot();
   }
-  void disarm() noexcept { this->join = nullptr; }
+  void refuse() noexcept {
+    destroy_unstarted(std::coroutine_handle<PromiseBase>::from_address(
+        reinterpret_cast<void*>(std::exchange(this->coroutine, 0))));
+  }
 
  private:
   static std::coroutine_handle<TaskPromise<T>> handle(std::uintptr_t address) noexcept {
@@ -174,7 +177,7 @@ struct CallChild : ForkedChild<CallRec, typename CallValue<F>::type> {
       return nullptr;
     };
   }
-  void disarm() noexcept { this->coroutine = kUnstarted; }
+  void refuse() noexcept { this->coroutine = 0; }
 
   F function;
 };
@@ -212,6 +215,7 @@ struct OperationChild : Op {
 
   bool spent() const noexcept { return this->stand != Stand::nowhere; }
 
+  void refuse() noexcept { this->stand = Stand::moved; }
   /// True if it has ended already, its outcome in the slot. Otherwise the child may be gone when
   /// this returns.
   bool start(Join& the_join, [[maybe_unused]] bool is_race) noexcept {

@@ -416,12 +416,10 @@ MAGPIE_FLAT inline void arm_children(Join& join, Children& children) noexcept {
                                        child.template arm<Settled>(join, frame);
                                    });
 }
-/// They are as they were before arm_children().
+/// Instead of start_armed(), or of both: none is ever started, and all are spent.
 template <class Children>
-void disarm_children(Children& children) noexcept {
-  children.for_each([](auto& child) {
-    if constexpr (std::remove_cvref_t<decltype(child)>::kForked) child.disarm();
-  });
+void refuse_children(Children& children) noexcept {
+  children.for_each([](auto& child) { child.refuse(); });
 }
 
 /// Starts every child of a join whose scope has been entered. Returns what this thread runs next.

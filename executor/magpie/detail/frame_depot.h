@@ -28,7 +28,9 @@ namespace magpie::detail {
 
 /// The head of the array: see frame_pool.h.
 struct Magazine {
-  void* below;  // a Magazine in the depot; null while this is a shelf
+  // In the depot the magazine below; null while this is a shelf or an empty spare, and this itself
+  // while it is a full one.
+  void* below;
 };
 
 template <class Env, class Bounds>

@@ -8,14 +8,15 @@
 // Of each class a thread has a shelf and a spare. Full ones go to the depot as a whole, and come
 // back so: one lock for hundreds of small frames (the magazines of Bonwick and Adams, 2001; the
 // spare is what keeps a thread that frees and takes one frame at the edge from going there each
-// time). A frame may be freed by another thread than the one that made
-// it: it then goes to that thread's shelf. What exceeds the bounds goes back to the allocator, and
+// time). A frame may be freed by another thread than the one that made it: it then goes to that
+// thread's shelf. What exceeds the bounds goes back to the allocator, and
 // when a thread ends all that it kept and its part of the depot. Under AddressSanitizer and
 // ThreadSanitizer every frame goes to the allocator, so that a use after the end is seen. Throws
 // std::bad_alloc like the global operator new; a plain one, also where a new handler of the
 // program's throws something of its own.
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -56,26 +57,31 @@ inline constexpr std::size_t frame_class_bytes(std::size_t index) noexcept {
 static_assert(frame_class(4096) == kFrameClasses - 1 && frame_class(4097) == kFrameClasses);
 
 // A shelf is a magazine, an array of words as large as it is aligned: the first word is null, the
-// free frames follow, and the thread points behind the one that is taken next. So the shelf is
-// empty where the word before is null, and full where the pointer is aligned. Neither asks for a
-// count, and the memory of a free frame is not touched.
+// free frames follow, and the thread points to the one that is taken next. So the shelf is empty
+// where the pointer leads to null, and full where the next word would be aligned. Neither asks for
+// a count, and the memory of a free frame is not touched. (And the pointer is always one into the
+// array, as those who look for leaks expect.)
 //
 // A magazine takes at most 2 KiB, and holds at most 64 KiB of frames (and the room between larger
 // ones): 255 of up to 256 bytes to 15 of 4 KiB, shelves and spares together less than 4 MiB for a
 // thread that has had so many frames of every size at once.
 inline constexpr std::size_t kMostShelfBytes = 2048;
-MAGPIE_ALWAYS_INLINE constexpr std::size_t shelf_bytes(std::size_t index) noexcept {
-  const std::size_t frames = 64 * 1024 / frame_class_bytes(index);
-  return std::min(std::bit_floor(frames) * sizeof(void*), kMostShelfBytes);
+inline constexpr auto kShelfBytes = [] {
+  std::array<std::uint16_t, kFrameClasses> bytes{};
+  for (std::size_t i = 0; i < kFrameClasses; ++i) {
+    const std::size_t frames = std::bit_floor(64 * 1024 / frame_class_bytes(i));
+    bytes[i] = static_cast<std::uint16_t>(std::min(frames * sizeof(void*), kMostShelfBytes));
+  }
+  return bytes;
+}();
+inline constexpr std::uint32_t shelf_bound(std::size_t index) noexcept {
+  return static_cast<std::uint32_t>(kShelfBytes[index] / sizeof(void*) - 1);
 }
 MAGPIE_ALWAYS_INLINE bool is_full_shelf(void** shelf, std::size_t index) noexcept {
-  return reinterpret_cast<std::uintptr_t>(shelf) % shelf_bytes(index) == 0;
+  return (reinterpret_cast<std::uintptr_t>(shelf + 1) & (kShelfBytes[index] - 1U)) == 0;
 }
-inline constexpr std::uint32_t shelf_bound(std::size_t index) noexcept {
-  return static_cast<std::uint32_t>(shelf_bytes(index) / sizeof(void*) - 1);
-}
-// The depot holds so much for each thread that has a cache, the children of a gather of 100,000,
-// and so much at most.
+// The depot holds so much for each thread that has a cache, 100,000 frames of 64 bytes, and so much
+// at most.
 inline constexpr std::size_t kDepotBytesPerThread = 8 * 1024 * 1024;
 inline constexpr std::size_t kDepotBytes = 64 * 1024 * 1024;
 
@@ -84,9 +90,9 @@ MAGPIE_ALWAYS_INLINE void* allocate_frame(std::size_t size) {
   const std::size_t index = frame_class(size);
   if (index < kFrameClasses) [[likely]] {
     auto& shelf = this_thread()->shelves[index];
-    void** const top = shelf;
-    if (void* const frame = top[-1]; frame != nullptr) [[likely]] {
-      shelf = top - 1;
+    void** const next = shelf;
+    if (void* const frame = *next; frame != nullptr) [[likely]] {
+      shelf = next - 1;
       return frame;
     }
   }
@@ -106,10 +112,10 @@ MAGPIE_ALWAYS_INLINE void free_frame(void* memory, std::size_t size) noexcept {
   const std::size_t index = frame_class(size);
   if (index < kFrameClasses) [[likely]] {
     auto& shelf = this_thread()->shelves[index];
-    void** const top = shelf;
-    if (!is_full_shelf(top, index)) [[likely]] {
-      *top = memory;
-      shelf = top + 1;
+    void** const next = shelf;
+    if (!is_full_shelf(next, index)) [[likely]] {
+      next[1] = memory;
+      shelf = next + 1;
       return;
     }
   }

@@ -21,7 +21,7 @@ struct LocalsFrame;
 
 inline constexpr std::size_t kFrameClasses = 40;  // see frame_pool.h
 
-struct Magazine;  // free frames of one size class: frame_pool.h
+struct Magazine;  // free frames of one size class: frame_depot.h
 
 struct ThreadState {
   LocalQueue* queue;           // this thread is a worker with a deque
@@ -36,7 +36,7 @@ struct ThreadState {
   bool frames_closed;  // that clean-up has run
   std::uint32_t destroying;       // unstarted frames that are being destroyed, one within the other
   void* doomed;                   // more of them, for when the outermost is gone
-  void** shelves[kFrameClasses];  // behind the frame that is taken next: frame_pool.h
+  void** shelves[kFrameClasses];  // to the frame that is taken next: frame_pool.h
   Magazine* spares[kFrameClasses];  // a second magazine beside each shelf, full or empty, or null
   SlotState ended_as;  // if next is asked for it: what the slot of the coroutine that ended holds
   void (*divert)(
