@@ -15,7 +15,6 @@
 // std::bad_alloc like the global operator new; a plain one, also where a new handler of the
 // program's throws something of its own.
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -69,8 +68,9 @@ inline constexpr std::size_t kMostShelfBytes = 2048;
 inline constexpr auto kShelfBytes = [] {
   std::array<std::uint16_t, kFrameClasses> bytes{};
   for (std::size_t i = 0; i < kFrameClasses; ++i) {
-    const std::size_t frames = std::bit_floor(64 * 1024 / frame_class_bytes(i));
-    bytes[i] = static_cast<std::uint16_t>(std::min(frames * sizeof(void*), kMostShelfBytes));
+    const std::size_t words = std::bit_floor(64 * 1024 / frame_class_bytes(i));
+    const bool is_most = words * sizeof(void*) > kMostShelfBytes;
+    bytes[i] = static_cast<std::uint16_t>(is_most ? kMostShelfBytes : words * sizeof(void*));
   }
   return bytes;
 }();
