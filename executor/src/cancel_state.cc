@@ -3,6 +3,7 @@
 
 #include <magpie/detail/cancel_state.h>
 #include <magpie/detail/executor_core.h>
+#include <magpie/detail/locals.h>
 #include <magpie/detail/thread_state.h>
 
 namespace magpie::detail {
@@ -34,6 +35,8 @@ bool cancel_scope_now(Scope& scope, ReasonRef reason) noexcept {
 }
 
 void leave_scope_slow(Scope& scope) noexcept {
+  if (thread_state()->locals != nullptr) [[unlikely]]
+    stand_no_longer_in(scope);
   const auto effects = scope.exit();
   if (effects.tokens != nullptr) deliver(effects, scope.parent()->reason());
   detach_tokens(effects.dropped);

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <cstddef>
+#include <cstdint>
 
 #include <magpie/detail/locals.h>
 #include <magpie/detail/task_extras.h>
@@ -31,6 +32,44 @@ const LocalsFrame* find_locals(const Scope& scope) noexcept {
     const TaskRecord& record = TaskRecord::of(*s);
     if (record.own_locals() || s->parent() == nullptr) return record.locals();
   }
+}
+
+namespace {
+
+constexpr std::uintptr_t kScope = 1;  // in ThreadState::locals, beside a scope to look from
+
+LocalsFrame* look_from(const Scope& scope) noexcept {
+  return reinterpret_cast<LocalsFrame*>(reinterpret_cast<std::uintptr_t>(&scope) | kScope);
+}
+
+// What a thread notes for who stands there. Never the root of a task: what is left of a task may
+// be destroyed by the thread that ended it, when the root is gone.
+LocalsFrame* note_for(const Scope& scope) noexcept {
+  const bool at_hand =
+      scope.kind() == ScopeKind::task_root || scope.baggage() == ScopeBaggage::task_local;
+  return at_hand ? const_cast<LocalsFrame*>(find_locals(scope)) : look_from(scope);
+}
+
+}  // namespace
+
+const LocalsFrame* locals_here() noexcept {
+  ThreadState* const thread = thread_state();
+  const auto word = reinterpret_cast<std::uintptr_t>(thread->locals);
+  if ((word & kScope) != 0) {
+    thread->locals =
+        const_cast<LocalsFrame*>(find_locals(*reinterpret_cast<const Scope*>(word - kScope)));
+  }
+  return thread->locals;
+}
+
+void stand_in(Scope& scope) noexcept {
+  scope.link();  // so that it is not left without a word
+  thread_state()->locals = note_for(scope);
+}
+
+void stand_no_longer_in(const Scope& scope) noexcept {
+  ThreadState* const thread = thread_state();
+  if (thread->locals == look_from(scope)) thread->locals = note_for(*scope.parent());
 }
 
 }  // namespace magpie::detail

@@ -96,8 +96,10 @@ void TaskRecord::launch(std::coroutine_handle<> coroutine, Runnable& node, Execu
     // What the spawning strand sees; a group's child that another thread starts sees what the group
     // does.
     own_locals_ = group == nullptr || thread->executor != nullptr;
-    if (own_locals_ && thread->locals != nullptr) [[unlikely]]
-      extras().locals = std::make_unique<LocalsSnapshot>(thread->locals);
+    if (own_locals_ && thread->locals != nullptr) [[unlikely]] {
+      if (const LocalsFrame* const locals = locals_here(); locals != nullptr)
+        extras().locals = std::make_unique<LocalsSnapshot>(locals);
+    }
     if (options != nullptr) [[unlikely]] {
       if (!options->name_.empty()) extras().name = std::move(options->name_);
       if (options->token_.can_be_cancelled()) {

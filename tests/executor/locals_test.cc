@@ -146,6 +146,36 @@ TEST(Locals, ADestructorOfATaskCancelledBeforeItsStartSeesNoOthers) {
   }
 }
 
+// The thief that runs the last child goes on with the parent, in whose scopes nobody has waited.
+TEST(Locals, AParentThatGoesOnWithAThiefHasItsOwn) {
+  WorkStealingExecutor executor({.threads = 2});
+  std::atomic<bool> stolen{false};
+  std::atomic<bool> first_is_over{false};
+  auto first = [&]() -> Task<> {
+    while (!stolen.load()) std::this_thread::yield();
+    first_is_over = true;
+    co_return;
+  };
+  auto last = [&]() -> Task<> {
+    stolen = true;
+    while (!first_is_over.load()) std::this_thread::yield();
+    std::this_thread::sleep_for(5ms);
+    co_return;
+  };
+  auto both = [&]() -> Task<> { co_await gather(first(), last()); };
+  auto inside = [&]() -> Task<std::string> {
+    co_await both();  // whose frame, and the gather's scope in it, is gone now
+    auto handle = spawn(current());
+    std::string seen = co_await std::move(handle);
+    co_return seen;
+  };
+  auto body = [&]() -> Task<std::string> {
+    std::string seen = co_await request.with("inside", inside());
+    co_return seen;
+  };
+  EXPECT_EQ(executor.run(body()), "inside");
+}
+
 TEST(Locals, AStrandThatAForeignEventResumesHasItsOwn) {
   WorkStealingExecutor executor({.threads = 1});
   ForeignEvent event;

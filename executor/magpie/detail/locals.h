@@ -6,8 +6,13 @@
 // running `with`s lie in coroutine frames; spawn() copies the list it finds, because the new task
 // may outlive them.
 //
-// Programs that use no task-local pay one relaxed load where a strand is resumed from a queue, and
-// nothing elsewhere.
+// A strand that goes on from a queue does not look for its bindings: the thread notes the scope
+// where it stands, and who asks looks from there. The note is good as long as the strand is below
+// that scope, so leaving the scope puts it further out. A scope that was never linked is left by
+// two loads, with no word to anybody: hence whoever notes a scope links it.
+//
+// Programs that use no task-local pay one relaxed load where a strand is resumed from a queue, one
+// where a scope is left in which something waited, and nothing elsewhere.
 
 #include <atomic>
 #include <memory>
@@ -33,15 +38,25 @@ struct LocalsScope : Scope {
 /// Set once, by the first `with` of the process.
 MAGPIE_EXPORT extern constinit std::atomic<bool> locals_in_use;
 
+/// The innermost binding of who stands in `scope`: a walk outwards, for who asks for a value.
 MAGPIE_EXPORT const LocalsFrame* find_locals(const Scope& scope) noexcept;
+
+/// That of what this thread runs. ThreadState::locals is the binding, or the note of a scope, until
+/// the first who asks replaces it by the binding.
+MAGPIE_EXPORT const LocalsFrame* locals_here() noexcept;
+
+/// install_locals() where a task-local is in use: the note.
+MAGPIE_EXPORT void stand_in(Scope& scope) noexcept;
+
+/// What this thread runs leaves the scope: a note of it becomes one of its parent.
+MAGPIE_EXPORT void stand_no_longer_in(const Scope& scope) noexcept;
 
 /// Before a strand that stands in `scope` goes on from a queue: plain functions that it calls find
 /// its bindings.
-inline void install_locals(const Scope& scope) noexcept {
+inline void install_locals(Scope& scope) noexcept {
   // Relaxed: a strand that stands below a `with` was ordered after it, and so after the store.
-  if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]] {
-    this_thread()->locals = const_cast<LocalsFrame*>(find_locals(scope));
-  }
+  if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]]
+    stand_in(scope);
 }
 
 /// After a strand has left this thread: functions that are called between two strands find none of
@@ -52,7 +67,7 @@ inline void forget_locals() noexcept {
 }
 
 /// Resumes a strand that was waiting in `scope`.
-inline void resume_strand(std::coroutine_handle<> coroutine, const Scope* scope) noexcept {
+inline void resume_strand(std::coroutine_handle<> coroutine, Scope* scope) noexcept {
   install_locals(*scope);
   resume_here(coroutine);
 }

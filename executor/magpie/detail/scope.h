@@ -274,6 +274,18 @@ class BasicScope {
     return lists_.let_go_of_tokens();
   }
 
+  /// From here on it is in its parent's list, and is not left by two loads. Linked implies that
+  /// every ancestor is; hence top-down.
+  void link() noexcept {
+    constexpr auto kOrder = Env::mutant(Mutant::scope_relaxed_link) ? std::memory_order_relaxed
+                                                                    : std::memory_order_acquire;
+    if (linked_.load(kOrder) != 0) return;  // acquire: pairs with the release in link_to_parent()
+    std::size_t levels = 0;
+    for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_)
+      ++levels;
+    if (levels != 0) link_levels(this, levels);
+  }
+
   /// Lists a waiter that only shows where a strand is: no cancellation claims it. unpark() takes it
   /// out.
   void show(Waiter& waiter) noexcept {
@@ -379,17 +391,6 @@ class BasicScope {
     parent_->lists_.add(*this);
     linked_.store(1, std::memory_order_release);  // pairs with the acquire load in link()
     return !born_cancelled;
-  }
-
-  // Invariant: linked implies that every ancestor is. Hence top-down.
-  void link() noexcept {
-    constexpr auto kOrder = Env::mutant(Mutant::scope_relaxed_link) ? std::memory_order_relaxed
-                                                                    : std::memory_order_acquire;
-    if (linked_.load(kOrder) != 0) return;  // acquire: pairs with the release in link_to_parent()
-    std::size_t levels = 0;
-    for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_)
-      ++levels;
-    if (levels != 0) link_levels(this, levels);
   }
 
   // Links `bottom` and the `levels - 1` scopes above it, outermost first. Without memory for the
