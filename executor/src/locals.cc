@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include <magpie/detail/locals.h>
 #include <magpie/detail/task_extras.h>
@@ -60,6 +61,18 @@ const LocalsFrame* locals_here() noexcept {
         const_cast<LocalsFrame*>(find_locals(*reinterpret_cast<const Scope*>(word - kScope)));
   }
   return thread->locals;
+}
+
+LocalsCopy::LocalsCopy() {
+  const LocalsFrame* const own = locals_here();
+  if (own == nullptr) return;
+  copy_ = std::make_unique<LocalsSnapshot>(own);
+  own_ = own;
+  thread_state()->locals = const_cast<LocalsFrame*>(copy_->head());
+}
+
+LocalsCopy::~LocalsCopy() {
+  thread_state()->locals = stays_ ? const_cast<LocalsFrame*>(own_) : nullptr;
 }
 
 void stand_in(Scope& scope) noexcept {

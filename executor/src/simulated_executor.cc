@@ -27,6 +27,7 @@ using magpie::detail::current_executor;
 using magpie::detail::EndSink;
 using magpie::detail::ExecutorServices;
 using magpie::detail::ExecutorThreadScope;
+using magpie::detail::forget_locals;
 using magpie::detail::Fork;
 using magpie::detail::Join;
 using magpie::detail::OperationBase;
@@ -336,6 +337,8 @@ void SimulatedExecutor::destroy_doomed(const std::exception_ptr& error) noexcept
     const PromiseHandle coroutine = PromiseHandle::from_address(doomed_);
     doomed_ = coroutine.promise().slot;
     const Continuation continuation = coroutine.promise().continuation;
+    forget_locals();  // an end that was told before may have left a note of what
+                      // goes now
     coroutine.destroy();
     if (continuation.is_coroutine()) {
       doom(continuation.coroutine());

@@ -7,18 +7,28 @@
 #include <magpie/detail/locals.h>
 
 #include <atomic>
+#include <coroutine>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include <magpie/as_result.h>
+#include <magpie/cancellation.h>
+#include <magpie/event.h>
 #include <magpie/gather.h>
+#include <magpie/limited.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
 #include <magpie/task.h>
 #include <magpie/task_local.h>
+#include <magpie/testing/simulated_executor.h>
 #include <magpie/this_task.h>
+#include <magpie/timeout.h>
 #include <magpie/work_stealing_executor.h>
 
 #include <support/foreign.h>
@@ -203,6 +213,96 @@ TEST(Locals, AStrandThatAForeignEventResumesHasItsOwn) {
   ASSERT_TRUE(eventually([&] { return event.waiters() == 1; }));
   EXPECT_EQ(executor.run(as_setter()), "setter");
   EXPECT_EQ(first.wait().value(), "waiter");
+}
+
+// Lets its strand go on with another worker, and spawns when that has left what it stood in.
+struct SpawnsLate {
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> strand) {
+    std::atomic<int>& turn = step;  // this object goes with the strand
+    JoinHandle<std::string>& handle = spawned;
+    std::thread([strand] { strand.resume(); }).detach();
+    while (turn.load() != 1) std::this_thread::yield();
+    handle = spawn(current());
+    turn = 2;
+  }
+  void await_resume() const noexcept {}
+  std::atomic<int>& step;
+  JoinHandle<std::string>& spawned;
+};
+
+TEST(Locals, WhatAForeignAwaitableSpawnsWhenItsStrandIsGoneHasThem) {
+  for (const bool bound_inside : {false, true}) {
+    WorkStealingExecutor executor({.threads = 2});
+    std::atomic<int> step{0};
+    JoinHandle<std::string> spawned;
+    auto inner = [&]() -> Task<> {
+      co_await sleep_for(1ms);  // from here on it goes on from a queue
+      SpawnsLate late{step, spawned};
+      co_await late;
+    };
+    auto body = [&]() -> Task<> {
+      Task<> task = bound_inside ? Task<>(request.with("inside", inner())) : inner();
+      co_await timeout(std::move(task), 1h);
+      step = 1;
+    };
+    executor.run(request.with("outside", body()));
+    ASSERT_TRUE(eventually([&] { return step.load() == 2; }));
+    EXPECT_EQ(spawned.wait().value(), bound_inside ? "inside" : "outside");
+  }
+}
+
+TEST(Locals, AForeignAwaitableThatDoesNotSuspendTakesNoneAway) {
+  struct Stays {
+    bool await_ready() const noexcept { return false; }
+    bool await_suspend(std::coroutine_handle<>) const {
+      if (fails) throw std::runtime_error("no");
+      return false;
+    }
+    void await_resume() const noexcept {}
+    bool fails;
+  };
+  auto body = []() -> Task<std::string> {
+    co_await sleep_for(1ms);
+    Stays stays{false};
+    co_await stays;
+    JoinHandle<std::string> first = spawn(current());
+    auto failing = []() -> Task<> {
+      Stays fails{true};
+      co_await fails;
+    };
+    const Result<void> failed = co_await as_result(failing());
+    EXPECT_TRUE(failed.is_error());
+    JoinHandle<std::string> second = spawn(current());
+    std::string seen = co_await first;
+    seen += co_await second;
+    co_return seen;
+  };
+  WorkStealingExecutor executor({.threads = 2});
+  EXPECT_EQ(executor.run(request.with("mine", body())), "minemine");
+}
+
+// What a simulation destroys where it waited may spawn while it goes.
+TEST(Locals, WhatIsDestroyedWhereItWaitedLeavesNoNote) {
+  struct Spawns {
+    ~Spawns() { spawn(current()); }
+  };
+  Event never;
+  auto item = [&](int) -> Task<> { co_await uncancellable(never.wait()); };
+  auto middle = [&]() -> Task<> {
+    std::vector<int> items{1, 2, 3};
+    co_await map_concurrent(items, 2, item);
+  };
+  auto outer = [&]() -> Task<> {
+    const Spawns spawns;
+    co_await middle();
+  };
+  auto body = [&]() -> Task<> {
+    co_await request.with("used", sleep_for(1ms));
+    co_await outer();
+  };
+  testing::SimulatedExecutor executor(1);
+  EXPECT_THROW(executor.run(body()), testing::DeadlockError);
 }
 
 TEST(Locals, ValuesLiveAsLongAsSomebodyIsBoundToThem) {

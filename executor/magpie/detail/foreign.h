@@ -16,6 +16,7 @@
 
 #include <magpie/detail/awaitable.h>
 #include <magpie/detail/executor_core.h>
+#include <magpie/detail/locals.h>
 #include <magpie/detail/promise.h>
 #include <magpie/detail/slot.h>
 #include <magpie/detail/task_core.h>
@@ -63,13 +64,33 @@ class RawAwaiter {
 
   bool await_ready() { return static_cast<bool>(inner_.await_ready()); }
   template <class P>
-  decltype(auto) await_suspend(std::coroutine_handle<P> awaiting) {
+  auto await_suspend(std::coroutine_handle<P> awaiting) {
     wait_.begins(awaiting);
+    if (this_thread()->locals != nullptr) [[unlikely]]
+      return suspend_with_locals(inner_, awaiting);
     return inner_.await_suspend(awaiting);
   }
   decltype(auto) await_resume() { return inner_.await_resume(); }
 
  private:
+  // The strand may go on elsewhere before the call has returned.
+  template <class Inner, class P>
+  MAGPIE_COLD static auto suspend_with_locals(Inner& inner, std::coroutine_handle<P> awaiting) {
+    LocalsCopy locals;
+    try {
+      if constexpr (std::is_same_v<decltype(inner.await_suspend(awaiting)), bool>) {
+        const bool suspends = inner.await_suspend(awaiting);
+        if (!suspends) locals.strand_stays();
+        return suspends;
+      } else {
+        return inner.await_suspend(awaiting);
+      }
+    } catch (...) {
+      locals.strand_stays();
+      throw;
+    }
+  }
+
   ForeignWait& wait_;
   decltype(get_awaiter(std::declval<A>())) inner_;
 };

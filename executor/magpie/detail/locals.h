@@ -7,12 +7,16 @@
 // may outlive them.
 //
 // A strand that goes on from a queue does not look for its bindings: the thread notes the scope
-// where it stands, and who asks looks from there. The note is good as long as the strand is below
-// that scope, so leaving the scope puts it further out. A scope that was never linked is left by
-// two loads, with no word to anybody: hence whoever notes a scope links it.
+// where it stands, and who asks looks from there. The note is good as long as this thread runs the
+// strand and that is below the scope. So leaving the scope puts the note further out; what runs on
+// when its strand may be elsewhere has copies (a foreign await_suspend), and a simulator that
+// destroys strands where they wait forgets the note first. A scope that was never linked is left
+// by two loads, with no word to anybody: hence whoever notes a scope links it.
 //
 // Programs that use no task-local pay one relaxed load where a strand is resumed from a queue, one
-// where a scope is left in which something waited, and nothing elsewhere.
+// where a scope is left in which something waited or that was cancelled, and nothing elsewhere. In
+// those that use one, a scope in which a strand goes on from a queue is linked and unlinked: twice
+// the lock of its parent.
 
 #include <atomic>
 #include <memory>
@@ -23,6 +27,8 @@
 #include <magpie/detail/thread_state.h>
 
 namespace magpie::detail {
+
+class LocalsSnapshot;  // detail/task_extras.h
 
 struct LocalsFrame {
   const LocalsFrame* outer = nullptr;
@@ -65,6 +71,24 @@ inline void forget_locals() noexcept {
   if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]]
     this_thread()->locals = nullptr;
 }
+
+/// For code that may run on when its strand has gone on elsewhere, and left what its bindings lie
+/// in: as long as this lives, the thread has copies of them, and afterwards none. Throws what
+/// copying the values throws, or std::bad_alloc.
+class MAGPIE_EXPORT LocalsCopy {
+ public:
+  LocalsCopy();
+  ~LocalsCopy();
+  LocalsCopy(const LocalsCopy&) = delete;
+  LocalsCopy& operator=(const LocalsCopy&) = delete;
+  /// The strand has not gone: afterwards the thread has its bindings.
+  void strand_stays() noexcept { stays_ = true; }
+
+ private:
+  std::unique_ptr<LocalsSnapshot> copy_;
+  const LocalsFrame* own_ = nullptr;
+  bool stays_ = false;
+};
 
 /// Resumes a strand that was waiting in `scope`.
 inline void resume_strand(std::coroutine_handle<> coroutine, Scope* scope) noexcept {
