@@ -292,6 +292,7 @@ TEST_ON_THREADS(Cancellation,
       auto outer = [&](CancelScope& around) -> Task<> {
         auto inner = [&](CancelScope& scope) -> Task<int> {
           entered = true;
+          co_await sleep_for(1ms);  // below which somebody has waited: it is reached at once
           if (inner_first) scope.cancel("inner");
           around.cancel("outer");
           scope.cancel("inner");

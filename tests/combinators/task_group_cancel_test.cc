@@ -5,13 +5,22 @@
 
 #include <magpie/task_group.h>
 
+#include <atomic>
+#include <cstddef>
+#include <thread>
+#include <utility>
+
 #include <gtest/gtest.h>
 
 #include <magpie/as_result.h>
+#include <magpie/sleep.h>
 #include <magpie/spawn.h>
+#include <magpie/this_task.h>
 #include <magpie/timeout.h>
+#include <magpie/work_stealing_executor.h>
 
 #include <support/machine.h>
+#include <support/scale.h>
 
 namespace magpie {
 namespace {
@@ -258,6 +267,30 @@ TEST_ON_THREADS(TaskGroupTest, BodyThatEndsCancelledByItselfTakesTheChildrenAlon
     co_await this_task::checkpoint();
   });
   EXPECT_TRUE(ended);
+}
+
+// The task's record outlives the group: who cancels it late must not look for what was around it.
+TEST(TaskGroup, AHandleMayBeCancelledWhileItsGroupsCancellationEndsTheTask) {
+  WorkStealingExecutor workers({.threads = 2});
+  for (std::size_t round = 0; round < scaled(500); ++round) {
+    JoinHandle<void> handle;
+    std::atomic<bool> there{false};
+    auto waits = []() -> Task<> { co_await sleep_for(1h); };
+    auto body = [&](TaskGroup& group) -> Task<> {
+      handle = group.spawn(waits());
+      there = true;
+      co_await this_task::yield();
+      group.cancel();
+    };
+    std::thread other([&] {
+      while (!there.load()) std::this_thread::yield();
+      while (!handle.done()) handle.cancel();
+    });
+    auto block = task_group(body);
+    const Result<void> ended = workers.run(as_result(std::move(block)));
+    EXPECT_FALSE(ended.is_error());
+    other.join();
+  }
 }
 
 }  // namespace

@@ -173,8 +173,6 @@ class BasicScope {
   /// scope: exit() waits until this call is through.
   bool cancel(ReasonRef reason, Effects& effects) noexcept {
     constexpr bool kLateCount = Env::mutant(Mutant::scope_late_count);
-    // If something in the task is cancelled already, that may have come first: find_cause().
-    if (maybe_cancelled()) link();
     bool before = false;
     bool first = false;
     {
