@@ -1,18 +1,13 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
-#include <magpie/detail/scope.h>
-#include <magpie/detail/spin_lock.h>
-
 #include <gtest/gtest.h>
 
 #include <array>
 #include <deque>
-#include <mutex>
 
 #include "expect.h"
-#include "sim.h"
-#include "strand.h"
+#include "scope_world.h"
 
 // Cancellation scopes: whoever parks in a cancelled scope is claimed or refused, whoever leaves a
 // scope may destroy it at once, and a task counts no cancelled scope once all are left. A strand
@@ -21,127 +16,7 @@
 namespace magpie::model {
 namespace {
 
-using detail::BasicCancelEffects;
-using detail::BasicScope;
-using detail::BasicTaskCore;
-using detail::ReasonRef;
-using detail::ScopeKind;
 using detail::ScopeToken;
-using detail::SpinLock;
-using detail::WaitPhase;
-
-constexpr auto relaxed = std::memory_order_relaxed;
-
-// Every step holds a lock: exhaustive without store buffers, and random schedules with them.
-Options locked(unsigned preemptions) {
-  return {.preemptions = preemptions, .store_buffers = false};
-}
-
-template <class Run>
-void expect_clean_in_random_schedules(Run run, std::uint64_t executions = 20'000) {
-  for (const Strategy strategy : {Strategy::random, Strategy::pct}) {
-    const Report report =
-        run({.strategy = strategy, .executions = executions, .pct_depth = 4, .pct_length = 150});
-    EXPECT_TRUE(report.passed()) << report;
-  }
-}
-
-// A task that outlives the model, with its root.
-template <class Env>
-struct Task {
-  Task() { root.enter_root(nullptr, &core); }
-  std::uint32_t counted() { return core.cancels.load(relaxed); }
-
-  BasicTaskCore<Env> core;
-  BasicScope<Env> root;
-};
-
-// Scopes one below the other, each in a frame of its own.
-template <class Env>
-class Nest {
- public:
-  Nest(BasicScope<Env>& top, BasicTaskCore<Env>& task) : top_(top), task_(task) {}
-
-  BasicScope<Env>& innermost() { return entered_ == 0 ? top_ : *frames_[entered_ - 1]; }
-  void enter(ScopeKind kind = ScopeKind::plain) {
-    BasicScope<Env>& parent = innermost();
-    frames_[entered_++].make().enter(&parent, &task_, kind);
-    if (deepest_ < entered_) deepest_ = entered_;
-  }
-  void enter(std::size_t levels) {
-    for (std::size_t i = 0; i < levels; ++i) enter();
-  }
-  BasicCancelEffects<Env> leave() {
-    const BasicCancelEffects<Env> effects = frames_[--entered_]->exit();
-    frames_[entered_].destroy();
-    return effects;
-  }
-  void leave(std::size_t levels) {
-    for (std::size_t i = 0; i < levels; ++i) leave();
-  }
-  void check() const {
-    for (std::size_t i = 0; i < deepest_; ++i) {
-      Sim::current().check(frames_[i].gone_and_untouched(),
-                           "a scope was touched after it had been left");
-    }
-  }
-
- private:
-  BasicScope<Env>& top_;
-  BasicTaskCore<Env>& task_;
-  std::size_t entered_ = 0;
-  std::size_t deepest_ = 0;
-  std::array<Frame<BasicScope<Env>>, 3> frames_;
-};
-
-enum class Outcome { refused, completed, cancelled };
-
-// A coroutine that waits once, for something that complete() brings. Its waiter lies in a frame of
-// its own, gone when the wait has ended.
-template <class Env>
-class Waiting {
- public:
-  // True: parked.
-  bool park(BasicScope<Env>& scope) {
-    std::lock_guard hold(lock_);
-    StrandWaiter<Env>& waiter = frame_.make(strand_);
-    scope_ = &scope;
-    waiter.state.set(WaitPhase::waiting);
-    queued_ = scope.park(waiter);
-    if (!queued_) frame_.destroy();
-    return queued_;
-  }
-  Outcome await(BasicScope<Env>& scope) { return park(scope) ? resumed() : Outcome::refused; }
-  Outcome resumed() {
-    strand_.resumed();
-    const bool completed = frame_->state.phase() == WaitPhase::done;
-    if (completed) {
-      scope_->unpark(*frame_);
-    } else {
-      std::lock_guard hold(lock_);
-      queued_ = false;
-    }
-    frame_.destroy();
-    return completed ? Outcome::completed : Outcome::cancelled;
-  }
-  void complete() {
-    {
-      std::lock_guard hold(lock_);
-      if (!queued_ || !frame_->state.try_complete()) return;
-      queued_ = false;
-    }
-    strand_.schedule();
-  }
-
- private:
-  // The primitive.
-  SpinLock<Env> lock_;
-  bool queued_ = false;
-
-  Strand<Env> strand_;
-  Frame<StrandWaiter<Env>> frame_;
-  BasicScope<Env>* scope_ = nullptr;
-};
 
 // ---- one strand, one cancellation ----
 
@@ -488,140 +363,6 @@ TEST(ScopeModel, ACancellationComesBeforeTheEndOfATaskOrIsRefused) {
     sim.check(requested == seen, "a cancellation was accepted by a task that had its outcome");
     sim.check(task.counted() == 0, "a cancellation is counted for ever");
   }));
-}
-
-// ---- groups ----
-
-// A task in a group: a record that ends with the task.
-template <class Env>
-struct Member {
-  explicit Member(BasicScope<Env>& group) : root(group, core) {}
-
-  struct Root {
-    Root(BasicScope<Env>& group, BasicTaskCore<Env>& core) {
-      born_cancelled = !scope.enter_root(&group, &core);
-    }
-    BasicScope<Env> scope;
-    bool born_cancelled;
-  };
-  BasicTaskCore<Env> core;
-  Root root;
-};
-
-// A task is spawned in a group while that is cancelled, and parks in a scope of its own. With
-// `by_handle`, the task is cancelled directly, too. With `spawns`, it has a group with a task
-// itself.
-template <Mutant kMutant>
-Report group(Options options, bool by_handle, bool spawns) {
-  return explore(options, [=](Sim& sim) {
-    using Env = SimEnv<kMutant>;
-    Task<Env> task;
-    Frame<BasicScope<Env>> group_frame;
-    BasicScope<Env>& group = group_frame.make();
-    group.enter(&task.root, &task.core);
-    std::array<Frame<Member<Env>>, 2> members;
-    std::array<Waiting<Env>, 2> waitings;
-    Flag<Env> group_cancelled;
-    Flag<Env> spawned;
-    Flag<Env> handle_gone;
-
-    const auto live = [&](std::size_t i, BasicScope<Env>& parent, auto below) {
-      members[i].make(parent);
-      Member<Env>& member = *members[i];
-      if (by_handle) spawned.raise();
-      Nest<Env> nest(member.root.scope, member.core);
-      nest.enter();
-      below(nest.innermost());
-      waitings[i].await(nest.innermost());
-      sim.check(nest.innermost().cancelled(),
-                "a strand goes on in a scope that seems not cancelled");
-      nest.leave();
-      member.root.scope.close();
-      member.root.scope.exit();
-      if (by_handle) handle_gone.wait();  // a handle keeps the record, not the scope
-      sim.check(group.cancelled() || by_handle, "a task was cancelled without its group");
-      members[i].destroy();
-    };
-    sim.spawn([&] {
-      live(0, group, [&](BasicScope<Env>& own_group) {
-        if (spawns) live(1, own_group, [](BasicScope<Env>&) {});
-      });
-      group_cancelled.wait();
-      group.exit();
-    });
-    sim.spawn([&] {
-      cancel_now(group, CancelKind::group_cancelled);
-      group_cancelled.raise();
-    });
-    if (by_handle) {
-      sim.spawn([&] {
-        spawned.wait();
-        cancel_now(members[0]->root.scope);
-        handle_gone.raise();
-      });
-    }
-    sim.run();
-    sim.check(task.counted() == 0, "a cancellation is counted for ever");
-    sim.check(members[0].gone_and_untouched(), "a record was touched after its end");
-    sim.check(!spawns || members[1].gone_and_untouched(), "a record was touched after its end");
-  });
-}
-
-TEST(ScopeModel, ATaskThatIsSpawnedInACancelledGroupIsCancelled) {
-  expect_clean(group<Mutant::none>(locked(bound(3)), false, false));
-  expect_clean(group<Mutant::none>({.preemptions = 2}, false, false));
-}
-
-TEST(ScopeModel, ACancelledGroupReachesTheGroupsOfItsTasks) {
-  expect_clean(group<Mutant::none>(locked(2), false, true));
-}
-
-TEST(ScopeModel, ATaskMayBeCancelledByItselfAndWithItsGroup) {
-  expect_clean(group<Mutant::none>(locked(bound(3) - 1), true, false));
-  expect_clean_in_random_schedules(
-      [](Options options) { return group<Mutant::none>(options, true, false); });
-}
-
-TEST(ScopeModelMutant, ATaskThatIsNotCountedParksForEver) {
-  hunt(group<Mutant::scope_uncounted_task>(locked(2), false, false));
-}
-
-// Two tasks of a group end, the one by itself, while a cancellation goes through the group.
-template <Mutant kMutant>
-Report leave_a_group(Options options) {
-  return explore(options, [](Sim& sim) {
-    using Env = SimEnv<kMutant>;
-    Task<Env> task;
-    Frame<BasicScope<Env>> group_frame;
-    BasicScope<Env>& group = group_frame.make();
-    group.enter(&task.root, &task.core);
-    std::array<Frame<Member<Env>>, 2> members;
-    for (Frame<Member<Env>>& member : members) member.make(group);
-    std::array<Waiting<Env>, 2> waitings;
-    for (std::size_t i = 0; i < 2; ++i) {
-      sim.spawn([&, i] {
-        if (i == 0) waitings[i].await(members[i]->root.scope);
-        members[i]->root.scope.close();
-        members[i]->root.scope.exit();
-        members[i].destroy();
-      });
-    }
-    sim.spawn([&] { cancel_now(group); });
-    sim.run();
-    group.exit();
-    sim.check(task.counted() == 0, "a cancellation is counted for ever");
-    for (const Frame<Member<Env>>& member : members) {
-      sim.check(member.gone_and_untouched(), "a record was touched after its end");
-    }
-  });
-}
-
-TEST(ScopeModel, TasksLeaveAGroupThatIsBeingCancelled) {
-  expect_clean(leave_a_group<Mutant::none>(locked(2)));
-}
-
-TEST(ScopeModelMutant, ATaskThatLeavesWithoutLookingForPinsIsTouchedAgain) {
-  hunt(leave_a_group<Mutant::scope_unpinned_exit>(locked(2)));
 }
 
 // ---- masks ----

@@ -89,6 +89,10 @@ enum class Mutant : std::uint8_t {
   scope_unawaited_rival,   // who is told that another one cancels the scope goes on before that one
   scope_unawaited_outer,   // ... or who finds that a cancellation from outside has reached it
   scope_unawaited_inner,   // a traversal does not wait for one that is under way further in
+  scope_early_end,         // a cancellation says that it is through before it waits for that one
+  scope_linking_cancel,    // a scope is linked by who cancels it
+  scope_open_end,          // the root of a task that ends is not closed
+  scope_plain_close,       // ... or by a load and a store without the lock
   scope_unasked_tokens,    // tokens go to the parent, also if that is cancelled already
   row_open_end,            // the last of a row is still linked to what was claimed after it
   row_of_the_completed,    // a completed child goes on with what follows it in its scope's list

@@ -175,6 +175,9 @@ class BasicScope {
     constexpr bool kLateCount = Env::mutant(Mutant::scope_late_count);
     bool before = false;
     bool first = false;
+    if constexpr (Env::mutant(Mutant::scope_linking_cancel)) {
+      if (maybe_cancelled()) link();
+    }
     {
       std::lock_guard guard(lock_);
       const std::uint8_t state = state_.load(std::memory_order_relaxed);
@@ -196,6 +199,8 @@ class BasicScope {
     if (first) {
       if (linked_.load(std::memory_order_acquire) != 0) sweep(effects);
     } else if constexpr (!Env::mutant(Mutant::scope_unawaited_outer)) {
+      if constexpr (Env::mutant(Mutant::scope_early_end))
+        state_.store(kCancelled, std::memory_order_release);
       canceller()->await_cancel();  // that one reaches everything here
     }
     if constexpr (kLateCount) task_->cancels.fetch_add(1, std::memory_order_release);
@@ -206,9 +211,12 @@ class BasicScope {
 
   /// Ends the time in which cancel() returns true: the task has its outcome.
   void close() noexcept {
-    std::lock_guard guard(lock_);
+    if constexpr (Env::mutant(Mutant::scope_open_end)) return;
+    constexpr bool kLocked = !Env::mutant(Mutant::scope_plain_close);
+    if constexpr (kLocked) lock_.lock();
     if (state_.load(std::memory_order_relaxed) == kActive)
       state_.store(kClosed, std::memory_order_relaxed);
+    if constexpr (kLocked) lock_.unlock();
   }
 
   /// Whether somebody has cancelled this very scope; what is below it has been reached by then.
