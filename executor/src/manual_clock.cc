@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
+#include <magpie/detail/thread_state.h>
 #include <magpie/detail/timers.h>
 #include <magpie/manual_clock.h>
 
@@ -207,7 +209,11 @@ void VirtualTime::fire_due(std::unique_lock<std::mutex>& lock) noexcept {
   const std::int64_t now = now_ns_.load(std::memory_order_relaxed);
   ++firing_;
   lock.unlock();
+  // Callbacks find no task-locals: the strand whose they are may be gone from here by now.
+  ThreadState* const thread = thread_state();
+  LocalsFrame* const locals = std::exchange(thread->locals, nullptr);
   timers->serve_all(now);
+  thread->locals = locals;
   lock.lock();
   if (--firing_ == 0) nobody_fires_->notify_all();
 }

@@ -215,6 +215,7 @@ std::coroutine_handle<> TaskRecord::has_ended(SlotState outcome) noexcept {
   if (grouped) {  // 5; without an error this runs nothing of the user's
     TaskOwner* const told = static_cast<const GroupScope*>(root_.parent())->owner;
     told->child_ended(told, *this);
+    forget_locals();  // those of the group, if it had none of its own
   }
   services.unlist(place_, &own);
   services.retire(outcome, &own);
@@ -255,6 +256,9 @@ JoinWaiter* TaskRecord::finish(SlotState outcome) noexcept {
   // 5. The group, then the executor, which lists the task as done until then: a callback that hangs
   // shows in a dump. Nothing of either is touched afterwards.
   if (TaskOwner* const told = owner(); told != nullptr) told->child_ended(told, *this);
+  // Its bindings lie in the record, or around the group. Values whose destructors spawn go with the
+  // record.
+  forget_locals();
   // Only now, lest virtual time moves before those who waited are scheduled.
   if (abroad) note_task_ended_abroad(executor);
   RegistryShard* const own = own_shard(executor);

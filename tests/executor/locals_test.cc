@@ -19,12 +19,16 @@
 
 #include <magpie/as_result.h>
 #include <magpie/cancellation.h>
+#include <magpie/cancellation_token.h>
 #include <magpie/event.h>
 #include <magpie/gather.h>
 #include <magpie/limited.h>
+#include <magpie/manual_clock.h>
+#include <magpie/resume_on.h>
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
 #include <magpie/task.h>
+#include <magpie/task_group.h>
 #include <magpie/task_local.h>
 #include <magpie/testing/simulated_executor.h>
 #include <magpie/this_task.h>
@@ -51,6 +55,36 @@ Task<std::string> current() {
   std::string value = co_await request.get();
   co_return value;
 }
+
+// A function that spawns, and what the new task has seen.
+void spawn_and_tell(std::string& seen, std::atomic<bool>& checked) {
+  spawn(current()).on_done([&](const Result<std::string>& result) {
+    seen = result.value();
+    checked = true;
+  });
+}
+
+// Does so at its end; before, it waits for `moment`, if there is one.
+class SpawnsAtItsEnd {
+ public:
+  SpawnsAtItsEnd(std::string& seen, std::atomic<bool>& checked,
+                 const std::atomic<bool>* moment = nullptr)
+      : seen_(&seen), checked_(&checked), moment_(moment) {}
+  SpawnsAtItsEnd(SpawnsAtItsEnd&& other) noexcept
+      : seen_(std::exchange(other.seen_, nullptr)),
+        checked_(other.checked_),
+        moment_(other.moment_) {}
+  ~SpawnsAtItsEnd() {
+    if (seen_ == nullptr) return;
+    while (moment_ != nullptr && !moment_->load()) std::this_thread::yield();
+    spawn_and_tell(*seen_, *checked_);
+  }
+
+ private:
+  std::string* seen_;
+  std::atomic<bool>* checked_;
+  const std::atomic<bool>* moment_;
+};
 
 TEST(Locals, SpawnedTasksKeepTheBindingsOfTheirBirth) {
   WorkStealingExecutor executor({.threads = 2});
@@ -119,21 +153,6 @@ TEST(Locals, ADestructorOfATaskCancelledBeforeItsStartSeesNoOthers) {
   WorkStealingExecutor executor({.threads = 1});
   std::string seen;
   std::atomic<bool> checked{false};
-  struct SpawnsAtItsEnd {
-    SpawnsAtItsEnd(std::string& the_seen, std::atomic<bool>& the_checked)
-        : out(&the_seen), done(&the_checked) {}
-    SpawnsAtItsEnd(SpawnsAtItsEnd&& other) noexcept
-        : out(std::exchange(other.out, nullptr)), done(other.done) {}
-    ~SpawnsAtItsEnd() {
-      if (out == nullptr) return;
-      spawn(current()).on_done([o = out, d = done](const Result<std::string>& result) {
-        *o = result.value();
-        *d = true;
-      });
-    }
-    std::string* out;
-    std::atomic<bool>* done;
-  };
   auto victim = [](SpawnsAtItsEnd) -> Task<> { co_return; };
   auto sleeper = []() -> Task<> { co_await sleep_for(1h); };
   auto bound = [&]() -> Task<> { co_await request.with("somebody else's", sleeper()); };
@@ -303,6 +322,94 @@ TEST(Locals, WhatIsDestroyedWhereItWaitedLeavesNoNote) {
   };
   testing::SimulatedExecutor executor(1);
   EXPECT_THROW(executor.run(body()), testing::DeadlockError);
+}
+
+// Here with the task that has inherited it: by then its thread has none of the task's bindings.
+TEST(Locals, ABoundValueThatGoesWithTheLastTaskMaySpawn) {
+  const TaskLocal<std::shared_ptr<SpawnsAtItsEnd>> local{nullptr};
+  WorkStealingExecutor executor({.threads = 1});
+  std::string seen;
+  std::atomic<bool> checked{false};
+  auto last = []() -> Task<> { co_await this_task::yield(); };
+  auto starts = [&]() -> Task<> {
+    spawn(last());
+    co_return;
+  };
+  auto inner = [&]() -> Task<> { co_await request.with("inside", starts()); };
+  auto body = [&]() -> Task<> {
+    auto value = std::make_shared<SpawnsAtItsEnd>(seen, checked);
+    co_await local.with(std::move(value), inner());
+  };
+  executor.run(body());
+  ASSERT_TRUE(eventually([&] { return checked.load(); }));
+  EXPECT_EQ(seen, "none");
+}
+
+// Nobody wants the value of a group's child: it goes with the child's record, when what the child
+// was bound to may be gone.
+TEST(Locals, AChildsValueThatGoesAfterItsGroupMaySpawn) {
+  WorkStealingExecutor executor({.threads = 2});
+  std::string seen;
+  std::atomic<bool> checked{false};
+  std::atomic<bool> spawned{false};
+  std::atomic<bool> group_is_gone{false};
+  std::atomic<TaskGroup*> open{nullptr};
+  auto child = [&]() -> Task<SpawnsAtItsEnd> {
+    while (!spawned.load()) co_await this_task::yield();
+    co_return SpawnsAtItsEnd(seen, checked, &group_is_gone);
+  };
+  auto in_group = [&](TaskGroup& group) -> Task<> {
+    open = &group;
+    while (!spawned.load()) co_await this_task::yield();
+  };
+  auto bound = [&]() -> Task<> { co_await task_group(in_group); };
+  auto body = [&]() -> Task<> {
+    co_await request.with("inside", bound());
+    group_is_gone = true;
+  };
+  std::thread outside([&] {  // whose child has the bindings of the group
+    while (open.load() == nullptr) std::this_thread::yield();
+    (void)open.load()->spawn(child());
+    spawned = true;
+  });
+  executor.run(body());
+  outside.join();
+  ASSERT_TRUE(eventually([&] { return checked.load(); }));
+  EXPECT_EQ(seen, "none");
+}
+
+// Virtual time moves, and fires what is due, on the thread that ends the last thing to be done.
+TEST(Locals, ACallbackThatATimerCallsHasNoneOfWhoMovesTheClock) {
+  for (const bool by_hand : {false, true}) {
+    ManualClock clock;
+    clock.set_auto_advance(!by_hand);
+    WorkStealingExecutor home({.threads = 1, .clock = &clock});
+    WorkStealingExecutor abroad({.threads = 1});
+    std::string seen;
+    std::atomic<bool> checked{false};
+    auto waits = [&]() -> Task<> {
+      const CancellationToken token = co_await this_task::token();
+      const CancellationCallback callback(token, [&] { spawn_and_tell(seen, checked); });
+      co_await sleep_for(2h);
+    };
+    auto limited = [&]() -> Task<> {
+      const Result<void> ended = co_await as_result(timeout(waits(), 1h));
+      EXPECT_TRUE(ended.is_timeout());
+    };
+    auto moves = [&]() -> Task<> {
+      co_await resume_on(abroad);
+      if (by_hand) clock.advance(1h);
+      std::this_thread::sleep_for(20ms);  // until home has nothing to do
+    };
+    auto starts = [&]() -> Task<JoinHandle<void>> { co_return spawn(moves()); };
+    auto waiting = home.spawn(limited());
+    home.run(this_task::checkpoint());  // it waits by now
+    JoinHandle<void> moving = home.run(request.with("inside", starts()));
+    waiting.wait();
+    moving.wait();
+    ASSERT_TRUE(eventually([&] { return checked.load(); }));
+    EXPECT_EQ(seen, "none") << by_hand;
+  }
 }
 
 TEST(Locals, ValuesLiveAsLongAsSomebodyIsBoundToThem) {
