@@ -34,7 +34,7 @@ class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
       true;  // given to a combinator it is a child that ends elsewhere
   enum class Return : bool { no, yes };
 
-  /// `Return::yes`: the strand comes back, so the executor that it leaves stays open for it.
+  /// `Return::yes`: the strand comes back, so the executor where it is stays open for it.
   explicit ResumeOn(Executor& target, Return back = Return::no) noexcept
       : target_(&target), back_(back) {}
   ResumeOn(ResumeOn&& other) noexcept
@@ -53,17 +53,16 @@ class [[nodiscard("co_await it")]] ResumeOn : public Operation<ResumeOn, void> {
 class [[nodiscard("co_await it")]] GoHome : public Operation<GoHome, void> {
  public:
   static constexpr const char* kWhat = "its executor";
-  /// `left`: the strand has left its home, which was kept open for it.
-  GoHome(Executor& its_home, bool left) noexcept : target_(&its_home), left_(left) {}
+  /// A place was kept there for the strand.
+  explicit GoHome(Executor& its_home) noexcept : target_(&its_home) {}
   GoHome(GoHome&& other) noexcept
-      : Operation<GoHome, void>(std::move(other)), target_(other.target_), left_(other.left_) {}
+      : Operation<GoHome, void>(std::move(other)), target_(other.target_) {}
   MAGPIE_EXPORT bool start() noexcept;
   void unqueue() noexcept {}
   void deposit(Slot<void>& slot) noexcept { slot.emplace(); }
 
  private:
   Executor* target_;
-  bool left_;
 };
 
 template <class T, class A>
@@ -71,7 +70,7 @@ Task<T> run_on(Executor& target, A task) {
   Executor* const home = current_executor();
   co_await ResumeOn(target, ResumeOn::Return::yes);
   Result<T> result = co_await as_result(std::move(task));
-  co_await GoHome(*home, home != &target);
+  co_await GoHome(*home);
   if constexpr (std::is_void_v<T>) {
     std::move(result).value();
   } else {

@@ -32,6 +32,10 @@ bool ResumeOn::start() {
   Executor& from = *executor;
   Executor& own = *TaskRecord::of(*scope()).executor();
   if (target_ == &from) {
+    // The place that it comes back to is kept, as if it left: it may go elsewhere by a way of its
+    // own, on which it is struck off here.
+    if (back_ == Return::yes && &from != &own && &from != parent_waits_at(*this))
+      ExecutorAccess::admit_post(from);
     state.set(WaitPhase::done_at_once);
     return false;
   }
@@ -60,10 +64,9 @@ bool GoHome::start() noexcept {
   Executor& own = *TaskRecord::of(*scope()).executor();
   state.set(WaitPhase::done_at_once);
   if (target == &from) {
-    // It came back by a way of its own, on which it was counted: the place that was kept for it is
-    // free.
-    if (left_ && &from != &own && &from != parent_waits_at(*this))
-      ExecutorAccess::retire_post(from);
+    // It came back by a way of its own, on which it was counted, or has not left: the place that
+    // was kept for it is free.
+    if (&from != &own && &from != parent_waits_at(*this)) ExecutorAccess::retire_post(from);
     return false;
   }
   const Executor* const kept = parent_waits_at(*this);  // before it is scheduled

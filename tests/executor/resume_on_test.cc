@@ -268,6 +268,37 @@ TEST(ResumeOnAcrossThreads, AnExecutorWaitsForTheParentWhoseChildrenHaveGoneElse
   end.join();
 }
 
+// It is there already, goes elsewhere by itself, and is brought back.
+TEST(ResumeOnAcrossThreads, AnExecutorWaitsForWhoComesBackToWhereItWas) {
+  WorkStealingExecutor own({.threads = 1});
+  std::optional<WorkStealingExecutor> visited(std::in_place, ExecutorOptions{.threads = 1});
+  Event go;
+  std::atomic<bool> back{false}, home{false}, gone{false};
+  auto body = [&]() -> Task<> {
+    co_await resume_on(*visited);
+    co_await on(*visited, hop(own));
+    co_await on(*visited, where());  // which does not leave
+    Executor* const here = co_await where();
+    EXPECT_EQ(here, &*visited);
+    back = true;
+    co_await go.wait();
+    home = true;
+    co_await resume_on(own);
+  };
+  JoinHandle<void> task = own.spawn(body());
+  EXPECT_TRUE(eventually([&] { return back.load(); }));
+  std::thread end([&] {
+    visited.reset();
+    EXPECT_TRUE(home);
+    gone = true;
+  });
+  std::this_thread::sleep_for(20ms);  // for visited's destructor to do what it must not
+  EXPECT_FALSE(gone);
+  go.set();
+  task.wait();
+  end.join();
+}
+
 // Random trees of combinators whose children hop between executors; each executor then ends, and
 // must have nobody left.
 class Hops {
@@ -331,6 +362,17 @@ class Hops {
       co_await resume_on(at(random()));
       const bool there_and_back = random.below(3) == 0;
       if (there_and_back) co_await on(at(random()), tree(random(), depth - 1));
+    }
+    const bool from_elsewhere = random.below(3) == 0;
+    if (from_elsewhere) {  // moves the coroutine itself, below no combinator
+      auto moving = [this](std::uint64_t first, std::uint64_t second) -> Task<> {
+        co_await resume_on(at(first));
+        co_await on(at(first), visit(second));
+        co_await on(at(second), visit(first));
+      };
+      Executor& to = at(random());
+      Task<> moves = moving(random(), random());
+      co_await on(to, std::move(moves));
     }
     co_await tree(random(), depth - 1);
     const bool away = random.below(2) == 0;
