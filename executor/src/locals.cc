@@ -8,6 +8,8 @@
 #include <magpie/detail/locals.h>
 #include <magpie/detail/task_extras.h>
 
+// The steps are those of executor/LOCALS.md.
+
 namespace magpie::detail {
 
 constinit std::atomic<bool> locals_in_use{false};
@@ -53,6 +55,7 @@ LocalsFrame* note_for(const Scope& scope) noexcept {
 
 }  // namespace
 
+// N3.
 const LocalsFrame* locals_here() noexcept {
   ThreadState* const thread = thread_state();
   const auto word = reinterpret_cast<std::uintptr_t>(thread->locals);
@@ -63,6 +66,7 @@ const LocalsFrame* locals_here() noexcept {
   return thread->locals;
 }
 
+// N7.
 LocalsCopy::LocalsCopy() {
   const LocalsFrame* const own = locals_here();
   if (own == nullptr) return;
@@ -75,11 +79,13 @@ LocalsCopy::~LocalsCopy() {
   thread_state()->locals = stays_ ? const_cast<LocalsFrame*>(own_) : nullptr;
 }
 
+// N1.
 void stand_in(Scope& scope) noexcept {
   scope.link();  // so that it is not left without a word
   thread_state()->locals = note_for(scope);
 }
 
+// N4.
 void stand_no_longer_in(const Scope& scope) noexcept {
   ThreadState* const thread = thread_state();
   if (thread->locals == look_from(scope)) thread->locals = note_for(*scope.parent());
