@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-all-optimisations
 // ctest-optimised-only
 
 // The gate that noise cannot fool: instructions, locked instructions and allocations of the main

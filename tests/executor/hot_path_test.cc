@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-all-optimisations
 // ctest-optimised-only
 
 // A fork that nobody steals costs no locked instruction: reads this program's own disassembly and
