@@ -206,6 +206,7 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
   bool refuse(Scope& outer) noexcept {
     outer_ = &outer;
     if (children_.size() != 0 && outer.cancelled()) [[unlikely]] {
+      refuse_children(children_);
       phase_ = Phase::refused;
       return true;
     }
@@ -273,7 +274,7 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
     auto& child = static_cast<Child&>(item);
     return {child, child.slot()};
   }
-  static constexpr JoinKind kKind{&StreamOf::settle, nullptr, true};
+  static constexpr JoinKind kKind{&StreamOf::settle, nullptr, true, Children::kStride};
 
   Children children_;
   std::optional<Duration> limit_;

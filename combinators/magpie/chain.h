@@ -118,6 +118,7 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
     scope_ = awaiting.promise().scope;
     if (scope_->cancelled()) [[unlikely]] {
       refused_ = true;
+      first_ = TaskFrame<T>();
       return transfer(awaiting);
     }
     awaiting_.begin(awaiting, *scope_);

@@ -184,7 +184,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
   static constexpr JoinKind kKind{std::same_as<Policy, FailFast>    ? &GatherJoin::settle_fail_fast
                                   : std::same_as<Policy, KeepGoing> ? &GatherJoin::settle_keep_going
                                                                     : &GatherJoin::settle_nothing,
-                                  &GatherBase::outcomes_of};
+                                  &GatherBase::outcomes_of, false, Children::kStride};
 };
 
 template <class Policy, class... Child>

@@ -145,11 +145,11 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
+    spent_ = true;
     if (outer.cancelled()) [[unlikely]] {
       refused_ = &outer;
       return transfer(awaiting);
     }
-    spent_ = true;
     return this->start(awaiting, outer, source_.size(), first_);
   }
 
@@ -230,7 +230,7 @@ class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private Att
   Discard discard_;
   AttemptOf<T> first_;
   Scope* refused_ = nullptr;
-  bool spent_ = false;  // started, or moved from
+  bool spent_ = false;  // started, refused, or moved from
 };
 
 }  // namespace detail

@@ -190,7 +190,8 @@ class RaceBase : public CombinatorBase, private RaceJoin {
   }
 
   static constexpr JoinKind kKind{
-      Kind == RaceKind::race ? &RaceJoin::settle_race : &RaceJoin::settle_any, nullptr, true};
+      Kind == RaceKind::race ? &RaceJoin::settle_race : &RaceJoin::settle_any, nullptr, true,
+      Children::kStride};
 
   bool refused_ = false;
 };

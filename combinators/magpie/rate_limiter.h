@@ -229,6 +229,7 @@ class [[nodiscard("co_await it")]] RatedGather : public Gather {
     Scope& outer = *awaiting.promise().scope;
     this->scope.enter(&outer, outer.task());
     if (outer.cancelled()) [[unlikely]] {
+      refuse_children(this->children_);
       this->failures.store(GatherJoin::kRefused, std::memory_order_relaxed);
       return transfer(awaiting);
     }

@@ -1,6 +1,10 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/locals.h>
@@ -14,6 +18,16 @@ void resume_parent(Runnable* node) noexcept {
   resume_strand(join->parent, join->scope.parent());
 }
 constexpr RunKind kResumeParent{&resume_parent};
+
+// For those that are in an executor's queue.
+template <std::uintptr_t Tag>
+void run_queued_item(Runnable* node) noexcept {
+  auto* const rec = static_cast<Fork*>(node);
+  rec->no_node();
+  run_fork_item(tagged(rec, Tag));
+}
+constexpr RunKind kRunFork{&run_queued_item<kForkTag>};
+constexpr RunKind kRunBundle{&run_queued_item<kBundleTag>};
 
 }  // namespace
 
@@ -73,22 +87,54 @@ std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept {
   }
 }
 
-void put_back(LocalQueue* queue, Fork* fork) noexcept {
-  if (!queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(fork) | kForkTag))
-    return hand_fork_to_executor(*fork);
+void put_back(LocalQueue* queue, std::uintptr_t item) noexcept {
+  if (!queue->deque.owner().push(item)) return hand_item_to_executor(item);
   queue->wanted();  // somebody may have looked for work while it was out of the deque
 }
 
-std::coroutine_handle<> put_back_and_deliver(Fork* fork, Join* join, std::uint32_t units) noexcept {
-  put_back(local_queue(), fork);
+std::coroutine_handle<> put_back_and_deliver(std::uintptr_t item, Join* join,
+                                             std::uint32_t units) noexcept {
+  put_back(local_queue(), item);
   return deliver_to(join, units);
 }
 
-void hand_fork_to_executor(Fork& rec) noexcept {
-  Executor* const home = rec.join->home;
-  Runnable& node = rec.as_node();
-  node.how = &kRunFork;
-  home->schedule(node);
+Runnable& node_of_item(std::uintptr_t item) noexcept {
+  Runnable& node = fork_of(item).as_node();
+  node.how = (item & kTagMask) == kBundleTag ? &kRunBundle : &kRunFork;
+  return node;
+}
+
+void hand_item_to_executor(std::uintptr_t item) noexcept {
+  Executor* const home = fork_of(item).join->home;
+  home->schedule(node_of_item(item));
+}
+
+void unbundle(Fork& rec, std::uint32_t half, LocalQueue* queue) noexcept {
+  const Join& join = *rec.join;
+  const std::uintptr_t first = tagged(&rec, kForkTag);
+  const std::uintptr_t stride = join.kind->stride;
+  const auto queue_one = [queue](std::uintptr_t item) noexcept {
+    if (queue == nullptr || !queue->deque.owner().push(item)) hand_item_to_executor(item);
+  };
+  for (; half >= kSingly; half /= 2) {
+    const std::uintptr_t behind = first + half * stride;
+    if (is_sibling(&join, behind)) queue_one(behind - kForkTag + kBundleTag);
+  }
+  // The last ones may be fewer.
+  std::uintptr_t last = first + (kSingly - 1) * stride;
+  while (!is_sibling(&join, last)) last -= stride;
+  const auto one_by_one = [=]() noexcept {
+    for (std::uintptr_t item = last; item != first; item -= stride) queue_one(item);
+  };
+  if (queue == nullptr) return one_by_one();
+  queue->deque.owner().with_room_for(
+      kSingly,
+      [=](auto batch) noexcept {
+        for (std::uintptr_t item = last; item != first; item -= stride) batch.add(item);
+        batch.commit();
+        StdEnv::light_fence();  // D3
+      },
+      one_by_one);
 }
 
 void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept {
@@ -96,10 +142,8 @@ void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept
   // it.
   struct Pusher {
     void push(Fork& rec) const noexcept {
-      if (queue != nullptr &&
-          queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&rec) | kForkTag))
-        return;
-      hand_fork_to_executor(rec);
+      const std::uintptr_t item = tagged(&rec, kForkTag);
+      if (queue == nullptr || !queue->deque.owner().push(item)) hand_item_to_executor(item);
     }
     LocalQueue* queue;
     Fork* later = nullptr;
@@ -118,6 +162,14 @@ void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept
       &pusher);
   pusher.push(*pusher.later);
   if (queue != nullptr) queue->wanted();
+}
+
+// All but the first are behind it; it may be the last that is left of the join once it is queued.
+void queue_in_bundles(LocalQueue* queue, Fork& first, std::size_t count) noexcept {
+  unbundle(first, static_cast<std::uint32_t>(std::bit_floor(count - 1)), queue);
+  const std::uintptr_t item = tagged(&first, kForkTag);
+  if (!queue->deque.owner().push(item)) hand_item_to_executor(item);
+  queue->wanted();
 }
 
 std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
@@ -141,15 +193,16 @@ std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
   }
 }
 
-void run_queued_fork(Runnable* node) noexcept {
-  auto* const rec = static_cast<Fork*>(node);
-  rec->no_node();
-  run_fork(rec);
-}
-
-void run_fork(Fork* rec) noexcept {
-  install_locals(rec->join->scope);
-  resume_here(start_fork(rec));
+void run_fork_item(std::uintptr_t item) noexcept {
+  Fork& rec = fork_of(item);
+  install_locals(rec.join->scope);
+  if ((item & kTagMask) == kBundleTag) {
+    LocalQueue* const queue = local_queue();
+    unbundle(rec, queue);
+    if (queue != nullptr && queue->noticed_after_push())
+      return resume_here(start_attentively(&rec));
+  }
+  resume_here(start_fork(&rec));
 }
 
 }  // namespace magpie::detail

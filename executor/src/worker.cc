@@ -291,7 +291,7 @@ void WorkStealingMachine::execute(Worker& self, std::uintptr_t item) noexcept {
   WorkerCounters::add<std::uint64_t>(self.counters.tasks_run);
   const std::uint64_t traced_from = services_.tracing() ? StdEnv::now_ns() : 0;
   if ((item & kForkTag) != 0) {
-    run_fork(reinterpret_cast<Fork*>(item & ~kTagMask));
+    run_fork_item(item);
   } else if ((item & kJobTag) == 0) {
     reinterpret_cast<Runnable*>(item)->run();
   } else {
@@ -440,9 +440,7 @@ void WorkStealingMachine::hand_over(Worker& self) noexcept {
     if ((item & kForkTag) == 0) {
       inject(*reinterpret_cast<Runnable*>(item));
     } else {
-      Runnable& node = reinterpret_cast<Fork*>(item & ~kTagMask)->as_node();
-      node.how = &kRunFork;
-      inject(node);
+      inject(node_of_item(item));
     }
   }
 }

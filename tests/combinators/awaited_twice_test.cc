@@ -60,6 +60,23 @@ class AwaitedTwice : public test::OnMachine {
     };
     executor.run(body());
   }
+  // In a scope that is cancelled it starts nothing, and gives its children up.
+  template <class F>
+  void is_spent_where_it_was_refused(F&& make) {
+    auto awaited = [](auto& awaitable) -> Task<> { (void)co_await awaitable; };
+    auto body = [&]() -> Task<> {
+      co_await cancel_scope([&](CancelScope& scope) -> Task<> {
+        scope.cancel();
+        auto awaitable = make();
+        const Result<void> refused = co_await as_result(awaited(awaitable));
+        EXPECT_TRUE(refused.is_cancelled());
+        auto again = uncancellable(awaited(awaitable));
+        const Result<void> spent = co_await as_result(std::move(again));
+        EXPECT_THROW(spent.value(), std::logic_error);
+      });
+    };
+    executor.run(body());
+  }
   template <class F>
   void refuses_what_was_moved_from(F&& make) {
     auto body = [&]() -> Task<> {
@@ -173,6 +190,28 @@ TEST_ON_THREADS(AwaitedTwice, FanOutsWithALimitAreRefused) {
   refuses_what_was_moved_from([] { return gather_limited(2, give(1), give_text("b")); });
   refuses_what_was_moved_from([&] { return gather_rate_limited(limiter, texts()); });
   refuses_what_was_moved_from([&] { return map_concurrent(std::vector<int>{0, 1, 2}, 2, work); });
+}
+
+TEST_ON_THREADS(AwaitedTwice, WhatACancelledScopeRefusedIsSpent) {
+  RateLimiter limiter(1e6, 10);
+  auto work = [](int n) { return give(n); };
+  auto first = [] { return give(1); };
+  auto attempts = [] {
+    return std::vector<std::function<Task<int>()>>{[] { return give(1); }, [] { return give(2); }};
+  };
+  auto length = [](std::string text) { return text.size(); };
+  is_spent_where_it_was_refused([] { return gather(give(1), give(2)); });
+  is_spent_where_it_was_refused([] { return gather(texts()); });
+  is_spent_where_it_was_refused([] { return race(give(1), give(2)); });
+  is_spent_where_it_was_refused([] { return any(texts()); });
+  is_spent_where_it_was_refused([] { return as_completed(texts(), count); });
+  is_spent_where_it_was_refused([&] { return gather_rate_limited(limiter, texts()); });
+  is_spent_where_it_was_refused([] { return gather_limited(2, texts()); });
+  is_spent_where_it_was_refused([] { return gather_limited(2, give(1), give_text("b")); });
+  is_spent_where_it_was_refused([&] { return map_concurrent(std::vector<int>{0, 1, 2}, 2, work); });
+  is_spent_where_it_was_refused([&] { return hedge(first, HedgeOptions().max_attempts(3)); });
+  is_spent_where_it_was_refused([&] { return staggered_race(attempts(), 1ms); });
+  is_spent_where_it_was_refused([&] { return chain(give_text("abc"), length); });
 }
 
 TEST_ON_THREADS(AwaitedTwice, LoopsAreRefused) {

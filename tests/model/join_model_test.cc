@@ -21,13 +21,14 @@
 //
 // The steps are those of join.h and child.h, which are bound to coroutines and threads:
 // arm_children(), start_armed(), advance(), advance_carefully(), start_attentively(),
-// skip_cancelled(), deliver_to(), and the worker's loop.
+// skip_cancelled(), deliver_to(), unbundle(), and the worker's loop.
 
 namespace magpie::model {
 namespace {
 
 using detail::BasicJoinCounter;
 using detail::Deque;
+using detail::kBundleTag;
 using detail::kForkTag;
 using detail::kTagMask;
 
@@ -40,6 +41,9 @@ enum class Hop {
   without_pop,           // the sibling that lies at the bottom is started and stays there
   any_join,              // whatever lies in the range is a sibling, also another join's child
   touch_after_delivery,  // a look at the join after its units have been handed in
+  bundle_is_a_fork,      // who takes a bundle starts the first of it and forgets the others
+  still_a_bundle,        // a child that goes back to the deque is a bundle again
+  bundle_without_end,    // one at the end stands for as many as any other
 };
 
 struct Setup {
@@ -54,6 +58,7 @@ struct Setup {
   bool attention =
       false;  // the loop may be wanted: a child that is about to start goes back to the deque
   bool asymmetric = true;
+  bool bundles = false;  // the children are queued in bundles, in rows of two
 };
 
 template <class Env, Hop kHop>
@@ -82,6 +87,10 @@ class World {
       if (item == 0) return;
       if ((item & kTagMask) == kForkTag) {
         run(self, start_fork(self, reinterpret_cast<Rec*>(item - kForkTag)));
+      } else if ((item & kTagMask) == kBundleTag) {
+        Rec* const rec = reinterpret_cast<Rec*>(item & ~kTagMask);
+        unbundle(self, *rec, half_of(*rec));
+        run(self, start_attentively(self, rec));
       } else {
         run(self, end_child(self, reinterpret_cast<Rec*>(item)));
       }
@@ -94,6 +103,9 @@ class World {
   }
 
  private:
+  static constexpr unsigned kMost = 8;
+  static constexpr unsigned kInner = kMost;  // the first index of an inner child
+  static constexpr unsigned kRow = 2;
   struct Join;
   struct alignas(8) Rec {
     std::uint32_t carry;
@@ -108,7 +120,7 @@ class World {
     std::uintptr_t bytes;
   };
   struct Outer : Join {
-    std::array<Rec, 4> recs;
+    std::array<Rec, kMost> recs;
     Join inner;  // from here on: within child n
     std::array<Rec, 2> inner_recs;
   };
@@ -119,7 +131,8 @@ class World {
     Outer& join = join_.make();
     join.units = n_;
     join.begin = reinterpret_cast<std::uintptr_t>(join.recs.data());
-    join.bytes = reinterpret_cast<std::uintptr_t>(&join + 1) - join.begin;
+    join.bytes = setup_.bundles ? n_ * sizeof(Rec)
+                                : reinterpret_cast<std::uintptr_t>(&join + 1) - join.begin;
     join.counter.start(n_);
     unsigned forks = 0;
     for (unsigned i = 0; i < n_; ++i) {
@@ -130,6 +143,10 @@ class World {
     inner_ended_ = 0;
     ended_ = n_ - forks;
     join.recs[0].carry = ended_;
+    if (setup_.bundles) {
+      unbundle(self, join.recs[0], std::bit_floor(n_ - 1));
+      return run(self, start_attentively(self, &join.recs[0]));
+    }
     const bool room = deques_[self].owner().with_room_for(
         n_,
         [&](auto batch) {
@@ -217,9 +234,28 @@ class World {
 
   // The loop may be wanted; an item that goes back may be gone at once.
   Rec* start_attentively(unsigned self, Rec* rec) {
-    if (setup_.attention && sim_.decide(2) == 1 && deques_[self].owner().push(item_of(*rec)))
-      return nullptr;
+    const bool again = kHop == Hop::still_a_bundle && rec->index != 0 && rec->index % kRow == 0;
+    const std::uintptr_t item = again ? bundle_of(*rec) : item_of(*rec);
+    if (setup_.attention && sim_.decide(2) == 1 && deques_[self].owner().push(item)) return nullptr;
     return start_fork(self, rec);
+  }
+
+  static std::uintptr_t bundle_of(Rec& rec) {
+    return reinterpret_cast<std::uintptr_t>(&rec) | kBundleTag;
+  }
+  static unsigned half_of(const Rec& rec) { return (rec.index & (0 - rec.index)) / 2; }
+  void unbundle(unsigned self, Rec& rec, unsigned half) {
+    if (kHop == Hop::bundle_is_a_fork && rec.index != 0) return;
+    Join* const join = rec.join;
+    const auto is_there = [&](std::uintptr_t item) {
+      return is_sibling(join, item) || kHop == Hop::bundle_without_end;
+    };
+    for (; half >= kRow; half /= 2) {
+      if (is_there(item_of(*(&rec + half))))
+        sim_.check(deques_[self].owner().push(bundle_of(*(&rec + half))), "push failed");
+    }
+    if (is_there(item_of(*(&rec + 1))))
+      sim_.check(deques_[self].owner().push(item_of(*(&rec + 1))), "push failed");
   }
 
   void count_end(const Join* join) { ++(join == &(*join_).inner ? inner_ended_ : ended_); }
@@ -246,8 +282,12 @@ class World {
   Rec* pop_sibling(unsigned self, const Join* join) {
     auto deque = deques_[self].owner();
     const std::uintptr_t item = deque.peek();
-    if (!is_sibling(join, item) || deque.pop() != item) return nullptr;
-    return own_sibling(self, join, item);
+    const bool bundle = (item & kTagMask) == kBundleTag;
+    if (!is_sibling(join, bundle ? item - kBundleTag + kForkTag : item) || deque.pop() != item)
+      return nullptr;
+    Rec* const rec = own_sibling(self, join, item);
+    if (bundle && rec != nullptr) unbundle(self, *rec, half_of(*rec));
+    return rec;
   }
 
   Rec* advance(unsigned self, Join* join, std::uint32_t units) {
@@ -263,7 +303,6 @@ class World {
     } else {
       popped = deque.pop_biased_if([&](std::uintptr_t i) { return is_sibling(join, i); }, item);
     }
-    if (popped == Popped::not_wanted) return deliver(self, join, units);
     Rec* const sibling =
         popped == Popped::yes ? own_sibling(self, join, item) : pop_sibling(self, join);
     if (sibling == nullptr) return deliver(self, join, units);
@@ -303,17 +342,15 @@ class World {
     }
   }
 
-  static constexpr unsigned kInner = 4;  // the first index of an inner child
-
   Sim& sim_;
   const Setup setup_;
   const unsigned n_;
   Frame<Outer> join_;
   std::deque<Deque<Env>> deques_;
   ThiefMarks<Env> marks_;
-  std::array<typename Env::template Atomic<std::uintptr_t>, 4> suspended_;
+  std::array<typename Env::template Atomic<std::uintptr_t>, kMost> suspended_;
   typename Env::template Atomic<int> over_{0};
-  std::array<int, 6> started_{};
+  std::array<int, kMost + 2> started_{};
   unsigned ended_ = 0;
   unsigned inner_ended_ = 0;
   Rec* inner_holder_ = nullptr;
@@ -379,6 +416,18 @@ TEST(JoinModel, AJoinMayFollowAnotherAtTheSameAddress) {
   expect_clean_in_random_schedules({.workers = 3, .children = "rsr", .rounds = 3});
 }
 
+TEST(JoinModel, AThiefTakesABundleOfChildren) {
+  expect_clean(play({.preemptions = 2}, {.children = "rrr", .bundles = true}));
+  expect_clean(play({.preemptions = bound(2)}, {.children = "rrrrr", .bundles = true}));
+  expect_clean(play({.preemptions = 1}, {.children = "rrrrrrrr", .bundles = true}));
+  for (const char* children : {"rrrrrrr", "srrrwr", "rsrrsrr", "rrfrrrr", "frrrr"}) {
+    expect_clean_in_random_schedules({.workers = 3, .children = children, .bundles = true}, 5'000);
+    expect_clean_in_random_schedules(
+        {.workers = 3, .children = children, .rounds = 2, .attention = true, .bundles = true},
+        5'000);
+  }
+}
+
 // Its children lie within the range of the outer ones.
 TEST(JoinModel, AJoinWithinTheCallableOfAnothersChild) {
   for (const char* children : {"sn", "rn", "nr"}) {
@@ -411,6 +460,21 @@ TEST(JoinModelMutant, ASiblingThatWasWokenIsNotAFork) {
 
 TEST(JoinModelMutant, ASiblingThatIsNotPoppedStartsTwice) {
   hunt(play<Mutant::none, Hop::without_pop>({.preemptions = 1}, {.children = "rr"}));
+}
+
+TEST(JoinModelMutant, ThoseBehindTheFirstOfABundleAreQueued) {
+  hunt(play<Mutant::none, Hop::bundle_is_a_fork>({.preemptions = 1},
+                                                 {.children = "rrrr", .bundles = true}));
+}
+
+TEST(JoinModelMutant, AChildWhoseBundleWasTakenApartIsNoneAnyMore) {
+  hunt(play<Mutant::none, Hop::still_a_bundle>(
+      {.preemptions = 1}, {.children = "rrrr", .attention = true, .bundles = true}));
+}
+
+TEST(JoinModelMutant, TheLastBundleMayBeSmaller) {
+  hunt(play<Mutant::none, Hop::bundle_without_end>({.preemptions = 1},
+                                                   {.children = "rrr", .bundles = true}));
 }
 
 TEST(JoinModelMutant, WhoHasDeliveredLeavesTheJoinAlone) {

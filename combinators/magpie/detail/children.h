@@ -149,6 +149,7 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
   /// Once every child has given its value, nothing is left that a destructor would have to do.
   static constexpr bool kNothingLeft = (is_plain_task_child<Child> && ...);
   static constexpr bool kFirstIsTask = is_task_child<std::tuple_element_t<0, std::tuple<Child...>>>;
+  static constexpr std::uint32_t kStride = 0;  // of JoinKind
 
   template <class... A>
   MAGPIE_FLAT explicit ChildPack(std::in_place_t, A&&... given)
@@ -169,6 +170,7 @@ class ChildPack<> {
   static constexpr bool kAnyOperation = false;
   static constexpr bool kNothingLeft = false;
   static constexpr bool kFirstIsTask = false;
+  static constexpr std::uint32_t kStride = 0;
   explicit ChildPack(std::in_place_t) {}
   static constexpr std::size_t size() noexcept { return 0; }
   static constexpr bool spent() noexcept { return false; }
@@ -228,6 +230,7 @@ class ChildVector {
   static constexpr bool kAnyOperation = !Child::kForked;
   static constexpr bool kNothingLeft = is_plain_task_child<Child>;
   static constexpr bool kFirstIsTask = is_task_child<Child>;
+  static constexpr std::uint32_t kStride = kAnyForked ? sizeof(Child) : 0;
 
   template <class R>
   MAGPIE_FLAT explicit ChildVector(std::in_place_t, R&& range) : ChildVector() {
@@ -375,6 +378,10 @@ class ChildVector {
 /// Queues every forked child, where there is no deque or it has to grow.
 template <class Children>
 void push_forks_slowly(LocalQueue* queue, Children& children) noexcept {
+  if constexpr (Children::kStride != 0) {
+    if (queue != nullptr && children.size() > kSingly)
+      return queue_in_bundles(queue, *children.first_fork(), children.size());
+  }
   const EachFork backwards = [](void* all, void (*look)(void*, Fork&), void* context) {
     static_cast<Children*>(all)->for_each_backwards([&](auto& child) {
       if constexpr (std::remove_cvref_t<decltype(child)>::kForked) look(context, child);
@@ -442,6 +449,10 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_armed(Join& join, Children& chi
     };
     if (queue == nullptr) [[unlikely]]
       return slowly();
+    if constexpr (Children::kStride != 0) {
+      if (children.size() > kSingly) [[unlikely]]
+        return slowly();
+    }
     return queue->deque.owner().with_room_for(
         children.size(),
         [&](auto batch) MAGPIE_FLAT -> std::coroutine_handle<> {

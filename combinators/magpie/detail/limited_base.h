@@ -41,9 +41,10 @@ class LimitedBase : public CombinatorBase, protected LaneJoin {
   std::coroutine_handle<> suspend(std::coroutine_handle<P> awaiting, std::size_t most) noexcept {
     Scope& outer = *awaiting.promise().scope;
     outer_ = &outer;
+    spent_ = true;
     if (outer.cancelled()) [[unlikely]]
       return transfer(awaiting);
-    started_ = spent_ = true;
+    started_ = true;
     return this->start(awaiting, outer, most < limit_ ? most : limit_, first_);
   }
   /// True: there is a result to give. False: there was nothing to do.
@@ -61,7 +62,7 @@ class LimitedBase : public CombinatorBase, protected LaneJoin {
   LaneType first_;
   Scope* outer_ = nullptr;
   bool started_ = false;
-  bool spent_ = false;  // started, or moved from
+  bool spent_ = false;  // started, refused, or moved from
 };
 
 }  // namespace magpie::detail

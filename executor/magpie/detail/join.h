@@ -124,6 +124,9 @@ struct JoinKind {
   void (*settle)(Join*, Rec*, SlotState) noexcept;
   Outcomes (*outcomes)(Join*) noexcept;  // where settle() wants to know what a child failed with
   bool settle_values = false;            // values are settled too
+  // Bytes from one child to the next, where they are forks of one type in a row; else 0. Many of
+  // those are queued in bundles.
+  std::uint32_t stride = 0;
 };
 
 /// The scope of the children comes first: its address is that of the join, and the first thing that
@@ -183,17 +186,36 @@ struct Join : JoinScope, Runnable {
 MAGPIE_EXPORT std::coroutine_handle<> deliver_to(Join* join, std::uint32_t units) noexcept;
 /// A sibling that was cancelled before its start: destroys the frame, goes on with the next one.
 MAGPIE_EXPORT std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept;
-/// A child that this worker cannot queue, or no worker: the executor starts it.
-MAGPIE_EXPORT void hand_fork_to_executor(Fork& rec) noexcept;
+/// The child that an item of a deque stands for, or that it stands for first.
+inline Fork& fork_of(std::uintptr_t item) noexcept {
+  return *reinterpret_cast<Fork*>(item & ~kTagMask);
+}
+/// The same item as a node for an executor's queue.
+MAGPIE_EXPORT Runnable& node_of_item(std::uintptr_t item) noexcept;
+/// What this worker cannot queue, or no worker: the executor starts it.
+MAGPIE_EXPORT void hand_item_to_executor(std::uintptr_t item) noexcept;
+inline void hand_fork_to_executor(Fork& rec) noexcept {
+  hand_item_to_executor(tagged(&rec, kForkTag));
+}
+/// Children in a row that are queued one by one; there is little to steal in so many.
+inline constexpr std::uint32_t kSingly = 16;
+/// Queues those behind `rec` that it stands for: the one `half` further on first, as a bundle of as
+/// many, and so on, and then the next ones singly. The caller looks at the word of attention.
+MAGPIE_EXPORT void unbundle(Fork& rec, std::uint32_t half, LocalQueue* queue) noexcept;
+/// The same, for an item with kBundleTag: it stands for as many as its number has a power of two in
+/// it.
+inline void unbundle(Fork& rec, LocalQueue* queue) noexcept {
+  unbundle(rec, (rec.index & (0 - rec.index)) / 2, queue);
+}
 /// Shows the forked children of a combinator, whose type the caller knows, one after the other.
 using EachFork = void (*)(void* children, void (*look)(void* context, Fork&), void* context);
 /// Queues every forked child; `backwards` shows them from the last to the first.
 MAGPIE_EXPORT void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept;
-/// A child that something else than the fork path starts: the loop, a thief.
-MAGPIE_EXPORT void run_fork(Fork* rec) noexcept;
-/// The same, for one that is in an executor's queue.
-MAGPIE_EXPORT void run_queued_fork(Runnable* node) noexcept;
-inline constexpr RunKind kRunFork{&run_queued_fork};
+/// Queues `count` children in a row, on a worker.
+MAGPIE_EXPORT void queue_in_bundles(LocalQueue* queue, Fork& first, std::size_t count) noexcept;
+/// What something else than the fork path starts, with the tag that it has in a deque: the loop, a
+/// thief.
+MAGPIE_EXPORT void run_fork_item(std::uintptr_t item) noexcept;
 /// A child without a frame, and its siblings as long as they end in place: in a loop, as there may
 /// be any number of them.
 MAGPIE_EXPORT std::coroutine_handle<> start_calls(CallRec* rec) noexcept;
@@ -231,21 +253,26 @@ inline bool is_sibling(const Join* join, std::uintptr_t item) noexcept {
 }
 
 /// An item that was popped, and is another join's.
-MAGPIE_EXPORT MAGPIE_COLD void put_back(LocalQueue* queue, Fork* fork) noexcept;
+MAGPIE_EXPORT MAGPIE_COLD void put_back(LocalQueue* queue, std::uintptr_t item) noexcept;
 
 MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> put_back_and_deliver(
-    Fork* fork, Join* join, std::uint32_t units) noexcept;
+    std::uintptr_t item, Join* join, std::uint32_t units) noexcept;
 
-/// The unstarted sibling at the bottom of this worker's deque, popped; null if there is none.
+/// The unstarted sibling at the bottom of this worker's deque, popped, and those behind it queued
+/// if it stands for more than itself; null if there is none.
 inline Fork* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
   auto deque = queue->deque.owner();
   const std::uintptr_t item = deque.peek();  // maybe stale
-  if (!is_sibling(join, item) || deque.pop() != item) return nullptr;
-  Fork* const fork = reinterpret_cast<Fork*>(item - kForkTag);
-  if (fork->join == join) [[likely]]
-    return fork;
-  put_back(queue, fork);
-  return nullptr;
+  const bool bundle = (item & kTagMask) == kBundleTag;
+  if (!is_sibling(join, bundle ? item - kBundleTag + kForkTag : item) || deque.pop() != item)
+    return nullptr;
+  Fork& fork = fork_of(item);
+  if (fork.join != join) [[unlikely]] {
+    put_back(queue, item);
+    return nullptr;
+  }
+  if (bundle) unbundle(fork, queue);
+  return &fork;
 }
 
 /// A bearer of `units` goes on: with a sibling if one lies ready, else it delivers.
@@ -259,12 +286,11 @@ MAGPIE_ALWAYS_INLINE std::coroutine_handle<> advance(Join* join, std::uint32_t u
   using Popped = Deque<StdEnv>::Popped;
   const Popped popped = queue->deque.owner().pop_biased_if(
       [join](std::uintptr_t i) { return is_sibling(join, i); }, item);
-  if (popped != Popped::yes) [[unlikely]] {
-    return popped == Popped::not_wanted ? deliver_to(join, units) : advance_carefully(join, units);
-  }
+  if (popped != Popped::yes) [[unlikely]]
+    return advance_carefully(join, units);
   Fork* const sibling = reinterpret_cast<Fork*>(item - kForkTag);
   if (sibling->join != join) [[unlikely]]
-    return put_back_and_deliver(sibling, join, units);
+    return put_back_and_deliver(item, join, units);
   sibling->carry += units;
   if (queue->noticed() || join->scope.maybe_cancelled()) [[unlikely]] {
     return start_attentively(sibling);

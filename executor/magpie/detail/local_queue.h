@@ -5,9 +5,8 @@
 // The part of a worker that forks touch: its deques and the executor's word of attention.
 //
 // Items of the deque are addresses with a tag in the low bits: a Runnable to run, or a child of a
-// join that has not started
-// (`kForkTag`). Jobs of fork_join lie in a deque of their own (job.h). Only the worker's own thread
-// calls these functions.
+// join that has not started (`kForkTag`), or several of them (`kBundleTag`). Jobs of fork_join lie
+// in a deque of their own (job.h). Only the worker's own thread calls these functions.
 
 #include <atomic>
 #include <cstdint>
@@ -21,7 +20,8 @@ namespace magpie::detail {
 struct RegistryShard;
 
 inline constexpr std::uintptr_t kForkTag = 1;
-inline constexpr std::uintptr_t kJobTag = 2;  // a Job, once a thief has it
+inline constexpr std::uintptr_t kJobTag = 2;     // a Job, once a thief has it
+inline constexpr std::uintptr_t kBundleTag = 3;  // a Fork, and with it some of those behind it
 inline constexpr std::uintptr_t kTagMask = 3;
 
 /// Bits of the word of attention: one relaxed load after each push and each hop tells whether
