@@ -198,7 +198,7 @@ inline void hand_fork_to_executor(Fork& rec) noexcept {
   hand_item_to_executor(tagged(&rec, kForkTag));
 }
 /// Children in a row that are queued one by one; there is little to steal in so many.
-inline constexpr std::uint32_t kSingly = 16;
+inline constexpr std::uint32_t kSingly = 32;
 /// Queues those behind `rec` that it stands for: the one `half` further on first, as a bundle of as
 /// many, and so on, and then the next ones singly. The caller looks at the word of attention.
 MAGPIE_EXPORT void unbundle(Fork& rec, std::uint32_t half, LocalQueue* queue) noexcept;
