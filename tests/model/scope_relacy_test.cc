@@ -128,6 +128,86 @@ TEST(ScopeRelacyMutant, ARelaxedCauseTellsNothing) {
   expect_killed<LookAgainstCancel<Mutant::scope_relaxed_cause>>(3);
 }
 
+// Two cancel one scope. Once the call of either has returned, whatever it said, what is below is
+// cancelled.
+template <Mutant kMutant>
+struct CancelAgainstCancel : RelacyTest<CancelAgainstCancel<kMutant>, 2> {
+  using Env = RelacyEnv<kMutant>;
+  BasicTaskCore<Env> task;
+  BasicScope<Env> root;
+  BasicScope<Env> below;
+  BasicWaiter<Env> waiter;
+  std::array<bool, 2> first{};
+
+  void before() {
+    root.enter_root(nullptr, &task);
+    below.enter(&root, &task);
+    waiter.state.set(WaitPhase::waiting);
+    relacy_check(below.park(waiter));
+  }
+  void thread(unsigned index) {
+    BasicCancelEffects<Env> effects;
+    first[index] = root.cancel(ReasonRef(), effects);
+    relacy_check(below.cancelled());
+  }
+  void after() {
+    relacy_check(first[0] != first[1]);
+    below.exit();
+  }
+};
+
+TEST(ScopeRelacy, WhoHasCancelledAScopeIsCancelledBelowIt) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<CancelAgainstCancel<Mutant::none>>(3);
+}
+
+TEST(ScopeRelacyMutant, ARelaxedEndOfACancellationTellsNothing) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<CancelAgainstCancel<Mutant::scope_relaxed_end>>(3);
+}
+
+// A group is cancelled, with a task in it: whoever finds a cause in the task finds that something
+// in it is cancelled.
+template <Mutant kMutant>
+struct CountAgainstCancel : RelacyTest<CountAgainstCancel<kMutant>, 2> {
+  using Env = RelacyEnv<kMutant>;
+  BasicTaskCore<Env> task;
+  BasicTaskCore<Env> member;
+  BasicScope<Env> root;
+  BasicScope<Env> group;
+  BasicScope<Env> members_root;
+  BasicWaiter<Env> waiter;
+
+  void before() {
+    root.enter_root(nullptr, &task);
+    group.enter(&root, &task);
+    relacy_check(members_root.enter_root(&group, &member));
+    waiter.state.set(WaitPhase::waiting);
+  }
+  void thread(unsigned index) {
+    if (index == 0) {
+      BasicCancelEffects<Env> effects;
+      relacy_check(group.cancel(ReasonRef(), effects));
+      return;
+    }
+    if (!members_root.park(waiter)) relacy_check(members_root.cancelled());
+  }
+  void after() {
+    members_root.exit();
+    group.exit();
+  }
+};
+
+TEST(ScopeRelacy, WhoIsRefusedInATaskOfACancelledGroupSeesThatHeIsCancelled) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<CountAgainstCancel<Mutant::none>>(3);
+}
+
+TEST(ScopeRelacyMutant, ATaskThatIsNotCountedSeemsNotCancelled) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<CountAgainstCancel<Mutant::scope_uncounted_task>>(3);
+}
+
 // A callback is taken back and its memory used again, while it may be running.
 template <Mutant kMutant>
 struct TakeBackAgainstRun : RelacyTest<TakeBackAgainstRun<kMutant>, 2> {

@@ -90,6 +90,7 @@ enum class Mutant : std::uint8_t {
   scope_unawaited_outer,   // ... or who finds that a cancellation from outside has reached it
   scope_unawaited_inner,   // a traversal does not wait for one that is under way further in
   scope_early_end,         // a cancellation says that it is through before it waits for that one
+  scope_relaxed_end,       // ... or says so with a relaxed store
   scope_linking_cancel,    // a scope is linked by who cancels it
   scope_open_end,          // the root of a task that ends is not closed
   scope_plain_close,       // ... or by a load and a store without the lock

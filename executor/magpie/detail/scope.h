@@ -184,9 +184,9 @@ class BasicScope {
       if (state == kClosed) return false;
       before = state != kActive;
       if (!before) {
-        // All of it before the cause: whoever finds that finds this.
+        // All of it before the cause, whose release is theirs: whoever finds that finds this.
         state_.store(kCancelled | kCancelling, std::memory_order_relaxed);
-        if constexpr (!kLateCount) task_->cancels.fetch_add(1, std::memory_order_release);
+        if constexpr (!kLateCount) task_->cancels.fetch_add(1, std::memory_order_relaxed);
         void* const node = reason.release();
         first = set_cause(reinterpret_cast<std::uintptr_t>(node) | kOwn);
         if (!first) reason = ReasonRef::adopt(node);
@@ -203,9 +203,10 @@ class BasicScope {
         state_.store(kCancelled, std::memory_order_release);
       canceller()->await_cancel();  // that one reaches everything here
     }
-    if constexpr (kLateCount) task_->cancels.fetch_add(1, std::memory_order_release);
-    // The last touch of the scope. Release: pairs with await_cancel().
-    state_.store(kCancelled, std::memory_order_release);
+    if constexpr (kLateCount) task_->cancels.fetch_add(1, std::memory_order_relaxed);
+    // The last touch of the scope. Release: pairs with await_cancel() and being_cancelled().
+    state_.store(kCancelled, Env::mutant(Mutant::scope_relaxed_end) ? std::memory_order_relaxed
+                                                                    : std::memory_order_release);
     return true;
   }
 
@@ -351,11 +352,11 @@ class BasicScope {
   }
 
   // Under the parent's lock: a cause from outside. The task's count rises first: whoever finds the
-  // cause finds that something in the task is cancelled.
+  // cause, whose release is the count's, finds that something in the task is cancelled.
   bool hand_down(std::uintptr_t cause) noexcept {
     if (cause == kNoCause || kind_ == ScopeKind::masked || reached()) return false;
     const bool counts = kind_ == ScopeKind::task_root && !Env::mutant(Mutant::scope_uncounted_task);
-    if (counts) task_->cancels.fetch_add(1, std::memory_order_release);
+    if (counts) task_->cancels.fetch_add(1, std::memory_order_relaxed);
     const bool first = set_cause(cause);
     if (!first && counts) task_->cancels.fetch_sub(1, std::memory_order_relaxed);
     return first;
