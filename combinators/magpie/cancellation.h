@@ -223,10 +223,13 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
   Awaiting awaiting_;
 };
 
+template <class F>
+class CancelScopeBlock;
+
 }  // namespace detail
 
-/// The block's own handle in cancel_scope: valid until the block ends; from any thread that knows
-/// that it has not. A cancel() may be what ends it.
+/// The block's own handle in cancel_scope, which makes it: valid until the block ends; from any
+/// thread that knows that it has not. A cancel() may be what ends it.
 class CancelScope {
  public:
   CancelScope(const CancelScope&) = delete;
@@ -241,10 +244,13 @@ class CancelScope {
   [[nodiscard]] bool cancelled() const noexcept { return scope_.cancelled_itself(); }
 
   /// For the library.
-  CancelScope() = default;
   detail::Scope& scope() noexcept { return scope_; }
 
  private:
+  template <class F>
+  friend class detail::CancelScopeBlock;
+  CancelScope() = default;
+
   detail::Scope scope_;
 };
 

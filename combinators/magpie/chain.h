@@ -10,7 +10,7 @@
 // and gives a task, or any other awaitable, which is awaited, or just a value. The chain gives what
 // the last step gives. The value is passed as an rvalue: a step takes it by value, by reference, or
 // as a reference to const; it lives until the step's task has ended, so references are safe in a
-// coroutine's parameters.
+// coroutine's parameters. A pointer to a member is a step, too: `chain(fetch(id), &Page::title)`.
 //
 // It stands for the same awaits written one below the other. The first failure or cancellation ends
 // it; later steps are not called. On entry it is a cancellation point: in a cancelled scope nothing
@@ -67,10 +67,11 @@ struct StepCall<F, T> {
   using type = std::invoke_result_t<std::remove_reference_t<F>&>;
 };
 
-/// What the step gives once it has been awaited.
+/// What the step gives once it has been awaited. An rvalue reference, as to a member of the value
+/// of the step before, would not outlive that: the object.
 template <class R>
 struct StepValue {
-  using type = R;
+  using type = std::conditional_t<std::is_rvalue_reference_v<R>, std::remove_cvref_t<R>, R>;
 };
 template <Awaitable R>
 struct StepValue<R> {

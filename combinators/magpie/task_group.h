@@ -225,6 +225,9 @@ auto signal_of() {
 
 struct Deduced;
 
+template <class F>
+class TaskGroupBlock;
+
 }  // namespace detail
 
 /// How a started child says that it is ready. Copyable; may be set from any thread, once: a second
@@ -264,7 +267,7 @@ class ReadySignal {
   std::shared_ptr<detail::StartValue<V>> state_;
 };
 
-/// The block's own handle: valid until the block ends.
+/// The block's own handle, which task_group makes: valid until the block ends.
 class TaskGroup {
  public:
   TaskGroup(const TaskGroup&) = delete;
@@ -312,10 +315,13 @@ class TaskGroup {
   }
 
   /// For the library.
-  TaskGroup() = default;
   detail::GroupCore& core() noexcept { return core_; }
 
  private:
+  template <class F>
+  friend class detail::TaskGroupBlock;
+  TaskGroup() = default;
+
   template <class T>
   JoinHandle<T> add(Task<T>&& task, SpawnOptions* options, detail::TaskOwner* owner = nullptr) {
     core_.add_unit();

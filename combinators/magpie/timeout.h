@@ -171,10 +171,13 @@ class [[nodiscard("co_await it")]] TryTimeoutAwaiter : public TimeoutBase<Callee
   }
 };
 
+template <class F>
+class TimeoutScopeBlock;
+
 }  // namespace detail
 
-/// The block's own handle in timeout_scope: valid until the block ends; from any thread that knows
-/// that it has not.
+/// The block's own handle in timeout_scope, which makes it: valid until the block ends; from any
+/// thread that knows that it has not.
 class TimeoutScope {
  public:
   TimeoutScope(const TimeoutScope&) = delete;
@@ -195,10 +198,13 @@ class TimeoutScope {
   }
 
   /// For the library.
-  TimeoutScope() = default;
   detail::DeadlineTimer& timer() noexcept { return timer_; }
 
  private:
+  template <class F>
+  friend class detail::TimeoutScopeBlock;
+  TimeoutScope() = default;
+
   detail::DeadlineTimer timer_;
 };
 
@@ -220,14 +226,14 @@ class [[nodiscard("co_await it")]] TimeoutScopeBlock : public CombinatorBase {
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
     DeadlineTimer& timer = block_.timer();
-    if (outer.cancelled()) {
+    refused_ = outer.cancelled();
+    if (refused_) {
       timer.open_without_deadline(outer);
-      refused_ = true;
       return transfer(awaiting);
     }
-    if (!timer.open(outer, limit_.ns, limit_.relative)) {
+    too_late_ = !timer.open(outer, limit_.ns, limit_.relative);
+    if (too_late_) {
       timer.open_without_deadline(outer);
-      too_late_ = true;
       return transfer(awaiting);
     }
     awaiting_.begin(awaiting, outer);

@@ -87,6 +87,30 @@ class AwaitedTwice : public test::OnMachine {
     };
     executor.run(body());
   }
+  // Makes an awaitable, awaits it where a cancellation refuses it, and awaits it again under a
+  // mask: it is refused as awaited before, or runs and gives its value.
+  template <class F>
+  void runs_or_is_refused_after_a_refusal(F&& make) {
+    auto body = [&](CancelScope& scope) -> Task<int> {
+      auto awaitable = make();
+      auto once = [&]() -> Task<> { (void)co_await awaitable; };
+      scope.cancel();
+      const Result<void> refused = co_await as_result(once());
+      EXPECT_TRUE(refused.is_cancelled());
+      auto masked = uncancellable(once());
+      const Result<void> again = co_await as_result(std::move(masked));
+      EXPECT_FALSE(again.is_cancelled());
+      if (!again) {
+        EXPECT_THROW(again.value(), std::logic_error);
+      }
+      co_return 1;
+    };
+    auto in_a_scope = [&]() -> Task<> {
+      const Result<int> ended = co_await cancel_scope(body);
+      EXPECT_TRUE(ended.has_value());
+    };
+    executor.run(in_a_scope());
+  }
 };
 
 std::vector<Task<std::string>> texts() {
@@ -177,6 +201,36 @@ TEST_ON_THREADS(AwaitedTwice, AHedgeThatHasGivenItsAttemptsAwayIsRefused) {
     EXPECT_EQ(value, 1);
   };
   executor.run(body());
+}
+
+TEST_ON_THREADS(AwaitedTwice, WhatACancellationRefusedIsNotCancelledForGood) {
+  RateLimiter limiter(1e6, 100);
+  auto work = [](int n) { return give(n); };
+  auto first = [] { return give(1); };
+  auto length = [](std::string text) { return text.size(); };
+  const std::vector<int> items{0, 1, 2};
+  const auto check = [&](auto make) { runs_or_is_refused_after_a_refusal(make); };
+  check([] { return gather(give(1), sleep_for(1ms)); });
+  check([] { return gather(texts()); });
+  check([] { return race(give(1), give(2)); });
+  check([] { return any(texts()); });
+  check([] { return timeout(give(1), 1s); });
+  check([] { return try_timeout(sleep_for(1ms), 1s); });
+  check([] { return timeout_scope(1s, [](TimeoutScope&) { return give(1); }); });
+  check([] { return cancel_scope([](CancelScope&) { return give(1); }); });
+  check([] { return task_group([](TaskGroup&) { return give(1); }); });
+  check([] { return shield(give(1)); });
+  check([] { return with_token(CancellationToken(), give(1)); });
+  check([] { return as_completed(texts(), count); });
+  check([&] { return hedge(first, HedgeOptions().delay(1ms).max_attempts(3)); });
+  check([&] { return staggered_race(std::vector<TaskFactory<int>>{first, first}, 1ms); });
+  check([&] { return chain(give_text("abc"), length); });
+  check([] { return gather_limited(2, texts()); });
+  check([&] { return gather_rate_limited(limiter, texts()); });
+  check([&] { return gather_rate_limited(return_exceptions, limiter, give(1), sleep_for(1ms)); });
+  check([&] { return map_concurrent(items, 2, work); });
+  check([&] { return parallel_for(0, 100, 10, [](int) {}); });
+  check([] { return to_thread([] { return 1; }); });
 }
 
 TEST_ON_THREADS(AwaitedTwice, FanOutsWithALimitAreRefused) {

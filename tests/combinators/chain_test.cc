@@ -110,6 +110,23 @@ TEST_ON_THREADS(ChainTest, EveryKindOfValue) {
   });
 }
 
+TEST_ON_THREADS(ChainTest, PartOfTheValueIsTakenAsAnObject) {
+  struct Page {
+    std::string title;
+    MoveOnly body;
+  };
+  auto fetch = []() -> Task<Page> { co_return Page{std::string(100, 't'), MoveOnly(3)}; };
+  auto body_of = [](Page&& page) -> MoveOnly&& { return std::move(page.body); };
+  machine.run([&]() -> Task<> {
+    const std::string title = co_await chain(fetch(), &Page::title);
+    EXPECT_EQ(title, std::string(100, 't'));
+    const std::size_t length = co_await chain(fetch(), &Page::title, &std::string::size);
+    EXPECT_EQ(length, 100u);
+    const MoveOnly body = co_await chain(fetch(), body_of);
+    EXPECT_EQ(body.value(), 3);
+  });
+}
+
 TEST_ON_THREADS(ChainTest, TasksAndStepsMayBeAnyAwaitable) {
   machine.run([&]() -> Task<> {
     JoinHandle<int> handle = executor.spawn(give_after(1s, 4));
