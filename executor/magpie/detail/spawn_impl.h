@@ -101,6 +101,19 @@ struct Spawner {
   }
 };
 
+/// What the task that run() and spawn() are given gives.
+template <class A>
+struct Spawned {
+  static_assert(Awaitable<A>,
+                "run() and spawn() take a task or another awaitable; a coroutine has to be called: "
+                "write run(f()), not run(f)");
+  using type = int;
+};
+template <Awaitable A>
+struct Spawned<A> {
+  using type = awaited_t<A>;
+};
+
 template <class T>
 T take_result(JoinHandle<T>&& handle) {
   Slot<T> slot;
@@ -113,7 +126,7 @@ T take_result(JoinHandle<T>&& handle) {
 
 template <class A>
 decltype(auto) Executor::run(A&& task) {
-  using T = detail::awaited_t<A>;
+  using T = typename detail::Spawned<A>::type;
   detail::refuse_on_worker("run()");
   JoinHandle<T> handle = detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)),
                                                    nullptr, nullptr, nullptr);
@@ -124,14 +137,14 @@ decltype(auto) Executor::run(A&& task) {
 
 template <class A>
 auto Executor::spawn(A&& task, SpawnOptions options) {
-  using T = detail::awaited_t<A>;
+  using T = typename detail::Spawned<A>::type;
   return detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)), &options, nullptr,
                                    nullptr);
 }
 
 template <class A>
 auto Executor::spawn(A&& task) {
-  using T = detail::awaited_t<A>;
+  using T = typename detail::Spawned<A>::type;
   return detail::Spawner::spawn<T>(*this, detail::as_task(std::forward<A>(task)), nullptr, nullptr,
                                    nullptr);
 }
