@@ -29,7 +29,7 @@ struct WorkerStats {
   std::uint64_t wakeups = 0;         ///< times it was woken (not by its own timer)
   std::chrono::nanoseconds busy{0};  ///< time not spent asleep
   std::chrono::nanoseconds idle{0};  ///< time asleep
-  std::size_t queue_depth = 0;       ///< items in its deque now
+  std::size_t queue_depth = 0;       ///< items in its deque now; many children of a range are few
 };
 
 /// What an executor has done, in total and by worker.

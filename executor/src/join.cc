@@ -84,6 +84,7 @@ std::coroutine_handle<> skip_cancelled(Fork* rec) noexcept {
     rec = queue != nullptr ? pop_sibling(join, queue) : nullptr;
     if (rec == nullptr) return deliver_to(join, units);
     rec->carry += units;
+    queue->wanted();  // it may have been a bundle, whose parts who sleeps has not seen
   }
 }
 
@@ -162,6 +163,12 @@ void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept
       &pusher);
   pusher.push(*pusher.later);
   if (queue != nullptr) queue->wanted();
+}
+
+std::coroutine_handle<> start_in_bundles(LocalQueue* queue, Fork& first,
+                                         std::size_t count) noexcept {
+  unbundle(first, static_cast<std::uint32_t>(std::bit_floor(count - 1)), queue);
+  return start_attentively(&first);
 }
 
 // All but the first are behind it; it may be the last that is left of the join once it is queued.

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -29,6 +30,8 @@ namespace {
 constexpr std::uint32_t kOldestEvery = 61;
 // How many injected items an idle worker takes along; the rest can be stolen from it.
 constexpr std::size_t kInboxBatch = 16;
+// How many items are lifted so that the parts of a bundle come below them.
+constexpr std::size_t kLiftedAtMost = 64;
 
 // A worker that waits for a job runs others' jobs on top of what waits, and these may wait in turn.
 // A quarter of the stack is for that; what is left is for the last of them.
@@ -338,7 +341,7 @@ std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
   if (oldest) {
     if (const std::uintptr_t item = deque.take_oldest(); item != 0) {
       WorkerCounters::add<std::uint64_t>(self.counters.local_pops);
-      return item;
+      return (item & kTagMask) == kBundleTag ? open_oldest(self, item) : item;
     }
   }
   if (const std::uintptr_t item = deque.pop(); item != 0) {
@@ -348,6 +351,27 @@ std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
   // The queue itself is asked, not the bit: who pushed may be held up before it sets that, and this
   // worker would look for work, and see it, for as long.
   return inbox_.empty() ? 0 : take_from_inbox(self);
+}
+
+// A bundle that was the oldest: its first child is one piece, the others are the oldest still. On
+// top of the deque they would be run, one after the other, before what lies there now.
+std::uintptr_t WorkStealingMachine::open_oldest(Worker& self, std::uintptr_t bundle) noexcept {
+  auto deque = self.deque.owner();
+  std::array<std::uintptr_t, kLiftedAtMost> above;
+  std::size_t lifted = 0;
+  while (lifted < above.size()) {
+    const std::uintptr_t item = deque.pop();
+    if (item == 0) break;
+    above[lifted++] = item;
+  }
+  Fork& first = fork_of(bundle);
+  unbundle(first, &self);
+  while (lifted != 0) {
+    const std::uintptr_t item = above[--lifted];
+    if (!deque.push(item)) inject_item(item);
+  }
+  self.wanted();  // P6: for all of these
+  return tagged(&first, kForkTag);
 }
 
 std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
@@ -437,12 +461,12 @@ void WorkStealingMachine::hand_over(Worker& self) noexcept {
   for (;;) {
     const std::uintptr_t item = deque.pop();
     if (item == 0) return;
-    if ((item & kForkTag) == 0) {
-      inject(*reinterpret_cast<Runnable*>(item));
-    } else {
-      inject(node_of_item(item));
-    }
+    inject_item(item);
   }
+}
+
+void WorkStealingMachine::inject_item(std::uintptr_t item) noexcept {
+  inject((item & kForkTag) == 0 ? *reinterpret_cast<Runnable*>(item) : node_of_item(item));
 }
 
 // --- what one sees -------------------------------------------------------------------------------

@@ -451,7 +451,7 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_armed(Join& join, Children& chi
       return slowly();
     if constexpr (Children::kStride != 0) {
       if (children.size() > kSingly) [[unlikely]]
-        return slowly();
+        return start_in_bundles(queue, *first, children.size());
     }
     return queue->deque.owner().with_room_for(
         children.size(),

@@ -211,7 +211,11 @@ inline void unbundle(Fork& rec, LocalQueue* queue) noexcept {
 using EachFork = void (*)(void* children, void (*look)(void* context, Fork&), void* context);
 /// Queues every forked child; `backwards` shows them from the last to the first.
 MAGPIE_EXPORT void queue_forks(LocalQueue* queue, EachFork backwards, void* children) noexcept;
-/// Queues `count` children in a row, on a worker.
+/// `count` children in a row, more than one, on a worker: the first runs next, the others are
+/// queued.
+MAGPIE_EXPORT std::coroutine_handle<> start_in_bundles(LocalQueue* queue, Fork& first,
+                                                       std::size_t count) noexcept;
+/// All of them are queued.
 MAGPIE_EXPORT void queue_in_bundles(LocalQueue* queue, Fork& first, std::size_t count) noexcept;
 /// What something else than the fork path starts, with the tag that it has in a deque: the loop, a
 /// thief.

@@ -131,6 +131,7 @@ class WorkStealingMachine {
   void delete_workers() noexcept;
   void work(Worker& self) noexcept;
   std::uintptr_t next_item(Worker& self) noexcept;
+  std::uintptr_t open_oldest(Worker& self, std::uintptr_t bundle) noexcept;
   std::uintptr_t take_from_inbox(Worker& self) noexcept;
   std::uint32_t unmark_inbox() noexcept;
   std::uintptr_t steal(Worker& self) noexcept;
@@ -158,6 +159,7 @@ class WorkStealingMachine {
     return false;
   }
   void hand_over(Worker& self) noexcept;
+  void inject_item(std::uintptr_t item) noexcept;
   bool leaving(const Worker& self) const noexcept;
   void pin(std::size_t index) noexcept;
 
