@@ -246,7 +246,9 @@ TEST(GatherBundles, AFailureAmidThemSkipsThoseThatHaveNotBegun) {
         EXPECT_THROW(executor.run(body(n, failing)), std::runtime_error);
         EXPECT_EQ(ledger.alive(), 0);
         // One worker takes them in their order.
-        if (threads == 1) EXPECT_EQ(begun, failing + 1);
+        if (threads == 1) {
+          EXPECT_EQ(begun, failing + 1);
+        }
       }
     }
   }
