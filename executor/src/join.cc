@@ -101,7 +101,7 @@ std::coroutine_handle<> put_back_and_deliver(std::uintptr_t item, Join* join,
 
 Runnable& node_of_item(std::uintptr_t item) noexcept {
   Runnable& node = fork_of(item).as_node();
-  node.how = (item & kTagMask) == kBundleTag ? &kRunBundle : &kRunFork;
+  node.how = is_bundle(item) ? &kRunBundle : &kRunFork;
   return node;
 }
 
@@ -203,7 +203,7 @@ std::coroutine_handle<> start_calls(CallRec* rec) noexcept {
 void run_fork_item(std::uintptr_t item) noexcept {
   Fork& rec = fork_of(item);
   install_locals(rec.join->scope);
-  if ((item & kTagMask) == kBundleTag) {
+  if (is_bundle(item)) {
     LocalQueue* const queue = local_queue();
     unbundle(rec, queue);
     if (queue != nullptr && queue->noticed_after_push())

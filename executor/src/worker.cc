@@ -341,7 +341,7 @@ std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
   if (oldest) {
     if (const std::uintptr_t item = deque.take_oldest(); item != 0) {
       WorkerCounters::add<std::uint64_t>(self.counters.local_pops);
-      return (item & kTagMask) == kBundleTag ? open_oldest(self, item) : item;
+      return is_bundle(item) ? open_oldest(self, item) : item;
     }
   }
   if (const std::uintptr_t item = deque.pop(); item != 0) {

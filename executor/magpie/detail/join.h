@@ -267,7 +267,7 @@ MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> put_back_and_deliver(
 inline Fork* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
   auto deque = queue->deque.owner();
   const std::uintptr_t item = deque.peek();  // maybe stale
-  const bool bundle = (item & kTagMask) == kBundleTag;
+  const bool bundle = is_bundle(item);
   if (!is_sibling(join, bundle ? item - kBundleTag + kForkTag : item) || deque.pop() != item)
     return nullptr;
   Fork& fork = fork_of(item);

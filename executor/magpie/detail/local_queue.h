@@ -23,6 +23,9 @@ inline constexpr std::uintptr_t kForkTag = 1;
 inline constexpr std::uintptr_t kJobTag = 2;     // a Job, once a thief has it
 inline constexpr std::uintptr_t kBundleTag = 3;  // a Fork, and with it some of those behind it
 inline constexpr std::uintptr_t kTagMask = 3;
+inline bool is_bundle(std::uintptr_t item) noexcept {
+  return (item & kTagMask) == kBundleTag;
+}
 
 /// Bits of the word of attention: one relaxed load after each push and each hop tells whether
 /// anything else wants the worker.

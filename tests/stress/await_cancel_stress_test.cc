@@ -423,7 +423,7 @@ std::uint64_t operations_of(const Counts& counts) {
   return sum;
 }
 
-TEST(TenMillionStress, CancellationsOfEveryPrimitiveLoseNothing) {
+TEST(AwaitCancelStress, CancellationsOfEveryPrimitiveLoseNothing) {
   const std::uint64_t seed = test::seed_or(20261122);
   SCOPED_TRACE("seed " + std::to_string(seed));
   Random random(seed);
