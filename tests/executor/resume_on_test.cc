@@ -232,30 +232,10 @@ TEST_ON_THREADS(ResumeOn, ExecutorIsLetGoOnceItsVisitorsHaveLeft) {
   });
 }
 
-TEST(ResumeOnAcrossThreads, AnExecutorWaitsForTheParentWhoseChildrenHaveGoneElsewhere) {
-  WorkStealingExecutor own({.threads = 1});
-  WorkStealingExecutor third({.threads = 1});
-  std::optional<WorkStealingExecutor> visited(std::in_place, ExecutorOptions{.threads = 1});
-  Event go;
-  std::atomic<int> away{0};
-  auto child = [&]() -> Task<int> {
-    co_await resume_on(third);
-    ++away;
-    co_await go.wait();
-    co_return 1;
-  };
-  std::atomic<bool> home{false}, gone{false};
-  auto body = [&]() -> Task<> {
-    co_await resume_on(*visited);
-    co_await gather(child(), child());
-    EXPECT_FALSE(gone);
-    Executor* const here = co_await where();
-    EXPECT_EQ(here, &*visited);
-    home = true;
-    co_await resume_on(own);
-  };
-  JoinHandle<void> task = own.spawn(body());
-  EXPECT_TRUE(eventually([&] { return away == 2; }));
+// `visited` ends only once the task, which `go` lets go on, is home.
+void expect_that_its_end_waits(std::optional<WorkStealingExecutor>& visited, Event& go,
+                               const std::atomic<bool>& home, JoinHandle<void>& task) {
+  std::atomic<bool> gone{false};
   std::thread end([&] {
     visited.reset();
     EXPECT_TRUE(home);
@@ -268,12 +248,38 @@ TEST(ResumeOnAcrossThreads, AnExecutorWaitsForTheParentWhoseChildrenHaveGoneElse
   end.join();
 }
 
+TEST(ResumeOnAcrossThreads, AnExecutorWaitsForTheParentWhoseChildrenHaveGoneElsewhere) {
+  WorkStealingExecutor own({.threads = 1});
+  WorkStealingExecutor third({.threads = 1});
+  std::optional<WorkStealingExecutor> visited(std::in_place, ExecutorOptions{.threads = 1});
+  Event go;
+  std::atomic<int> away{0};
+  auto child = [&]() -> Task<int> {
+    co_await resume_on(third);
+    ++away;
+    co_await go.wait();
+    co_return 1;
+  };
+  std::atomic<bool> home{false};
+  auto body = [&]() -> Task<> {
+    co_await resume_on(*visited);
+    co_await gather(child(), child());
+    Executor* const here = co_await where();
+    EXPECT_EQ(here, &*visited);
+    home = true;
+    co_await resume_on(own);
+  };
+  JoinHandle<void> task = own.spawn(body());
+  EXPECT_TRUE(eventually([&] { return away == 2; }));
+  expect_that_its_end_waits(visited, go, home, task);
+}
+
 // It is there already, goes elsewhere by itself, and is brought back.
 TEST(ResumeOnAcrossThreads, AnExecutorWaitsForWhoComesBackToWhereItWas) {
   WorkStealingExecutor own({.threads = 1});
   std::optional<WorkStealingExecutor> visited(std::in_place, ExecutorOptions{.threads = 1});
   Event go;
-  std::atomic<bool> back{false}, home{false}, gone{false};
+  std::atomic<bool> back{false}, home{false};
   auto body = [&]() -> Task<> {
     co_await resume_on(*visited);
     co_await on(*visited, hop(own));
@@ -287,16 +293,7 @@ TEST(ResumeOnAcrossThreads, AnExecutorWaitsForWhoComesBackToWhereItWas) {
   };
   JoinHandle<void> task = own.spawn(body());
   EXPECT_TRUE(eventually([&] { return back.load(); }));
-  std::thread end([&] {
-    visited.reset();
-    EXPECT_TRUE(home);
-    gone = true;
-  });
-  std::this_thread::sleep_for(20ms);  // for visited's destructor to do what it must not
-  EXPECT_FALSE(gone);
-  go.set();
-  task.wait();
-  end.join();
+  expect_that_its_end_waits(visited, go, home, task);
 }
 
 // Random trees of combinators whose children hop between executors; each executor then ends, and
