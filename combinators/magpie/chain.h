@@ -10,7 +10,9 @@
 // and gives a task, or any other awaitable, which is awaited, or just a value. The chain gives what
 // the last step gives. The value is passed as an rvalue: a step takes it by value, by reference, or
 // as a reference to const; it lives until the step's task has ended, so references are safe in a
-// coroutine's parameters. A pointer to a member is a step, too: `chain(fetch(id), &Page::title)`.
+// coroutine's parameters. A pointer to a member is a step, too: `chain(fetch(id), &Page::title)`;
+// the member of an object that the chain owns, or of what that object points to, is given as a
+// copy.
 //
 // It stands for the same awaits written one below the other. The first failure or cancellation ends
 // it; later steps are not called. On entry it is a cancellation point: in a cancelled scope nothing
@@ -67,14 +69,21 @@ struct StepCall<F, T> {
   using type = std::invoke_result_t<std::remove_reference_t<F>&>;
 };
 
-/// What the step gives once it has been awaited. An rvalue reference, as to a member of the value
-/// of the step before, would not outlive that: the object.
-template <class R>
+/// Whether the step takes a data member of a value T that the chain owns. The reference that it
+/// gives may lead behind a smart pointer: it is an lvalue, and dies with T all the same.
+template <class F, class T>
+inline constexpr bool kTakesMemberOfOwn = std::is_member_object_pointer_v<std::remove_cvref_t<F>> &&
+                                          std::is_class_v<std::unwrap_reference_t<T>>;
+
+/// What the step gives once it has been awaited. A reference to a part of the value of the step
+/// before would not outlive that: the object.
+template <class F, class T, class R = typename StepCall<F, T>::type>
 struct StepValue {
-  using type = std::conditional_t<std::is_rvalue_reference_v<R>, std::remove_cvref_t<R>, R>;
+  using type = std::conditional_t<std::is_rvalue_reference_v<R> || kTakesMemberOfOwn<F, T>,
+                                  std::remove_cvref_t<R>, R>;
 };
-template <Awaitable R>
-struct StepValue<R> {
+template <class F, class T, Awaitable R>
+struct StepValue<F, T, R> {
   using type = awaited_t<R>;
 };
 
@@ -94,8 +103,7 @@ struct ChainValues<TypeList<Before...>, T> {
 template <class... Before, class T, class F, class... Rest>
 struct ChainValues<TypeList<Before...>, T, F, Rest...> {
   using type =
-      typename ChainValues<TypeList<Before..., T>,
-                           typename StepValue<typename StepCall<F, T>::type>::type, Rest...>::type;
+      typename ChainValues<TypeList<Before..., T>, typename StepValue<F, T>::type, Rest...>::type;
 };
 
 template <class T, class... F>  // F: lvalue references for steps that were given as lvalues

@@ -107,7 +107,7 @@ struct RepeatedFactory {
 };
 
 template <class Source, class Discard>
-class [[nodiscard("co_await it")]] Attempts : public CombinatorBase, private AttemptsJoin {
+class [[nodiscard("co_await it")]] Attempts final : public CombinatorBase, private AttemptsJoin {
   using T = typename std::invoke_result_t<Source&, std::size_t>::value_type;
 
  public:

@@ -11,6 +11,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -124,6 +125,40 @@ TEST_ON_THREADS(ChainTest, PartOfTheValueIsTakenAsAnObject) {
     EXPECT_EQ(length, 100u);
     const MoveOnly body = co_await chain(fetch(), body_of);
     EXPECT_EQ(body.value(), 3);
+  });
+}
+
+TEST_ON_THREADS(ChainTest, MemberBehindAPointerThatDiesWithTheValueIsCopied) {
+  struct Page {
+    explicit Page(std::string text) : title(std::move(text)) {}
+    std::string title;
+  };
+  const std::string text(100, 't');
+  Page kept(text);
+  auto fetch = [](std::string title) -> Task<std::unique_ptr<Page>> {
+    co_return std::make_unique<Page>(std::move(title));
+  };
+  auto find = [](Page* page) -> Task<Page*> { co_return page; };
+  machine.run([&]() -> Task<> {
+    auto&& title = co_await chain(fetch(text), &Page::title);
+    static_assert(std::is_same_v<decltype(title), std::string&&>);
+    EXPECT_EQ(title, text);
+    auto shared = chain(
+        fetch(text),
+        [](std::unique_ptr<Page> page) { return std::shared_ptr<Page>(std::move(page)); },
+        &Page::title);
+    static_assert(std::is_same_v<decltype(shared)::value_type, std::string>);
+    const std::string of_shared = co_await std::move(shared);
+    EXPECT_EQ(of_shared, text);
+    // What the chain does not own stays where it is.
+    std::string& in_place = co_await chain(find(&kept), &Page::title);
+    EXPECT_EQ(&in_place, &kept.title);
+    auto wrap = [](Page* page) { return std::ref(*page); };
+    std::string& wrapped = co_await chain(find(&kept), wrap, &Page::title);
+    EXPECT_EQ(&wrapped, &kept.title);
+    auto refer = [](Page* page) -> Page& { return *page; };
+    std::string& referred = co_await chain(find(&kept), refer, &Page::title);
+    EXPECT_EQ(&referred, &kept.title);
   });
 }
 

@@ -246,6 +246,23 @@ TEST_ON_THREADS(GatherLimited, TakesHandlesCallablesOperationsAndOtherRanges) {
   });
 }
 
+TEST_ON_THREADS(GatherLimited, CanBeKeptOnTheHeap) {
+  machine.run([&]() -> Task<> {
+    auto of_vector = [] {
+      std::vector<Task<int>> tasks;
+      tasks.push_back(give(1));
+      return gather_limited(1, std::move(tasks));
+    };
+    const auto vector = std::make_unique<decltype(of_vector())>(of_vector());
+    const std::vector<int> values = co_await std::move(*vector);
+    EXPECT_EQ(values, std::vector<int>{1});
+    auto of_pack = [] { return gather_limited(1, give(2), give(3)); };
+    const auto pack = std::make_unique<decltype(of_pack())>(of_pack());
+    const auto pair = co_await std::move(*pack);
+    EXPECT_EQ(std::get<1>(pair), 3);
+  });
+}
+
 TEST_ON_THREADS(GatherLimited, MovedFromTaskIsAnError) {
   machine.run([&]() -> Task<> {
     std::vector<Task<int>> tasks(2);

@@ -179,8 +179,8 @@ TEST_ON_THREADS(Hedge, KeepsItsFactory) {
       return hedge(std::move(ask), HedgeOptions().delay(10ms));
     };
     auto kept = start_it(2);
-    auto moved = std::move(kept);
-    const int value = co_await std::move(moved);
+    const auto moved = std::make_unique<decltype(kept)>(std::move(kept));
+    const int value = co_await std::move(*moved);
     EXPECT_EQ(value, 42);
   });
 }

@@ -70,7 +70,7 @@ Result<T> limited_result(Slot<T>& slot, const Scope& scope) {
 }
 
 template <class Policy, class T>
-class [[nodiscard("co_await it")]] GatherLimitedVector : public LimitedBase<Lane> {
+class [[nodiscard("co_await it")]] GatherLimitedVector final : public LimitedBase<Lane> {
   static constexpr bool kResults = std::same_as<Policy, ReturnExceptions>;
 
  public:
@@ -132,7 +132,7 @@ class [[nodiscard("co_await it")]] GatherLimitedVector : public LimitedBase<Lane
 };
 
 template <class Policy, class... T>
-class [[nodiscard("co_await it")]] GatherLimitedPack : public LimitedBase<Lane> {
+class [[nodiscard("co_await it")]] GatherLimitedPack final : public LimitedBase<Lane> {
   static constexpr bool kResults = std::same_as<Policy, ReturnExceptions>;
 
  public:

@@ -140,7 +140,7 @@ class MapBase : public LimitedBase<MapLane<T, Kept>> {
 };
 
 template <class R, class F>
-class [[nodiscard("co_await it")]] MapConcurrent
+class [[nodiscard("co_await it")]] MapConcurrent final
     : public MapBase<mapped_t<R, F>, map_kept_t<R, F>> {
   using Traits = MapTraits<R, F>;
   using Range = typename Traits::Range;

@@ -126,6 +126,12 @@ RawAwaiter<A> transform_raw(Raw<A>&& raw) {
   return RawAwaiter<A>(std::move(raw));
 }
 
+// g++ 12 takes a lambda within a lambda of a coroutine for part of an unnamed namespace, and warns
+// that a frame which is defined in this header holds one.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsubobject-linkage"
+#endif
 template <class R, class A>
 Task<R> foreign_shim(
     A awaitable) {  // A: the awaitable by value, or a reference to one in the awaiting frame
@@ -155,6 +161,15 @@ Task<R> foreign_shim(
     co_return value.take();
   }
 }
+
+// The body of as_task() for what has no frame of its own.
+template <class R, class A>
+Task<R> awaiting_task(A awaitable) {
+  co_return co_await std::move(awaitable);
+}
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 template <class A>
 inline constexpr bool is_raw = false;
@@ -211,12 +226,6 @@ decltype(auto) transform_awaitable(A&& awaitable) {
     return TransformedTask<awaited_t<A>>(
         foreign_shim<awaited_t<A>, A&&>(std::forward<A>(awaitable)).take_frame());
   }
-}
-
-// The body of as_task() for what has no frame of its own.
-template <class R, class A>
-Task<R> awaiting_task(A awaitable) {
-  co_return co_await std::move(awaitable);
 }
 
 /// Anything awaitable as a task; tasks as they are. Keeps the awaitable by value; an lvalue handle
