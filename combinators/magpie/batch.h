@@ -124,9 +124,9 @@ class BatchItems final : public BatchSource<map_call_t<R, F>> {
       if constexpr (Items::kInPlace) {
         calls.push_back(std::invoke(function_, static_cast<typename Items::Argument>(**at_)));
       } else {
-        kept_.push_back(std::make_unique<typename Items::Kept>(Items::keep(*at_)));
+        kept_.push_back(std::make_unique<Box>(at_));
         calls.push_back(
-            std::invoke(function_, static_cast<typename Items::Argument>(*kept_.back())));
+            std::invoke(function_, static_cast<typename Items::Argument>(kept_.back()->item)));
       }
       full_ = calls.size() == size;
       if (full_) return;
@@ -149,12 +149,17 @@ class BatchItems final : public BatchSource<map_call_t<R, F>> {
 
  private:
   struct Nothing {};
+  // Not the item alone: its class may forbid `new`.
+  struct Box {
+    explicit Box(Late<std::ranges::iterator_t<Range>>& at) : item(Items::keep(*at)) {}
+    typename Items::Kept item;
+  };
   R range_;
   F function_;
   Late<std::ranges::iterator_t<Range>> at_;
   Late<std::ranges::sentinel_t<Range>> end_;
   bool full_ = false;  // the last of the batch is still at at_
-  std::conditional_t<Items::kInPlace, Nothing, std::vector<std::unique_ptr<typename Items::Kept>>>
+  std::conditional_t<Items::kInPlace, Nothing, std::vector<std::unique_ptr<Box>>>
       kept_;  // of this batch
 };
 

@@ -72,7 +72,8 @@ template <class T>
 class [[nodiscard("co_await it")]] GetLocal : public CombinatorBase {
  public:
   using value_type = T;
-  GetLocal(const void* key, const T& initial) noexcept : key_(key), value_(&initial) {}
+  GetLocal(const void* key, const T& initial) noexcept
+      : key_(key), value_(std::addressof(initial)) {}
   bool await_ready() const noexcept { return false; }
   template <class P>
   bool await_suspend(std::coroutine_handle<P> awaiting) noexcept {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <forward_list>
 #include <memory>
 #include <mutex>
@@ -194,6 +195,25 @@ TEST_ON_THREADS(Batch, ItemsMadeOnTheWayLiveUntilTheirTasksHaveEnded) {
     auto twice = [](int item) { return give(2 * item); };
     const std::vector<int> doubled = co_await batch(list, 2, twice);
     EXPECT_EQ(doubled, (std::vector<int>{2, 4, 6}));
+  });
+}
+
+TEST_ON_THREADS(Batch, ClassesOfItemsMayForbidNewAndTheirAddress) {
+  struct Item {
+    explicit Item(int number) : value(number) {}
+    static void* operator new(std::size_t) = delete;
+    void operator&() const = delete;
+    int value;
+  };
+  auto make = [](int i) { return Item(i); };
+  auto fn = [](const Item& item) -> Task<int> {
+    co_await sleep_for(1s);
+    co_return item.value;
+  };
+  machine.run([&]() -> Task<> {
+    auto items = std::views::iota(0, 3) | std::views::transform(make);
+    const std::vector<int> values = co_await batch(items, 2, fn);
+    EXPECT_EQ(values, (std::vector<int>{0, 1, 2}));
   });
 }
 

@@ -62,6 +62,25 @@ TEST_ON_THREADS(TaskLocalTest, InnermostBindingIsSeenAndEndsWithItsBlock) {
   });
 }
 
+TEST_ON_THREADS(TaskLocalTest, ClassOfItsValueMayForbidToTakeTheAddress) {
+  struct Value {
+    explicit Value(int given) : number(given) {}
+    void operator&() const = delete;
+    int number;
+  };
+  TaskLocal<Value> local{Value(1)};
+  auto read = [&]() -> Task<int> {
+    const Value value = co_await local.get();
+    co_return value.number;
+  };
+  machine.run([&]() -> Task<> {
+    const int initial = co_await read();
+    EXPECT_EQ(initial, 1);
+    const int bound = co_await local.with(Value(2), read());
+    EXPECT_EQ(bound, 2);
+  });
+}
+
 TEST_ON_THREADS(TaskLocalTest, BindingEndsWithAnErrorAndACancellationToo) {
   machine.run([&]() -> Task<> {
     Result<int> error = co_await as_result(request.with("a", fail("e")));
