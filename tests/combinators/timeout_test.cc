@@ -16,6 +16,7 @@
 #include <magpie/cancellation.h>
 #include <magpie/event.h>
 #include <magpie/gather.h>
+#include <magpie/promise.h>
 #include <magpie/race.h>
 #include <magpie/semaphore.h>
 #include <magpie/spawn.h>
@@ -123,6 +124,19 @@ TEST_ON_THREADS(Timeout, NothingOrLessGivesTheResultOfAHandleThatIsDone) {  // B
     EXPECT_TRUE(late.is_timeout());
     const int behind = co_await running;  // it goes on
     EXPECT_EQ(behind, 6);
+  });
+}
+
+TEST_ON_THREADS(Timeout, NothingOrLessOnAnEmptyHandleIsMisuseAllTheSame) {
+  machine.run([&]() -> Task<> {
+    const JoinHandle<int> handle;
+    Result<int> waited = co_await as_result(timeout(handle, 0s));
+    EXPECT_THROW((void)waited.value(), InvalidStateError);
+    const Future<int> future;
+    Result<int> tried = co_await try_timeout(future, -1s);
+    EXPECT_THROW((void)tried.value(), InvalidStateError);
+    Result<int> replaced = co_await as_result(with_timeout(future, 0s, 9));
+    EXPECT_THROW((void)replaced.value(), InvalidStateError);
   });
 }
 

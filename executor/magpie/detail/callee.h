@@ -109,7 +109,7 @@ class OperationCallee {
   void finish() noexcept {
     if (slot.empty()) op_.finish(slot);
   }
-  /// Whether it would complete at once: a handle that is done.
+  /// Whether it would end at once: a handle that is done, or empty.
   bool done() const noexcept {
     if constexpr (requires { op_.done(); }) {
       return op_.done();

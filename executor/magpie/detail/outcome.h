@@ -202,7 +202,8 @@ class [[nodiscard("co_await it")]] OutcomeWait
   explicit OutcomeWait(OutcomeHandle<State> handle) : handle_(std::move(handle)) {}
   OutcomeWait(OutcomeWait&& other) noexcept : Base(), handle_(std::move(other.handle_)) {}
 
-  bool done() const noexcept { return handle_.get() != nullptr && handle_.get()->done(); }
+  /// Whether it ends at once; of an empty handle with an error, by start().
+  bool done() const noexcept { return handle_.get() == nullptr || handle_.get()->done(); }
 
   /// In a race: a value is moved out only by the winner, so that a loser leaves it to other
   /// handles. Failures are copied anyway.
