@@ -247,7 +247,7 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
     std::uint32_t index = 0;
     children_.for_each([&](Child& child) {
       child.index = index++;
-      if constexpr (Child::kForked) child.template arm<true>(*this, frame_of<Made>(child));
+      if constexpr (Child::kForked) child.template arm<true>(*this, detail::frame_of<Made>(child));
     });
     stream_.core().open(count);
     if (count == 0) return;
@@ -306,12 +306,12 @@ class [[nodiscard("co_await it")]] AsCompleted : public StreamOf<Child> {
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
     if (this->refuse(outer)) [[unlikely]]
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     // The body first: if there is none, because the callable threw, nothing is started.
     const std::coroutine_handle<> body = body_.start(this->stream(), outer, this->continuation());
-    if (!body) return transfer(awaiting);
+    if (!body) return detail::transfer(awaiting);
     this->begin(awaiting);
-    return transfer(body);
+    return detail::transfer(body);
   }
   value_type await_resume() {
     this->leave();

@@ -165,7 +165,7 @@ class BatchItems final : public BatchSource<map_call_t<R, F>> {
 
 /// What gather gives for the tasks of a batch: a vector, or nothing.
 template <class Call>
-using batch_value_t = awaited_t<decltype(gather(std::declval<std::vector<Call>>()))>;
+using batch_value_t = awaited_t<decltype(magpie::gather(std::declval<std::vector<Call>>()))>;
 
 template <class Call>
 Task<batch_value_t<Call>> batch_task(std::unique_ptr<BatchSource<Call>> source, std::size_t size,
@@ -181,9 +181,9 @@ Task<batch_value_t<Call>> batch_task(std::unique_ptr<BatchSource<Call>> source, 
     std::vector<Call> calls;
     source->make(calls, size);
     if constexpr (kVoid) {
-      co_await gather(std::move(calls));
+      co_await magpie::gather(std::move(calls));
     } else {
-      Results part = co_await gather(std::move(calls));
+      Results part = co_await magpie::gather(std::move(calls));
       if (results.empty()) results.reserve(source->count());
       for (auto&& result : part) {
         if constexpr (std::is_lvalue_reference_v<decltype(result)>) {

@@ -77,13 +77,13 @@ class [[nodiscard("co_await it")]] WithToken : public CombinatorBase {
     Scope& outer = *awaiting.promise().scope;
     if (outer.cancelled() || token_.cancelled()) {
       refused_ = outer.cancelled() ? outer.reason() : token_.state()->reason();
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     scope_.enter(&outer, outer.task());
     link_.emplace(scope_);
     link_->arm(token_);
     awaiting_.begin(awaiting, outer);
-    return transfer(callee_.start(scope_, awaiting_));
+    return detail::transfer(callee_.start(scope_, awaiting_));
   }
   value_type await_resume() {
     if (refused_) throw CancelledError(std::move(refused_));
@@ -118,7 +118,7 @@ class [[nodiscard("co_await it")]] Uncancellable : public CombinatorBase {
     Scope& outer = *awaiting.promise().scope;
     scope_.enter(&outer, outer.task(), ScopeKind::masked);
     awaiting_.begin(awaiting, outer);
-    return transfer(callee_.start(scope_, awaiting_));
+    return detail::transfer(callee_.start(scope_, awaiting_));
   }
   value_type await_resume() {
     callee_.finish();
@@ -186,7 +186,8 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
     awaiting_.begin(awaiting, *outer_);
     this->ended = task_ended;
     this->waits_at = current_executor();
-    return transfer(frame_.bind(*outer_, Continuation::to(static_cast<EndSink*>(this)), slot_));
+    return detail::transfer(
+        frame_.bind(*outer_, Continuation::to(static_cast<EndSink*>(this)), slot_));
   }
   T await_resume() {
     leave_scope(mask_);
@@ -205,9 +206,10 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
     auto* const self = static_cast<Finally*>(sink);
     self->mask_.enter(self->outer_, self->outer_->task(), ScopeKind::masked);
     try {
-      auto frame = as_task(std::invoke(self->cleanup_)).take_frame();
+      auto frame = detail::as_task(std::invoke(self->cleanup_)).take_frame();
       frame.require();
-      return transfer(frame.bind(self->mask_, self->awaiting_.continuation(), self->cleaned_));
+      return detail::transfer(
+          frame.bind(self->mask_, self->awaiting_.continuation(), self->cleaned_));
     } catch (...) {
       self->cleaned_.capture_current_exception();
       return self->awaiting_.go_on();
@@ -274,13 +276,13 @@ class [[nodiscard("co_await it")]] CancelScopeBlock : public CombinatorBase {
     Scope& outer = *awaiting.promise().scope;
     if (outer.cancelled()) {
       refused_ = outer.reason();
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     block_.scope().enter(&outer, outer.task());
     entered_ = true;
     awaiting_.begin(awaiting, outer);
     const auto started = body_.start(block_, block_.scope(), awaiting_.continuation());
-    return transfer(started ? started : std::coroutine_handle<>(awaiting));
+    return detail::transfer(started ? started : std::coroutine_handle<>(awaiting));
   }
   value_type await_resume() {
     if (!entered_) throw CancelledError(std::move(refused_));

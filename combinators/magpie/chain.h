@@ -128,12 +128,12 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
     if (scope_->cancelled()) [[unlikely]] {
       refused_ = true;
       first_ = TaskFrame<T>();
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     awaiting_.begin(awaiting, *scope_);
     this->ended = step_ended<0>;
     this->waits_at = current_executor();
-    return transfer(
+    return detail::transfer(
         first_.bind(*scope_, Continuation::to(static_cast<EndSink*>(this)), std::get<0>(slots_)));
   }
   value_type await_resume() {
@@ -164,10 +164,10 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
       try {
         using R = decltype(call<I>());
         if constexpr (Awaitable<R>) {
-          auto frame = as_task(call<I>()).take_frame();
+          auto frame = detail::as_task(call<I>()).take_frame();
           frame.require();
           this->ended = step_ended<I + 1>;
-          return transfer(
+          return detail::transfer(
               frame.bind(*scope_, Continuation::to(static_cast<EndSink*>(this)), result));
         } else if constexpr (std::is_void_v<R>) {
           call<I>();

@@ -153,7 +153,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
     scope.enter(&outer, outer.task());
     kind = &kKind;
     parent = awaiting;
-    return start_armed(*this, children_, false);
+    return detail::start_armed(*this, children_, false);
   }
   // A call in the place of start(): nothing is read again behind it there.
   // And these functions are given the join, not the gather: see GatherState.
@@ -164,7 +164,7 @@ class GatherBase : public CombinatorBase, protected GatherJoin {
     refuse_children(self->children_);
     self->scope.enter(&outer, outer.task());
     self->failures.store(kRefused, std::memory_order_relaxed);
-    return transfer(awaiting);
+    return detail::transfer(awaiting);
   }
   static GatherBase* of(Join* join) noexcept {
     return static_cast<GatherBase*>(static_cast<GatherJoin*>(join));

@@ -103,7 +103,7 @@ struct RepeatedFactory {
   std::size_t attempts;
 
   std::size_t size() const noexcept { return attempts; }
-  auto operator()(std::size_t) { return as_task(std::invoke(factory)); }
+  auto operator()(std::size_t) { return detail::as_task(std::invoke(factory)); }
 };
 
 template <class Source, class Discard>
@@ -148,7 +148,7 @@ class [[nodiscard("co_await it")]] Attempts final : public CombinatorBase, priva
     spent_ = true;
     if (outer.cancelled()) [[unlikely]] {
       refused_ = &outer;
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     return this->start(awaiting, outer, source_.size(), first_);
   }

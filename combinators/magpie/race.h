@@ -132,12 +132,12 @@ class RaceBase : public CombinatorBase, private RaceJoin {
     if (outer.cancelled()) [[unlikely]] {
       refused_ = true;
       refuse_children(children_);
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     kind = &kKind;
     parent = awaiting;
     arm_children<true>(*this, children_);
-    return start_armed(*this, children_, true);
+    return detail::start_armed(*this, children_, true);
   }
 
  protected:

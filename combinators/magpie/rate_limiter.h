@@ -231,7 +231,7 @@ class [[nodiscard("co_await it")]] RatedGather : public Gather {
     if (outer.cancelled()) [[unlikely]] {
       refuse_children(this->children_);
       this->failures.store(GatherJoin::kRefused, std::memory_order_relaxed);
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     this->kind = &Gather::kKind;
     this->parent = awaiting;
@@ -244,7 +244,7 @@ class [[nodiscard("co_await it")]] RatedGather : public Gather {
 
 template <class Policy, class... A>
 auto rated_gather(RateLimiter& limiter, A&&... given) {
-  using Gather = decltype(gather_as<Policy>(std::forward<A>(given)...));
+  using Gather = decltype(detail::gather_as<Policy>(std::forward<A>(given)...));
   return RatedGather<Gather>(limiter, std::forward<A>(given)...);
 }
 

@@ -263,7 +263,7 @@ using factory_callee_t = callee_t<std::invoke_result_t<std::remove_reference_t<F
 struct MakeAttempt {
   template <class F>
   static auto make(F& factory) {
-    return make_callee(std::invoke(factory));
+    return detail::make_callee(std::invoke(factory));
   }
 };
 
@@ -302,7 +302,7 @@ Task<typename Callee::value_type> retry_task(AnyFactory<Callee> factory, RetryPo
 template <class F>
 auto retry_with(F&& factory, RetryPolicy&& policy) {
   using Callee = factory_callee_t<F>;
-  return retry_task<Callee>(
+  return detail::retry_task<Callee>(
       AnyFactory<Callee>(std::type_identity<MakeAttempt>(), std::forward<F>(factory)),
       std::move(policy));
 }

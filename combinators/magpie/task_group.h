@@ -178,7 +178,7 @@ class StartState final : public StartValue<V> {
  private:
   std::uintptr_t call(std::shared_ptr<StartCore> self) override {
     signal.emplace(std::static_pointer_cast<StartValue<V>>(std::move(self)));
-    return as_task(std::invoke(*function, *signal)).take_frame().release();
+    return detail::as_task(std::invoke(*function, *signal)).take_frame().release();
   }
   void drop_signal() noexcept override { signal.reset(); }
   std::shared_ptr<StartCore> let_go() noexcept override {
@@ -373,7 +373,7 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
     Scope& outer = *awaiting.promise().scope;
     if (outer.cancelled()) {
       refused_ = outer.reason();
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     GroupCore& core = group_.core();
     core.open(outer, awaiting);
@@ -382,7 +382,7 @@ class [[nodiscard("co_await it")]] TaskGroupBlock : public CombinatorBase {
     entered_ = true;
     const auto started =
         body_.start(group_, core.scope(), Continuation::to(static_cast<EndSink*>(&core)));
-    return started ? transfer(started) : body_ended(&core, body_.slot.state());
+    return started ? detail::transfer(started) : body_ended(&core, body_.slot.state());
   }
   value_type await_resume() {
     if (!entered_) throw CancelledError(std::move(refused_));

@@ -51,7 +51,7 @@ class [[nodiscard("co_await it")]] WithLocal : public CombinatorBase {
     scope_.frame.value = std::move(value_);
     thread_state()->locals = &scope_.frame;
     awaiting_.begin(awaiting, outer);
-    return transfer(callee_.start(scope_, awaiting_));
+    return detail::transfer(callee_.start(scope_, awaiting_));
   }
   value_type await_resume() {
     callee_.finish();

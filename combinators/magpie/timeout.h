@@ -94,17 +94,17 @@ class TimeoutBase : public CombinatorBase {
     if (outer.cancelled()) [[unlikely]] {
       phase_ = Phase::refused;
       timer_.open_without_deadline(outer);
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     if (!timer_.open(outer, limit_.ns, limit_.relative)) {
       timer_.open_without_deadline(outer);
       if (!callee_.done()) {
         phase_ = Phase::too_late;
-        return transfer(awaiting);
+        return detail::transfer(awaiting);
       }
     }
     awaiting_.begin(awaiting, outer);
-    return transfer(callee_.start(timer_, awaiting_));
+    return detail::transfer(callee_.start(timer_, awaiting_));
   }
 
  protected:
@@ -229,16 +229,16 @@ class [[nodiscard("co_await it")]] TimeoutScopeBlock : public CombinatorBase {
     refused_ = outer.cancelled();
     if (refused_) {
       timer.open_without_deadline(outer);
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     too_late_ = !timer.open(outer, limit_.ns, limit_.relative);
     if (too_late_) {
       timer.open_without_deadline(outer);
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     awaiting_.begin(awaiting, outer);
     const auto started = body_.start(block_, timer, awaiting_.continuation());
-    return transfer(started ? started : std::coroutine_handle<>(awaiting));
+    return detail::transfer(started ? started : std::coroutine_handle<>(awaiting));
   }
   value_type await_resume() {
     DeadlineTimer& timer = block_.timer();

@@ -149,11 +149,11 @@ class [[nodiscard("co_await it")]] WaitAwaiter : public CombinatorBase, private 
     }
     if (outer.cancelled()) [[unlikely]] {
       refuse(outer);
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     }
     Census first;
     for (const JoinHandle<T>& handle : handles_) first.count(handle.state());
-    if (satisfied(first)) return transfer(awaiting);
+    if (satisfied(first)) return detail::transfer(awaiting);
     if (polls()) {
       go_round(awaiting, outer);
       return std::noop_coroutine();
@@ -165,7 +165,7 @@ class [[nodiscard("co_await it")]] WaitAwaiter : public CombinatorBase, private 
     for (const JoinHandle<T>& handle : handles_) {
       if (!second.count(handle.state())) add(handle.state());
     }
-    return satisfied(second) ? transfer(awaiting) : start(awaiting, outer);
+    return satisfied(second) ? detail::transfer(awaiting) : start(awaiting, outer);
   }
   value_type await_resume() {
     leave();

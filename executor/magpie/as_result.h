@@ -34,7 +34,7 @@ class [[nodiscard("co_await it")]] AsResult : public CombinatorBase {
   }
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
-    return transfer(callee_.start(*awaiting.promise().scope, awaiting));
+    return detail::transfer(callee_.start(*awaiting.promise().scope, awaiting));
   }
   value_type await_resume() {
     callee_.finish();

@@ -55,9 +55,9 @@ class [[nodiscard("co_await it")]] ToThread
         self->outcome_.capture_current_exception();
       }
     };
-    return submit_blocking(*this->executor, *this);
+    return detail::submit_blocking(*this->executor, *this);
   }
-  void unqueue() noexcept { forget_blocking(*this); }
+  void unqueue() noexcept { detail::forget_blocking(*this); }
   void deposit(Slot<T>& slot) { slot = std::move(outcome_); }
 
  private:

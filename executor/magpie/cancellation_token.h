@@ -165,7 +165,8 @@ class TokenLink final : public CallbackBase {
 
 /// Calls a function when the token is cancelled, at once and on this thread if it is already. The
 /// destructor waits for a call that is running on another thread, and not for one on this thread.
-/// What the function throws ends the program.
+/// What the function throws ends the program. As with std::stop_callback an object of type F is
+/// called as an rvalue, so that one that can be called just once will do.
 ///
 /// Callbacks of one token run one after the other, the latest first. Those of a task's own token
 /// (`this_task::token()`) have returned before a wait of the task that the same cancellation ends
@@ -183,7 +184,9 @@ class [[nodiscard("the callback is registered only while the object lives")]] Ca
   CancellationCallback(const CancellationToken& token, G&& function)
       : function_(std::forward<G>(function)) {
     this->invoke = [](detail::CallbackNode* node) noexcept {
-      static_cast<CancellationCallback*>(static_cast<detail::CallbackBase*>(node))->function_();
+      auto* const self =
+          static_cast<CancellationCallback*>(static_cast<detail::CallbackBase*>(node));
+      std::forward<F>(self->function_)();
     };
     this->attach(token.state());
   }

@@ -7,7 +7,6 @@
 #include <magpie/detail/exception_ptr.h>
 #include <magpie/detail/reason.h>
 
-#include <concepts>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -148,7 +147,8 @@ class MAGPIE_EXPORT ExceptionGroup : public std::runtime_error {
   }
 
   /// Calls function(const E&) for each E in order. What it throws goes through.
-  template <class E, std::invocable<const E&> F>
+  template <class E, class F>
+  requires requires(F& function, const E& error) { function(error); }
   void for_each(F&& function) const {
     for (Walk walk(*this); const std::exception_ptr* error = walk.next();) {
       if (const E* match = matches<E>(*error)) function(*match);

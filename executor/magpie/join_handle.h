@@ -124,7 +124,7 @@ void JoinHandle<T>::on_done(F&& f) const {
     auto* const self = static_cast<Callback*>(base);
     auto& state_of_task = static_cast<detail::TaskState<T>&>(core);
     try {
-      state_of_task.show_to(self->f);
+      state_of_task.show_to(std::move(self->f));
     } catch (...) {
       state_of_task.report_callback_error(std::current_exception());
     }

@@ -69,7 +69,7 @@ template <class T, class A>
 Task<T> run_on(Executor& target, A task) {
   Executor* const home = current_executor();
   co_await ResumeOn(target, ResumeOn::Return::yes);
-  Result<T> result = co_await as_result(std::move(task));
+  Result<T> result = co_await magpie::as_result(std::move(task));
   co_await GoHome(*home);
   if constexpr (std::is_void_v<T>) {
     std::move(result).value();

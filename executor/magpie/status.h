@@ -95,11 +95,11 @@ template <class T>
                 "a Result<void> has no value that a StatusOr could hold: use to_status()");
   if constexpr (std::is_reference_v<T>) {
     using Value = absl::StatusOr<std::reference_wrapper<std::remove_reference_t<T>>>;
-    return result.has_value() ? Value(std::ref(result.value())) : Value(to_status(result));
+    return result.has_value() ? Value(std::ref(result.value())) : Value(magpie::to_status(result));
   } else {
     using Value = absl::StatusOr<std::remove_cv_t<T>>;
     return result.has_value() ? Value(absl::in_place, std::move(result).value())
-                              : Value(to_status(result));
+                              : Value(magpie::to_status(result));
   }
 }
 

@@ -13,6 +13,7 @@
 #include <magpie/detail/executor_services.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/local_queue.h>
+#include <magpie/detail/one_line.h>
 #include <magpie/detail/unobserved.h>
 #include <magpie/errors.h>
 
@@ -272,8 +273,9 @@ void report_unobserved(const UnobservedHandler* handler, std::string_view name,
       (*handler)(name, std::move(error));
       return;
     }
-    const std::string line = "magpie: nobody asked for the error of " + std::string(name) + ": " +
-                             describe(error) + "\n";
+    const std::string line = in_one_line("magpie: nobody asked for the error of " +
+                                         std::string(name) + ": " + describe(error)) +
+                             "\n";
     std::fputs(line.c_str(), stderr);
   } catch (...) {
     std::fputs("magpie: on_unobserved_error threw\n", stderr);

@@ -12,6 +12,7 @@
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/executor_services.h>
 #include <magpie/detail/local_queue.h>
+#include <magpie/detail/one_line.h>
 #include <magpie/detail/scope_visit.h>
 #include <magpie/detail/spawn_impl.h>
 #include <magpie/detail/task_extras.h>
@@ -330,7 +331,7 @@ void TaskRecord::describe(std::string& out, Deadline now) const {
   auto& self = const_cast<TaskRecord&>(*this);
   out +=
       '#';  // piece by piece: g++ 12 takes a sum of strings that begins so for an overlapping copy
-  out += std::to_string(static_cast<std::uint64_t>(id_)) + " " + name();
+  out += std::to_string(static_cast<std::uint64_t>(id_)) + " " + in_one_line(name());
   if (in_group()) out += " (in a group)";
   const char* state = done()                                     ? "done"
                       : started_.load(std::memory_order_relaxed) ? "running"

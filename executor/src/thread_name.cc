@@ -15,7 +15,7 @@ std::string thread_name(const std::string& name, std::string_view kind, std::siz
   std::string suffix(kind);
   suffix += '-';  // "-" + ... is a false alarm of g++ 12 (-Wrestrict)
   suffix += std::to_string(index);
-  return name.substr(0, kMost - suffix.size()) + suffix;
+  return name.substr(0, std::min(kMost - suffix.size(), name.find('\0'))) + suffix;
 }
 
 void name_this_thread(const std::string& name, std::string_view kind, std::size_t index) noexcept {

@@ -103,11 +103,41 @@ void ExecutorServices::end_trace() noexcept {
 
 namespace {
 
-// JSON's.
+// How many bytes of the text are its first character in UTF-8; 0: it begins with none. Neither
+// overlong forms, nor surrogates, nor what lies beyond Unicode.
+std::size_t utf8_length(std::string_view text) {
+  const auto byte = [&](std::size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+  };
+  const unsigned first = byte(0);
+  if (first < 0x80) return 1;
+  const std::size_t length = first < 0xc2   ? 0
+                             : first < 0xe0 ? 2
+                             : first < 0xf0 ? 3
+                             : first < 0xf5 ? 4
+                                            : 0;
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xc0U) != 0x80U) return 0;
+  }
+  const unsigned second = byte(1);
+  const bool wrong = (first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) ||
+                     (first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90);
+  return wrong ? 0 : length;
+}
+
+// JSON's, which is UTF-8 throughout: a byte of a name that is not shows as U+FFFD.
 void write_string(std::ostream& out, std::string_view text) {
   out << '"';
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
+  for (std::size_t i = 0; i < text.size();) {
+    const std::string_view rest = text.substr(i);
+    const std::size_t length = utf8_length(rest);
+    const char c = rest.front();
+    i += std::max<std::size_t>(length, 1);
+    if (length == 0) {
+      out << "\\ufffd";
+    } else if (length > 1) {
+      out << rest.substr(0, length);
+    } else if (c == '"' || c == '\\') {
       out << '\\' << c;
     } else if (static_cast<unsigned char>(c) < 0x20) {
       std::array<char, 8> code{};

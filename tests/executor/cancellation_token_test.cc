@@ -140,6 +140,21 @@ TEST(CancellationCallback, IsMadeFromAnyCallable) {
   EXPECT_EQ(calls, 4);
 }
 
+TEST(CancellationCallback, CallsItsFunctionAsStdStopCallbackDoes) {
+  struct Once {
+    std::unique_ptr<int> owned;
+    int* sum;
+    void operator()() && { *sum += *owned; }
+  };
+  int sum = 0;
+  auto counts = [&sum] { ++sum; };
+  CancellationSource source;
+  const CancellationCallback once(source.token(), Once{std::make_unique<int>(10), &sum});
+  const CancellationCallback<decltype(counts)&> referenced(source.token(), counts);
+  source.cancel();
+  EXPECT_EQ(sum, 11);
+}
+
 TEST(CancellationCallback, MayTakeBackItselfAndOthers) {
   CancellationSource source;
   int calls = 0;

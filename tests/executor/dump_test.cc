@@ -107,6 +107,14 @@ TEST(Dump, ShowsTheTasksOfAGroupBelowTheOneWhoseGroupItIs) {
   EXPECT_EQ(lines[5].indent, 4U) << dump;
 }
 
+TEST(Dump, HasOneLineForATaskWhateverItsNameHolds) {
+  WorkStealingExecutor executor({.threads = 1});
+  const auto sleeping = executor.spawn(sleeper(), std::string("a\n  #9 b\r\x1b[2J\0c", 15));
+  const auto lines = lines_of(dump_of(executor));
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_EQ(lines[0].rest.substr(0, 17), "a   #9 b  [2J c: ");
+}
+
 TEST(Dump, ShowsATaskAsDoneWhileItsCallbacksRun) {
   SimulatedExecutor executor(1);
   std::string seen;

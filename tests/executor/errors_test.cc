@@ -100,6 +100,14 @@ struct Hidden : private std::runtime_error {
   Hidden() : std::runtime_error("hidden") {}
 };
 
+template <class F>
+concept SeesEachError = requires(const ExceptionGroup& group, F function) {
+  group.for_each<std::runtime_error>(function);
+};
+static_assert(SeesEachError<void (*)(const std::exception&)>);
+static_assert(!SeesEachError<void (*)(const std::logic_error&)>);
+static_assert(!SeesEachError<decltype(&std::runtime_error::what)>);  // is called, not invoked
+
 TEST(Errors, HaveTheBasesOfTheContract) {
   static_assert(!std::is_base_of_v<std::exception, CancelledError>);
   static_assert(std::is_base_of_v<std::runtime_error, TimeoutError>);

@@ -104,6 +104,18 @@ TEST_F(JoinHandleTest, OnDoneIsCalledOnceWithTheResult) {
   EXPECT_EQ(there, here);
 }
 
+TEST_F(JoinHandleTest, OnDoneTakesWhatCanBeCalledJustOnce) {
+  struct Once {
+    std::unique_ptr<int> owned;
+    std::atomic<int>* sum;
+    void operator()(const Result<int>& result) && { *sum += result.value() + *owned; }
+  };
+  std::atomic<int> sum{0};
+  const auto handle = executor.spawn(give(6));
+  handle.on_done(Once{std::make_unique<int>(100), &sum});
+  ASSERT_TRUE(eventually([&] { return sum.load() == 106; }));
+}
+
 TEST_F(JoinHandleTest, ManyCallbacksAreCalledInTheirOrder) {
   constexpr int kCallbacks = 20'000;  // with a walk along the list for each, seconds
   Gate gate;
@@ -247,6 +259,21 @@ TEST_F(JoinHandleTest, AnErrorWhoseOnlyWaiterWasCancelledBeforeIsReported) {
   handle = JoinHandle<void>();
   ASSERT_TRUE(eventually([&] { return reports().size() == 1; }));
   EXPECT_EQ(reports()[0].what, "late");
+}
+
+TEST(UnobservedErrors, AreReportedInOneLineEachUnlessThereIsAHandler) {
+  auto failing = []() -> Task<> {
+    throw std::runtime_error("first\nsecond");
+    co_return;
+  };
+  ::testing::internal::CaptureStderr();
+  {
+    WorkStealingExecutor without({.threads = 1});
+    const auto handle = without.spawn(failing(), std::string("a\0b\n", 4));
+    EXPECT_TRUE(eventually([&] { return handle.done(); }));
+  }
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(),
+            "magpie: nobody asked for the error of a b : first second\n");
 }
 
 TEST_F(JoinHandleTest, ACancellationIsNotReported) {

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -215,6 +216,28 @@ TEST(TraceRecorder, ComesAndGoesWhileWorkersAreBusy) {
   }
   stop = true;
   for (auto& task : tasks) task.wait();
+}
+
+TEST(TraceRecorder, WritesNamesAsUtf8WhateverBytesTheyHave) {
+  // Names that are UTF-8 to their last byte, and what a name with a wrong byte becomes.
+  const std::vector<std::pair<std::string, std::string>> names = {
+      {"\xc3\xa9 \xe2\x82\xac \xf0\x9f\x90\xa6", "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x90\xa6"},
+      {"\xed\x9f\xbf\xee\x80\x80\xf4\x8f\xbf\xbf", "\xed\x9f\xbf\xee\x80\x80\xf4\x8f\xbf\xbf"},
+      {"\xff!", "\\ufffd!"},
+      {"\xc0\xaf", "\\ufffd\\ufffd"},                        // overlong
+      {"\xe0\x9f\xbf", "\\ufffd\\ufffd\\ufffd"},             // overlong
+      {"\xf0\x8f\xbf\xbf", "\\ufffd\\ufffd\\ufffd\\ufffd"},  // overlong
+      {"\xed\xa0\x80", "\\ufffd\\ufffd\\ufffd"},             // a surrogate
+      {"\xf4\x90\x80\x80", "\\ufffd\\ufffd\\ufffd\\ufffd"},  // beyond Unicode
+      {"\xe2\x82", "\\ufffd\\ufffd"},                        // cut short
+      {"\xe2\x82\xc3\xa9", "\\ufffd\\ufffd\xc3\xa9"},
+  };
+  WorkStealingExecutor executor({.threads = 1});
+  for (const auto& [name, shown] : names) {
+    TraceRecorder recorder(executor);
+    executor.spawn(nap(), name).wait();
+    EXPECT_NE(written(recorder).find('"' + shown + '"'), std::string::npos) << shown;
+  }
 }
 
 TEST(TraceRecorder, WritesNumbersAsJsonDoesWhateverTheStreamHas) {

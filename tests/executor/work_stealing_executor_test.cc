@@ -103,6 +103,9 @@ TEST(WorkStealingExecutor, NamesItsThreadsAndKeepsTheIndex) {
              {.threads = 1, .name = "a-very-long-name-indeed"});
   EXPECT_EQ(seen.size(), 15U);
   EXPECT_EQ(seen.substr(13), "-0");
+  seen = run([]() -> Task<std::string> { co_return thread_name(); }(),
+             {.threads = 1, .name = std::string("cut\0here", 8)});
+  EXPECT_EQ(seen, "cut-0");
   // The threads for blocking calls are told from the workers, also where the name is long.
   seen = run(to_thread([] { return thread_name(); }),
              {.threads = 1, .name = "a-very-long-name-indeed"});

@@ -170,7 +170,7 @@ class BatcherCore : public BatcherBase, public std::enable_shared_from_this<Batc
       if (core->made_task(*place.call))
         Members(core->start(*place.call)).fail(cancelled_by_shutdown());
     }
-    Result<Out> result = co_await as_result(std::move(future));
+    Result<Out> result = co_await magpie::as_result(std::move(future));
     if (result.is_cancelled() && core->leave(*place.call, *member)) owned.reset(member);
     co_return std::move(result).value();
   }
@@ -214,7 +214,8 @@ class BatcherCore : public BatcherBase, public std::enable_shared_from_this<Batc
     if (members.empty() || opening.core().dead()) co_return;
     if (!error) {
       try {
-        Result<std::vector<Out>> result = co_await as_result(called(opening.core(), members));
+        Result<std::vector<Out>> result =
+            co_await magpie::as_result(called(opening.core(), members));
         opening.close();  // once the last submitter has its answer, nothing of the Batcher is used
         hand_out(std::move(result), members);
       } catch (...) {
@@ -260,7 +261,7 @@ class BatcherCoreOf final : public BatcherCore<In, Out> {
       : BatcherCore<In, Out>(max_size, max_delay), function_(std::forward<G>(function)) {}
 
   Task<std::vector<Out>> call(std::vector<In> items) override {
-    return as_task(std::invoke(function_, std::move(items)));
+    return detail::as_task(std::invoke(function_, std::move(items)));
   }
 
  private:

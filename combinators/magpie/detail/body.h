@@ -18,7 +18,7 @@
 namespace magpie::detail {
 
 template <class F, class Arg>
-using body_task_t = decltype(as_task(
+using body_task_t = decltype(detail::as_task(
     std::invoke(std::declval<std::remove_reference_t<F>&>(), std::declval<Arg&>())));
 
 template <class F, class Arg>
@@ -37,7 +37,7 @@ class Body {
   /// Calls the callable and binds its task; null if that threw: the error is in the slot.
   std::coroutine_handle<> start(Arg& argument, Scope& scope, Continuation continuation) noexcept {
     try {
-      auto frame = as_task(std::invoke(function_, argument)).take_frame();
+      auto frame = detail::as_task(std::invoke(function_, argument)).take_frame();
       frame.require();
       return frame.bind(scope, continuation, slot);
     } catch (...) {

@@ -95,7 +95,7 @@ struct TaskChild : ForkedChild<Fork, T> {
   }
   template <class A>
   MAGPIE_FLAT explicit TaskChild(A&& given) {
-    auto frame = as_task(std::forward<A>(given)).take_frame();
+    auto frame = detail::as_task(std::forward<A>(given)).take_frame();
     frame.require();
     this->coroutine = frame.release();
     this->join = nullptr;
@@ -161,7 +161,7 @@ struct CallChild : ForkedChild<CallRec, typename CallValue<F>::type> {
       try {
         using R = std::invoke_result_t<F&>;
         if constexpr (Awaitable<R>) {
-          auto frame = as_task(std::invoke(self->function)).take_frame();
+          auto frame = detail::as_task(std::invoke(self->function)).take_frame();
           frame.require();
           return frame.bind(self->join->scope, Continuation::to(rec, Settled), self->slot());
         } else if constexpr (std::is_void_v<R>) {

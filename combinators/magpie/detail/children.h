@@ -81,7 +81,8 @@ class PackStorage<std::index_sequence<I...>, Child...> : private PackElement<I, 
   /// read again for all that may be written there.
   template <class F>
   MAGPIE_FLAT void for_each_with_frame(F&& fn) {
-    const std::uintptr_t frames[] = {frame_of(static_cast<PackElement<I, Child>&>(*this).child)...};
+    const std::uintptr_t frames[] = {
+        detail::frame_of(static_cast<PackElement<I, Child>&>(*this).child)...};
     (fn(static_cast<PackElement<I, Child>&>(*this).child, std::uint32_t{I}, frames[I]), ...);
   }
   template <class F>
@@ -153,12 +154,12 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
 
   template <class... A>
   MAGPIE_FLAT explicit ChildPack(std::in_place_t, A&&... given)
-      : Storage(((require_given(given), ...), std::in_place), std::forward<A>(given)...) {}
+      : Storage(((detail::require_given(given), ...), std::in_place), std::forward<A>(given)...) {}
 
   static constexpr std::size_t size() noexcept { return sizeof...(Child); }
   /// Whether they were moved from or started before: all of them, so that one look will do.
   MAGPIE_FLAT bool spent() noexcept { return this->template get<0>().spent(); }
-  MAGPIE_FLAT std::uintptr_t first_item() const noexcept { return tagged(this, kForkTag); }
+  MAGPIE_FLAT std::uintptr_t first_item() const noexcept { return detail::tagged(this, kForkTag); }
   static constexpr std::size_t bytes() noexcept { return sizeof(ChildPack); }
   static constexpr void free_memory() noexcept {}
 };
@@ -273,7 +274,7 @@ class ChildVector {
   template <class F>
   MAGPIE_FLAT void for_each_with_frame(F&& fn) {
     std::uint32_t index = 0;
-    for_each([&](Child& child) MAGPIE_FLAT { fn(child, index++, frame_of(child)); });
+    for_each([&](Child& child) MAGPIE_FLAT { fn(child, index++, detail::frame_of(child)); });
   }
   template <class F>
   MAGPIE_FLAT void for_each_backwards(F&& fn) {
@@ -293,7 +294,7 @@ class ChildVector {
   MAGPIE_FLAT void free_memory() noexcept {
     if constexpr (kCachedAtFirst) {
       if (capacity_ == kFirstCapacity) [[likely]]
-        return free_frame(children_, kFirstBytes);
+        return detail::free_frame(children_, kFirstBytes);
     }
     if (children_ != nullptr) free_memory_of(children_, capacity_);
   }
@@ -364,7 +365,7 @@ class ChildVector {
     if constexpr (kOverAligned) {
       ::operator delete(children, std::align_val_t(alignof(Child)));
     } else {
-      free_frame(children, capacity * sizeof(Child));
+      detail::free_frame(children, capacity * sizeof(Child));
     }
   }
 
@@ -387,7 +388,7 @@ void push_forks_slowly(LocalQueue* queue, Children& children) noexcept {
       if constexpr (std::remove_cvref_t<decltype(child)>::kForked) look(context, child);
     });
   };
-  queue_forks(queue, backwards, &children);
+  detail::queue_forks(queue, backwards, &children);
 }
 
 /// Starts the operations among the children; returns how many ended at once: units for this thread
@@ -456,8 +457,8 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_armed(Join& join, Children& chi
     return queue->deque.owner().with_room_for(
         children.size(),
         [&](auto batch) MAGPIE_FLAT -> std::coroutine_handle<> {
-          children.for_each_later_fork([&](Fork& later)
-                                           MAGPIE_FLAT { batch.add(tagged(&later, kForkTag)); });
+          children.for_each_later_fork(
+              [&](Fork& later) MAGPIE_FLAT { batch.add(detail::tagged(&later, kForkTag)); });
           batch.commit();
           StdEnv::compiler_barrier();  // D3; where that is not enough, attention is never zero
           if (queue->noticed_after_push()) [[unlikely]]
@@ -466,7 +467,7 @@ MAGPIE_FLAT inline std::coroutine_handle<> start_armed(Join& join, Children& chi
           // moment ago.
           if constexpr (Children::kAnyOperation) return start_fork(first);
           if constexpr (Children::kFirstIsTask) {
-            return transfer(
+            return detail::transfer(
                 std::coroutine_handle<>::from_address(reinterpret_cast<void*>(first->coroutine)));
           }
           return start_child(first);

@@ -96,7 +96,7 @@ class ForkedHalf : public Job {
 template <class G>
 void end_other_half(LocalQueue* queue, ForkedHalf<G>* half,
                     std::remove_reference_t<G>& g) noexcept {
-  if (half != nullptr && !take_back(queue, half)) return half->drop();
+  if (half != nullptr && !detail::take_back(queue, half)) return half->drop();
   try {
     static_cast<void>(call_half<G>(g));
   } catch (...) {

@@ -27,7 +27,7 @@ template <class R, class F>  // F may be an lvalue reference
 Task<R> called_task(F function) {
   using Given = std::invoke_result_t<std::remove_reference_t<F>&>;
   if constexpr (Awaitable<Given>) {
-    co_return co_await as_task(std::invoke(function));
+    co_return co_await detail::as_task(std::invoke(function));
   } else {
     co_return std::invoke(function);
   }
@@ -37,7 +37,7 @@ Task<R> called_task(F function) {
 template <class A>
 auto child_task(A&& given) {
   if constexpr (Awaitable<A>) {
-    return as_task(std::forward<A>(given));
+    return detail::as_task(std::forward<A>(given));
   } else {
     return called_task<typename CallValue<A>::type, A>(std::forward<A>(given));
   }
@@ -48,7 +48,7 @@ struct LimitedChild {
   using value_type = T;
   template <class A>
   explicit LimitedChild(std::in_place_t, A&& given)
-      : frame(child_task(std::forward<A>(given)).take_frame()) {
+      : frame(detail::child_task(std::forward<A>(given)).take_frame()) {
     frame.require();
   }
   LimitedChild(LimitedChild&& other) noexcept

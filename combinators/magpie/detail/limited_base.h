@@ -43,7 +43,7 @@ class LimitedBase : public CombinatorBase, protected LaneJoin {
     outer_ = &outer;
     spent_ = true;
     if (outer.cancelled()) [[unlikely]]
-      return transfer(awaiting);
+      return detail::transfer(awaiting);
     started_ = true;
     return this->start(awaiting, outer, most < limit_ ? most : limit_, first_);
   }

@@ -198,7 +198,7 @@ void free_piece(P* piece) noexcept {
     delete piece;
   } else {
     std::destroy_at(piece);
-    free_frame(piece, sizeof(P));
+    detail::free_frame(piece, sizeof(P));
   }
 }
 

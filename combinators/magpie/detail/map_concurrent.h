@@ -186,7 +186,7 @@ class [[nodiscard("co_await it")]] MapConcurrent final
     }
     if (*at_ == *end_) return nullptr;
     this->take_slot(lane);
-    return this->bind(lane, as_task(std::invoke(function_, argument(lane))));
+    return this->bind(lane, detail::as_task(std::invoke(function_, argument(lane))));
   }
 
   typename Traits::Argument argument([[maybe_unused]] MyLane& lane) {

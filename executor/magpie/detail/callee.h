@@ -41,7 +41,7 @@ class MAGPIE_EXPORT Awaiting : public EndSink, public Runnable {
   /// The child has ended on this thread.
   std::coroutine_handle<> go_on() noexcept {
     if (current_executor() == home_) [[likely]]
-      return transfer(parent_);
+      return detail::transfer(parent_);
     go_home();
     return std::noop_coroutine();
   }
@@ -131,14 +131,14 @@ auto make_callee(A&& awaitable) {
   if constexpr (IsOperation<A> && !requires { Plain::kMovesTheStrand; }) {
     return OperationCallee<Plain>(std::move(awaitable));
   } else if constexpr (IsOperationSource<A>) {
-    return make_callee(std::forward<A>(awaitable).operation());
+    return detail::make_callee(std::forward<A>(awaitable).operation());
   } else {
-    auto task = as_task(std::forward<A>(awaitable));
+    auto task = detail::as_task(std::forward<A>(awaitable));
     return TaskCallee<typename decltype(task)::value_type>(std::move(task));
   }
 }
 
 template <class A>
-using callee_t = decltype(make_callee(std::declval<A>()));
+using callee_t = decltype(detail::make_callee(std::declval<A>()));
 
 }  // namespace magpie::detail

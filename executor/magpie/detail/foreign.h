@@ -237,7 +237,7 @@ auto as_task(A&& awaitable) {
     static_assert(!std::is_lvalue_reference_v<A>, "a task is given away: write std::move(task)");
     return Plain(std::move(awaitable));
   } else if constexpr (IsOperationSource<A>) {
-    return as_task(std::forward<A>(awaitable).operation());
+    return detail::as_task(std::forward<A>(awaitable).operation());
   } else if constexpr (Ours<A>) {
     return awaiting_task<awaited_t<A>, Plain>(std::forward<A>(awaitable));
   } else {

@@ -57,7 +57,7 @@ class TaskPromiseBase : public PromiseBase {
   /// resume_here() goes on with whoever that is.
   std::suspend_never final_suspend() noexcept {
     if (this->continuation.is_asked()) [[unlikely]] {
-      note_asked_end(*this);
+      detail::note_asked_end(*this);
     } else {
       this_thread()->next = this->continuation.word();
     }

@@ -101,7 +101,8 @@ class TaskAwaiter {
     static_assert(
         std::derived_from<P, PromiseBase>,
         "a magpie::Task can be awaited inside a magpie::Task only; elsewhere use run() or spawn()");
-    return transfer(frame_.bind(*awaiting.promise().scope, Continuation::to(awaiting), slot_));
+    return detail::transfer(
+        frame_.bind(*awaiting.promise().scope, Continuation::to(awaiting), slot_));
   }
   T await_resume() { return slot_.take(); }
 
@@ -135,7 +136,7 @@ class TransformedTask {
     promise.scope = awaiting.promise().scope;
     promise.continuation = Continuation::to(awaiting);
     promise.slot = &slot_;
-    return transfer(frame);
+    return detail::transfer(frame);
   }
   T await_resume() { return slot_.take(); }
 
