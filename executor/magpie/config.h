@@ -77,14 +77,15 @@
 #endif
 
 // Defined (as 1) only in builds with the sanitizer, so that #if and #ifdef mean the same.
-#if defined(__SANITIZE_THREAD__)
+// MAGPIE_TRACED: compiled with -fsanitize=thread, but what its calls reach is not ThreadSanitizer.
+#if defined(__SANITIZE_THREAD__) && !defined(MAGPIE_TRACED)
 #define MAGPIE_TSAN 1
 #endif
 #if defined(__SANITIZE_ADDRESS__)
 #define MAGPIE_ASAN 1
 #endif
 #if defined(__has_feature)
-#if __has_feature(thread_sanitizer) && !defined(MAGPIE_TSAN)
+#if __has_feature(thread_sanitizer) && !defined(MAGPIE_TSAN) && !defined(MAGPIE_TRACED)
 #define MAGPIE_TSAN 1
 #endif
 #if __has_feature(address_sanitizer) && !defined(MAGPIE_ASAN)

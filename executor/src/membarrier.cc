@@ -36,7 +36,7 @@ bool registered = false;  // written once, inside `registration`
 }
 
 bool try_registration() noexcept {
-#if MAGPIE_DETAIL_TSAN
+#ifdef MAGPIE_TSAN
   return false;
 #else
   if (refused_by_environment()) return false;

@@ -91,7 +91,7 @@
 // - Relacy's own switching of stacks confuses the sanitizers: tests call MAGPIE_SKIP_RELACY()
 // first.
 
-#if MAGPIE_DETAIL_TSAN || defined(__SANITIZE_ADDRESS__)
+#if defined(MAGPIE_TSAN) || defined(__SANITIZE_ADDRESS__)
 #define MAGPIE_SKIP_RELACY() GTEST_SKIP() << "not under sanitizers"
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)

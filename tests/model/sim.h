@@ -79,8 +79,11 @@ enum class Strategy : std::uint8_t { exhaustive, random, pct };
 
 // Under the sanitizers an execution takes ten times as long: there, a lower bound.
 constexpr unsigned bound(unsigned preemptions) {
-  const bool sanitized = MAGPIE_DETAIL_TSAN || MAGPIE_MODEL_ASAN;
-  return sanitized && preemptions > 2 ? 2 : preemptions;
+#if defined(MAGPIE_ASAN) || defined(MAGPIE_TSAN)
+  return preemptions > 2 ? 2 : preemptions;
+#else
+  return preemptions;
+#endif
 }
 
 struct Options {

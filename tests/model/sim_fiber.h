@@ -3,7 +3,7 @@
 
 #pragma once
 
-#include <magpie/detail/atomic.h>  // MAGPIE_DETAIL_TSAN
+#include <magpie/config.h>
 
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -13,23 +13,12 @@
 #include <cstdint>
 #include <memory>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define MAGPIE_MODEL_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MAGPIE_MODEL_ASAN 1
-#endif
-#endif
-#ifndef MAGPIE_MODEL_ASAN
-#define MAGPIE_MODEL_ASAN 0
-#endif
-
-#if MAGPIE_MODEL_ASAN
+#ifdef MAGPIE_ASAN
 #include <sanitizer/asan_interface.h>
 // What instrumented functions ask when they are entered.
 extern "C" int __asan_option_detect_stack_use_after_return;
 #endif
-#if MAGPIE_DETAIL_TSAN
+#ifdef MAGPIE_TSAN
 #include <sanitizer/tsan_interface.h>
 #endif
 
@@ -40,7 +29,7 @@ namespace magpie::model {
 // for uses of dead locals is worth here.
 class PlainStacks {
  public:
-#if MAGPIE_MODEL_ASAN
+#ifdef MAGPIE_ASAN
   PlainStacks() : before_(__asan_option_detect_stack_use_after_return) {
     __asan_option_detect_stack_use_after_return = 0;
   }
@@ -69,18 +58,18 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
   ~Fiber() {
-#if MAGPIE_DETAIL_TSAN
+#ifdef MAGPIE_TSAN
     if (stack_ != nullptr && tsan_ != nullptr) __tsan_destroy_fiber(tsan_);
 #endif
   }
 
   void restart(Entry entry) {
     if (stack_ == nullptr) stack_ = std::make_unique_for_overwrite<std::byte[]>(kStackSize);
-#if MAGPIE_DETAIL_TSAN
+#ifdef MAGPIE_TSAN
     if (tsan_ != nullptr) __tsan_destroy_fiber(tsan_);
     tsan_ = __tsan_create_fiber(0);
 #endif
-#if MAGPIE_MODEL_ASAN
+#ifdef MAGPIE_ASAN
     // The red zones of the frames that were abandoned are no longer red.
     if (!ended_) __asan_unpoison_memory_region(stack_.get(), kStackSize);
     ended_ = false;
@@ -100,7 +89,7 @@ class Fiber {
 
   // The first thing that an entry function does.
   void arrived() {
-#if MAGPIE_MODEL_ASAN
+#ifdef MAGPIE_ASAN
     const void* bottom = nullptr;
     std::size_t size = 0;
     __sanitizer_finish_switch_fiber(asan_fake_stack_, &bottom, &size);
@@ -113,11 +102,11 @@ class Fiber {
 
  private:
   static void switch_over(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
-#if MAGPIE_DETAIL_TSAN
+#ifdef MAGPIE_TSAN
     if (from.tsan_ == nullptr) from.tsan_ = __tsan_get_current_fiber();
     __tsan_switch_to_fiber(to.tsan_, 0);
 #endif
-#if MAGPIE_MODEL_ASAN
+#ifdef MAGPIE_ASAN
     __sanitizer_start_switch_fiber(last ? nullptr : &from.asan_fake_stack_, to.bottom(), to.size());
 #endif
     previous = &from;

@@ -3,6 +3,8 @@
 
 #pragma once
 
+#include <magpie/config.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -21,17 +23,6 @@
 //
 // Threads: every function may be called from any thread at any time, but for prepare() and the test
 // hook, which say when. Cancellation: none of it is aware of it. Errors: see heavy_fence().
-
-#if defined(__SANITIZE_THREAD__)
-#define MAGPIE_DETAIL_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define MAGPIE_DETAIL_TSAN 1
-#endif
-#endif
-#ifndef MAGPIE_DETAIL_TSAN
-#define MAGPIE_DETAIL_TSAN 0
-#endif
 
 namespace magpie::detail {
 
@@ -235,7 +226,7 @@ struct StdEnv {
 
   // Whether light_fence() is a compiler barrier, because heavy_fence() pays for both sides.
   static bool asymmetric() noexcept {
-#if MAGPIE_DETAIL_TSAN
+#ifdef MAGPIE_TSAN
     return false;
 #else
     // Relaxed: prepare() comes before the threads that ask, and those are started after it.
@@ -246,7 +237,7 @@ struct StdEnv {
   static void compiler_barrier() noexcept { asm volatile("" ::: "memory"); }
 
   static void fence_seq_cst() noexcept {
-#if MAGPIE_DETAIL_TSAN
+#ifdef MAGPIE_TSAN
     // All fences meet on one word: the order that fences have among themselves.
     Kernel::fence_word.fetch_add(1, std::memory_order_seq_cst);
 #elif defined(__clang__) && defined(__x86_64__)
@@ -321,7 +312,7 @@ struct StdEnv {
 
   // The same for a word of 32 bits, without a deadline; wakes everybody.
   static void futex_wait(Atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
-#if MAGPIE_DETAIL_TSAN
+#ifdef MAGPIE_TSAN
     // ThreadSanitizer keeps signals back from a thread until it makes a call that it knows: in a
     // futex the main thread would never hear of one.
     if (word.load(std::memory_order_relaxed) == expected) Kernel::doze();
