@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstdlib>
 #include <deque>
 
 #include "expect.h"
@@ -426,6 +427,98 @@ TEST(ScopeModel, ACancellationStopsAtAMask) {
     expect_clean_in_random_schedules(
         [=](Options options) { return mask<Mutant::none>(options, cancel_the_mask); });
   }
+}
+
+// ---- annexes ----
+
+// Strands that park in one scope, where a lock that is held opens annexes, or in scopes of their
+// own right below it, while the task is cancelled. The last of them leaves the scope.
+template <Mutant kMutant>
+Report crowd(Options options, std::size_t strands, std::size_t with_scopes, bool complete = false) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Nest<Env> shared(task.root, task.core);
+    shared.enter();
+    std::deque<Nest<Env>> nests;
+    std::array<Waiting<Env>, 4> waitings;
+    typename Env::template Atomic<std::size_t> left(strands);
+    for (std::size_t i = 0; i < strands; ++i) nests.emplace_back(shared.innermost(), task.core);
+    for (std::size_t i = 0; i < strands; ++i) {
+      sim.spawn([&, i] {
+        if (i < with_scopes) nests[i].enter();
+        waitings[i].await(nests[i].innermost());
+        if (i < with_scopes) nests[i].leave();
+        if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) shared.leave();
+      });
+    }
+    if (complete) sim.spawn([&] { waitings[strands - 1].complete(); });
+    sim.spawn([&] { cancel_now(task.root); });
+    sim.run();
+    shared.check();
+    for (const Nest<Env>& nest : nests) nest.check();
+    sim.check(task.counted() == 1, "a cancellation is counted for ever");
+  });
+}
+
+TEST(ScopeModel, WhatIsListedInAnnexesIsFound) {
+  expect_clean(crowd<Mutant::none>(locked(2), 2, 0));
+  expect_clean(crowd<Mutant::scope_early_annexes>(locked(2), 2, 0));
+  for (std::size_t with_scopes = 0; with_scopes <= 2; ++with_scopes) {
+    expect_clean(crowd<Mutant::none>(locked(1), 2, with_scopes));
+    expect_clean(crowd<Mutant::scope_early_annexes>(locked(1), 2, with_scopes));
+    expect_clean_in_random_schedules(
+        [=](Options options) { return crowd<Mutant::none>(options, 4, with_scopes, true); });
+    expect_clean_in_random_schedules([=](Options options) {
+      return crowd<Mutant::scope_early_annexes>(options, 4, with_scopes, true);
+    });
+  }
+}
+
+TEST(ScopeModelMutant, AnAnnexThatIsNotToldKeepsWhoParksThereForEver) {
+  hunt(crowd<Mutant::scope_annex_untold>(locked(2), 2, 0));
+  hunt(crowd<Mutant::scope_annex_untold>(locked(2), 2, 2));
+}
+
+TEST(ScopeModelMutant, AnAnnexThatIsNotListedIsNotFound) {
+  hunt(crowd<Mutant::scope_annex_unlisted>(locked(2), 2, 0));
+}
+
+// Two strands below one scope link that, while others park beside it.
+template <Mutant kMutant>
+Report link_in_a_crowd(Options options) {
+  return explore(options, [](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    Nest<Env> below(task.root, task.core);
+    std::array<Waiting<Env>, 4> waitings;
+    typename Env::template Atomic<int> left(2);
+    below.enter();
+    for (std::size_t i = 0; i < 4; ++i) {
+      sim.spawn([&, i] {
+        waitings[i].await(i < 2 ? below.innermost() : task.root);
+        if (i < 2 && left.fetch_sub(1, std::memory_order_acq_rel) == 1) below.leave();
+      });
+    }
+    sim.spawn([&] { cancel_now(task.root); });
+    sim.run();
+    below.check();
+    sim.check(task.counted() == 1, "a cancellation is counted for ever");
+  });
+}
+
+TEST(ScopeModel, AScopeThatIsLinkedWhileAnnexesAreOpenedIsInOneList) {
+  expect_clean_in_random_schedules(link_in_a_crowd<Mutant::none>, 100'000);
+}
+
+TEST(ScopeModelMutant, AScopeMayBeLinkedTwiceByWhoDoesNotLookForAnnexesAgain) {
+  // Its links are torn, which may crash the program before it is noticed.
+  const auto fail = [] {
+    const Report report = link_in_a_crowd<Mutant::scope_annexes_seen_once>(
+        {.strategy = Strategy::pct, .executions = 400'000, .pct_depth = 4, .pct_length = 150});
+    if (report.failed) std::abort();
+  };
+  EXPECT_DEATH(fail(), "");
 }
 
 // ---- tokens ----

@@ -76,12 +76,22 @@ struct ParkAgainstCancel : RelacyTest<ParkAgainstCancel<kMutant>, 3> {
 
 TEST(ScopeRelacy, WhoParksIsClaimedOrSeesTheCancellation) {
   MAGPIE_SKIP_RELACY();
-  expect_clean<ParkAgainstCancel<Mutant::none>>(3);
+  expect_clean<ParkAgainstCancel<Mutant::none>>(2);
 }
 
 TEST(ScopeRelacyMutant, ARelaxedLookAtTheLinkOverlooksACancellation) {
   MAGPIE_SKIP_RELACY();
   expect_killed<ParkAgainstCancel<Mutant::scope_relaxed_link>>(3);
+}
+
+TEST(ScopeRelacy, WhoParksInAnAnnexIsClaimedOrSeesTheCancellation) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<ParkAgainstCancel<Mutant::scope_early_annexes>>(2);
+}
+
+TEST(ScopeRelacyMutant, ARelaxedLookAtTheAnnexesFindsOneThatIsNotTold) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<ParkAgainstCancel<Mutant::scope_relaxed_annexes>>(3);
 }
 
 // Who finds himself cancelled sees what the canceller did before, through scopes that were linked

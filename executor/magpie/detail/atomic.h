@@ -86,20 +86,25 @@ enum class Mutant : std::uint8_t {
   scope_open_end,          // the root of a task that ends is not closed
   scope_plain_close,       // ... or by a load and a store without the lock
   scope_unasked_tokens,    // tokens go to the parent, also if that is cancelled already
-  row_open_end,            // the last of a row is still linked to what was claimed after it
-  row_of_the_completed,    // a completed child goes on with what follows it in its scope's list
-  deliver_waiters_first,   // a cancellation schedules the waiters, then tells the tokens
-  stop_state_no_wait,      // remove() does not wait for a callback that is running
-  stop_state_late_end,     // the end is noted in a node that its callback has destroyed
-  stop_state_relaxed_end,  // the end of a callback is published with a relaxed store
-  stop_state_loose_block,  // who will sleep until it has ended says so without the lock
-  join_plain_counter,      // units are handed in by a load and a store
-  join_relaxed_counter,    // units are handed in with a relaxed subtraction
-  job_relaxed_end,         // the end of a job is published with a relaxed store
-  job_no_fence_at_end,     // between the end of a job and the look for its owner
-  job_no_heavy_fence,      // whoever waits for a job sleeps after an ordinary fence
-  job_no_look,             // ... without a look after it was counted in
-  job_no_passing_on,       // ... and does not pass on the notification that woke it
+  scope_annex_untold,      // an annex is opened without what has reached its scope
+  scope_annex_unlisted,    // ... or is not in its scope's list
+  scope_relaxed_annexes,   // ... or is found with a relaxed load
+  scope_annexes_seen_once,   // whoever has found no annexes does not look again under the lock
+  scope_early_annexes,       // no fault: whoever is the first to be listed opens them
+  row_open_end,              // the last of a row is still linked to what was claimed after it
+  row_of_the_completed,      // a completed child goes on with what follows it in its scope's list
+  deliver_waiters_first,     // a cancellation schedules the waiters, then tells the tokens
+  stop_state_no_wait,        // remove() does not wait for a callback that is running
+  stop_state_late_end,       // the end is noted in a node that its callback has destroyed
+  stop_state_relaxed_end,    // the end of a callback is published with a relaxed store
+  stop_state_loose_block,    // who will sleep until it has ended says so without the lock
+  join_plain_counter,        // units are handed in by a load and a store
+  join_relaxed_counter,      // units are handed in with a relaxed subtraction
+  job_relaxed_end,           // the end of a job is published with a relaxed store
+  job_no_fence_at_end,       // between the end of a job and the look for its owner
+  job_no_heavy_fence,        // whoever waits for a job sleeps after an ordinary fence
+  job_no_look,               // ... without a look after it was counted in
+  job_no_passing_on,         // ... and does not pass on the notification that woke it
   job_no_heavy_passing_on,   // ... or does so without a heavy fence
   nap_late_bit,              // who naps says so when it has looked for new work
   nap_no_look,               // ... or does not look

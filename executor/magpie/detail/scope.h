@@ -18,10 +18,17 @@
 // scope that it reaches, and whoever asks a scope that is not linked while something in the task is
 // cancelled links it, which hands the cause down. So n scopes, however they are nested, cost a
 // cancellation and its unwinding a number of steps in proportion to n.
+//
+// The children of one gather all wait in its scope, on as many cores as there are. A scope whose
+// lock is asked for at once too often gets annexes, scopes right below it that share out what would
+// be in its own lists.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include <magpie/config.h>
@@ -54,6 +61,8 @@ enum class ScopeKind : std::uint8_t {
 enum class ScopeBaggage : std::uint8_t { none = 0, deadline = 1, task_local = 2 };
 
 struct ScopeVisit;
+template <class Env>
+struct BasicAnnexes;
 
 template <class Env>
 class BasicScope {
@@ -69,8 +78,8 @@ class BasicScope {
   /// A scope that was entered and never left: its frame is destroyed where it waited. Everything
   /// below it is gone already.
   ~BasicScope() {
-    if (linked_.load(std::memory_order_relaxed) != 0 && parent_ != nullptr) [[unlikely]]
-      unlink(nullptr);
+    if (linked_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      parent_ != nullptr ? unlink(nullptr) : drop_annexes();
     if (cause_.load(std::memory_order_relaxed) != kNoCause) [[unlikely]]
       drop_cause();
   }
@@ -95,7 +104,7 @@ class BasicScope {
     enter(parent, task, ScopeKind::task_root);
     init_lists();
     if (parent != nullptr) return link_below_group();
-    linked_.store(1, std::memory_order_relaxed);
+    linked_.store(kByParent, std::memory_order_relaxed);
     return true;
   }
 
@@ -152,18 +161,20 @@ class BasicScope {
     if constexpr (Env::mutant(Mutant::scope_early_check)) {
       if (reached()) return false;
     }
-    std::lock_guard guard(lock_);
+    BasicScope& place = lock_place(&waiter);
+    std::lock_guard guard(place.lock_, std::adopt_lock);
     // Checked under the lock: a traversal comes either before (seen here) or after (claims it).
-    if (!Env::mutant(Mutant::scope_early_check) && reached()) return false;
-    lists_.add(waiter);
+    if (!Env::mutant(Mutant::scope_early_check) && place.reached()) return false;
+    add(waiter, place);
     return true;
   }
 
   /// Takes a waiter that something else completed out of the list. Not for one that a cancellation
   /// claimed: that one is out.
   void unpark(Waiter& waiter) noexcept {
-    std::lock_guard guard(lock_);
-    lists_.remove(waiter);
+    BasicScope& place = waiter.in_annex ? annexes()->of(&waiter) : *this;
+    std::lock_guard guard(place.lock_);
+    place.lists_.remove(waiter);
   }
 
   // --- from any thread, by whoever knows that the scope has not been left ------------------------
@@ -297,8 +308,9 @@ class BasicScope {
   /// out.
   void show(Waiter& waiter) noexcept {
     link();
-    std::lock_guard guard(lock_);
-    lists_.add(waiter);
+    BasicScope& place = lock_place(&waiter);
+    std::lock_guard guard(place.lock_, std::adopt_lock);
+    add(waiter, place);
   }
 
  private:
@@ -309,6 +321,10 @@ class BasicScope {
   static constexpr std::uint8_t kCancelled = 1;
   static constexpr std::uint8_t kClosed = 2;
   static constexpr std::uint8_t kCancelling = 4;  // beside kCancelled: cancel() is still here
+
+  static constexpr std::uint8_t kUnlinked = 0;
+  static constexpr std::uint8_t kByParent = 1;  // in the parent's list
+  static constexpr std::uint8_t kByAnnex = 2;   // in that of one of its annexes
 
   // The cause: which cancellation reached this scope first. It is set once, and stays until the
   // scope is left.
@@ -383,20 +399,123 @@ class BasicScope {
     if ((cause & kOwn) != 0) (void)ReasonRef::adopt(reinterpret_cast<void*>(cause - kOwn));
   }
 
+  // --- annexes -----------------------------------------------------------------------------------
+
+  using Annexes = BasicAnnexes<Env>;
+  friend Annexes;
+
+  // Until there are annexes their word counts how often the lock was asked for while it was held.
+  static constexpr std::uintptr_t kFewContenders = Env::kModel ? 0 : 3;
+
+  // Acquire: pairs with open_annexes(). Of a scope that is linked.
+  Annexes* annexes() const noexcept {
+    constexpr auto kOrder = Env::mutant(Mutant::scope_relaxed_annexes) ? std::memory_order_relaxed
+                                                                       : std::memory_order_acquire;
+    const std::uintptr_t word = annexes_.load(kOrder);
+    return word > kFewContenders ? reinterpret_cast<Annexes*>(word) : nullptr;
+  }
+
+  // Where `who` is to be listed, this scope or an annex, with its lock held. It is the same for all
+  // who ask for one `who`, until that is listed: whoever finds no annexes does so under this
+  // scope's lock, under which they are opened.
+  BasicScope& lock_place(const void* who) noexcept {
+    for (;;) {
+      if (Annexes* const opened = annexes(); opened != nullptr) [[unlikely]] {
+        BasicScope& annex = opened->of(who);
+        annex.lock_.lock();
+        return annex;
+      }
+      bool contended = !lock_.try_lock();
+      if (contended) lock_.lock();
+      if constexpr (Env::mutant(Mutant::scope_early_annexes)) contended = true;
+      const bool none = annexes() == nullptr || Env::mutant(Mutant::scope_annexes_seen_once);  // A2
+      if (none && !(contended && too_many_contenders())) [[likely]]
+        return *this;
+      lock_.unlock();
+      if (none && !open_annexes()) {
+        lock_.lock();  // memory is short: it goes without
+        return *this;
+      }
+    }
+  }
+
+  // Under lock_.
+  bool too_many_contenders() noexcept {
+    const std::uintptr_t before = annexes_.load(std::memory_order_relaxed);
+    if (before == kFewContenders) return true;
+    annexes_.store(before + 1, std::memory_order_relaxed);
+    return false;
+  }
+
+  // False: there is no memory, and nobody else has opened them.
+  MAGPIE_COLD bool open_annexes() noexcept {
+    Annexes* const opened = new (std::nothrow) Annexes;
+    std::unique_lock guard(lock_);
+    if (annexes() != nullptr) {
+      guard.unlock();
+      delete opened;
+      return true;
+    }
+    if (opened == nullptr) return false;
+    for (BasicScope& annex : opened->scopes) {
+      annex.enter(this, task_);
+      annex.init_lists();
+      if constexpr (!Env::mutant(Mutant::scope_annex_untold)) annex.hand_down(cause_for_children());
+      if constexpr (!Env::mutant(Mutant::scope_annex_unlisted)) lists_.add(annex);
+      annex.linked_.store(kByParent, std::memory_order_relaxed);
+    }
+    // Release: pairs with annexes().
+    annexes_.store(reinterpret_cast<std::uintptr_t>(opened), std::memory_order_release);
+    return true;
+  }
+
+  // The end of what init_lists() began. Everything below has ended, and no traversal is here.
+  void drop_annexes() noexcept {
+    Annexes* const opened = annexes();
+    std::destroy_at(&annexes_);
+    if (opened == nullptr) [[likely]]
+      return;
+    for (BasicScope& annex : opened->scopes) {
+      annex.linked_.store(kUnlinked, std::memory_order_relaxed);
+      std::destroy_at(&annex.annexes_);
+    }
+    delete opened;
+  }
+
+  // Under the lock of `place`.
+  void add(Waiter& waiter, BasicScope& place) noexcept {
+    waiter.in_annex = &place != this;
+    place.lists_.add(waiter);
+  }
+
   // --- linking -----------------------------------------------------------------------------------
 
   void init_lists() noexcept {
+    std::construct_at(&annexes_, std::uintptr_t{0});
     has_had_tokens_ = false;
     pins_ = 0;
     lists_.init();
   }
 
+  // In whose lists it is: the parent's or those of one of its annexes. Of a scope that is linked.
+  BasicScope* holder() const noexcept {
+    return linked_.load(std::memory_order_relaxed) == kByAnnex ? &parent_->annexes()->of(this)
+                                                               : parent_;
+  }
+
+  // Under the lock of `place`.
+  void join_list_of(BasicScope& place) noexcept {
+    if constexpr (!Env::mutant(Mutant::scope_no_link)) place.lists_.add(*this);
+    // Release: pairs with the acquire loads in link() and cancel().
+    linked_.store(&place == parent_ ? kByParent : kByAnnex, std::memory_order_release);
+  }
+
   MAGPIE_NOINLINE bool link_below_group() noexcept {
     parent_->link();
-    std::lock_guard guard(parent_->lock_);
-    const bool born_cancelled = hand_down(parent_->cause_for_children());
-    parent_->lists_.add(*this);
-    linked_.store(1, std::memory_order_release);  // pairs with the acquire load in link()
+    BasicScope& place = parent_->lock_place(this);
+    std::lock_guard guard(place.lock_, std::adopt_lock);
+    const bool born_cancelled = hand_down(place.cause_for_children());
+    join_list_of(place);
     return !born_cancelled;
   }
 
@@ -425,31 +544,35 @@ class BasicScope {
   }
 
   void link_to_parent() noexcept {
-    std::lock_guard guard(parent_->lock_);
-    if (linked_.load(std::memory_order_relaxed) != 0) return;
+    BasicScope& place = parent_->lock_place(this);
+    std::lock_guard guard(place.lock_, std::adopt_lock);
+    if (linked_.load(std::memory_order_relaxed) != kUnlinked) return;
     init_lists();
-    if constexpr (!Env::mutant(Mutant::scope_link_untold)) hand_down(parent_->cause_for_children());
-    if constexpr (!Env::mutant(Mutant::scope_no_link)) parent_->lists_.add(*this);
-    linked_.store(
-        1, std::memory_order_release);  // pairs with the acquire loads in link() and cancel()
+    if constexpr (!Env::mutant(Mutant::scope_link_untold)) hand_down(place.cause_for_children());
+    join_list_of(place);
   }
 
   // Without `effects` all tokens go to the parent.
   // Out of line: it takes locks, and nothing of that belongs into the code of a fork.
   MAGPIE_COLD void unlink(Effects* effects) noexcept {
-    BasicScope* const p = parent_;
-    if (p == nullptr) return;  // a task's own root: its record outlives every traversal
+    if (parent_ == nullptr) return;  // a task's own root: its record outlives every traversal
+    BasicScope* const p = holder();
     Backoff<Env> backoff;
     for (;;) {
+      // Tokens go to the parent itself, whichever of its annexes the scope is in.
+      std::unique_lock outer(parent_->lock_, std::defer_lock);
+      if (p != parent_ && has_had_tokens_) outer.lock();
       std::unique_lock guard(p->lock_);
       if (pins_ == 0 ||
-          Env::mutant(Mutant::scope_unpinned_exit)) {  // pins_ is guarded by the parent's lock
+          Env::mutant(Mutant::scope_unpinned_exit)) {  // pins_ is guarded by the holder's lock
         p->lists_.remove(*this);
-        if (lists_.tokens() != nullptr) hand_tokens_to(*p, effects);
-        linked_.store(0, std::memory_order_relaxed);
+        if (lists_.tokens() != nullptr) hand_tokens_to(*parent_, effects);
+        drop_annexes();
+        linked_.store(kUnlinked, std::memory_order_relaxed);
         return;
       }
       guard.unlock();  // a cancellation is below this scope: it ends by itself, and soon
+      if (outer.owns_lock()) outer.unlock();
       backoff.wait();
     }
   }
@@ -546,7 +669,7 @@ class BasicScope {
         continue;
       }
       if (s == this) return;
-      BasicScope* const p = s->parent_;
+      BasicScope* const p = s->holder();
       std::lock_guard guard(p->lock_);
       BasicScope* const sibling = next(*p, s->next_sibling_);
       if (sibling != nullptr) ++sibling->pins_;
@@ -558,12 +681,12 @@ class BasicScope {
 
   typename Env::template Atomic<std::uintptr_t> cause_{kNoCause};
   typename Env::template Atomic<std::uint8_t> state_{kActive};
-  typename Env::template Atomic<std::uint8_t> linked_{0};
+  typename Env::template Atomic<std::uint8_t> linked_{kUnlinked};
   ScopeKind kind_ = ScopeKind::plain;
   ScopeBaggage baggage_ = ScopeBaggage::none;
   SpinLock<Env> lock_;
   // Once linked, has_had_tokens_ and the lists are guarded by lock_, but pins_ and the siblings by
-  // the parent's.
+  // the holder's.
   bool has_had_tokens_ = false;
   std::uint16_t pins_ = 0;
   BasicScope* parent_;
@@ -572,6 +695,27 @@ class BasicScope {
   BasicScopeLists<Env> lists_;
   BasicScope* next_sibling_;
   BasicScope* prev_sibling_;
+  union {  // not initialised before
+    typename Env::template Atomic<std::uintptr_t> annexes_;
+  };
+};
+
+/// The annexes of a scope, which they end with.
+template <class Env>
+struct BasicAnnexes {
+  static constexpr std::size_t kCount = Env::kModel ? 2 : 16;
+
+  // Each on lines of its own.
+  struct alignas(kCacheLine) Annex : BasicScope<Env> {};
+
+  // Neighbours in memory belong to different ones, and what comes and goes at one address always
+  // to the same.
+  BasicScope<Env>& of(const void* who) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(who);
+    return scopes[(address >> 6 ^ address >> 10 ^ address >> 14) % kCount];
+  }
+
+  std::array<Annex, kCount> scopes;
 };
 
 }  // namespace magpie::detail

@@ -111,8 +111,9 @@ struct BasicWaiter : Runnable, Rec {
   }
 
   BasicWaitState<Env> state;
-  bool queued = false;           // in the primitive's queue; under its lock
-  Stand stand = Stand::nowhere;  // these two: before it is parked, and by the side that owns it
+  bool queued = false;               // in the primitive's queue; under its lock
+  Stand stand : 4 = Stand::nowhere;  // these: before it is parked, and by the side that owns it
+  bool in_annex : 4 = false;         // of the scope that it is parked in
   RacePart race = RacePart::none;
   // Each is set when the waiter comes into the list, or is prepared.
   BasicWaiter* scope_prev;  // under the scope's lock
