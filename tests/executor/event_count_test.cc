@@ -141,5 +141,56 @@ TEST(EventCount, NothingIsLostBetweenTwoThreadsThatTakeTurns) {
   EXPECT_EQ(event.waiters(), 0U);
 }
 
+// In each round as many units are put in, one by one, as there are threads that each take one.
+// Their deadlines come as they are notified; then they sleep without one.
+TEST(EventCount, NothingIsLostWhileDeadlinesAndNotificationsComeTogether) {
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 4'000;
+  EventCount<> event;
+  std::atomic<int> left{0};
+  std::atomic<int> taken{0};
+  const auto try_take = [&] {
+    int seen = left.load(std::memory_order_relaxed);
+    while (seen > 0) {
+      if (left.compare_exchange_weak(seen, seen - 1, std::memory_order_relaxed)) return true;
+    }
+    return false;
+  };
+  StdEnv::prepare();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < kRounds; ++round) {
+        bool timed = true;
+        while (!try_take()) {
+          const auto key = event.prepare();
+          StdEnv::heavy_fence();
+          if (try_take()) {
+            event.cancel(key);
+            break;
+          }
+          const auto pause = static_cast<std::uint64_t>((round * 7 + i) % 16) * 1'000;
+          timed = event.wait(key, timed ? std::optional(StdEnv::now_ns() + pause) : std::nullopt);
+        }
+        taken.fetch_add(1, std::memory_order_relaxed);
+        while (taken.load(std::memory_order_relaxed) < (round + 1) * kThreads)
+          std::this_thread::yield();
+      }
+    });
+  }
+  for (int round = 0; round < kRounds; ++round) {
+    for (int i = 0; i < kThreads; ++i) {
+      left.fetch_add(1, std::memory_order_relaxed);
+      StdEnv::light_fence();
+      event.notify_one();
+    }
+    while (taken.load(std::memory_order_relaxed) < (round + 1) * kThreads)
+      std::this_thread::yield();
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(left.load(std::memory_order_relaxed), 0);
+  EXPECT_EQ(event.waiters(), 0U);
+}
+
 }  // namespace
 }  // namespace magpie::detail

@@ -8,6 +8,7 @@
 
 #include <deque>
 #include <optional>
+#include <vector>
 
 #include "expect.h"
 #include "sim.h"
@@ -81,6 +82,27 @@ Report give_and_take(Options options, int givers, int each, std::optional<std::u
   });
 }
 
+// As many as `leavers` are counted in and go at once, while each is notified; and one, who comes
+// meanwhile, needs a unit.
+template <Mutant kMutant>
+Report leave_as_notified(Options options, int leavers) {
+  return explore(options, [=](Sim& sim) {
+    Units<kMutant> units;
+    std::vector<typename EventCount<SimEnv<kMutant>>::Key> keys;
+    for (int i = 0; i < leavers; ++i) keys.push_back(units.event.prepare());
+    for (int i = 0; i < leavers; ++i) {
+      sim.spawn([&, i] { units.event.cancel(keys[static_cast<std::size_t>(i)]); });
+    }
+    sim.spawn([&, leavers] {
+      for (int i = 0; i < leavers; ++i) units.event.notify_one();
+      units.give();
+    });
+    sim.spawn([&] { units.take(std::nullopt); });
+    sim.run();
+    sim.check(units.event.waiters() == 0, "a waiter was not counted out");
+  });
+}
+
 TEST(EventCountModel, OneGiverWakesTwoSleepers) {
   expect_clean(give_and_take<Mutant::none>({.preemptions = bound(3)}, 1, 2, std::nullopt));
 }
@@ -95,6 +117,11 @@ TEST(EventCountModel, ADeadlineMayComeAtAnyMoment) {
 
 TEST(EventCountModel, NotifyAllWakesEverySleeper) {
   expect_clean(give_and_take<Mutant::none>({.preemptions = bound(2)}, 1, 2, std::nullopt, true));
+}
+
+TEST(EventCountModel, WhoLeavesAsItIsNotifiedKeepsNothingFromWhoComes) {
+  expect_clean(leave_as_notified<Mutant::none>({.preemptions = bound(4)}, 1));
+  expect_clean(leave_as_notified<Mutant::none>({.preemptions = bound(3)}, 2));
 }
 
 TEST(EventCountModel, ManySleepersInRandomSchedules) {
@@ -115,6 +142,14 @@ TEST(EventCountModelMutant, ANotificationMustMoveTheEpoch) {
 
 TEST(EventCountModelMutant, AWaiterThatLeavesTakesItsNotificationWithIt) {
   hunt(give_and_take<Mutant::event_count_kept_claim>({.preemptions = 3}, 1, 2, std::nullopt));
+}
+
+TEST(EventCountModelMutant, AWaiterThatIsWokenInPlaceOfAnotherTakesTheNotification) {
+  hunt(give_and_take<Mutant::event_count_unmoved_leaver>({.preemptions = 3}, 1, 3, std::nullopt));
+}
+
+TEST(EventCountModelMutant, AWaiterThatLeavesANotificationBehindPassesItOn) {
+  hunt(leave_as_notified<Mutant::event_count_silent_leaver>({.preemptions = 3}, 1));
 }
 
 // ---- parking ----

@@ -51,20 +51,19 @@ class EventCount {
   }
 
   // E3.
-  void cancel(Key) noexcept { leave(); }
+  void cancel(Key key) noexcept { leave(key, false); }
 
   // E2. Sleeps until a notification or until the steady clock shows `deadline_ns`. True: notified,
   // possibly without cause; false: the deadline came first.
   bool wait(Key key, std::optional<std::uint64_t> deadline_ns) noexcept {
     // Acquire: pairs with E5.
-    bool notified = epoch_of(state_.load(std::memory_order_acquire)) != key.epoch_;
-    if (!notified) {
+    bool woken = epoch_of(state_.load(std::memory_order_acquire)) != key.epoch_;
+    if (!woken) {
       // Whoever was woken returns, with the epoch changed or not: the one that the kernel chose
       // instead of an earlier waiter must not go back to sleep with that one's wake-up.
-      notified = Env::futex_wait(state_, key.epoch_, deadline_ns);
+      woken = Env::futex_wait(state_, key.epoch_, deadline_ns);
     }
-    const std::uint32_t epoch = leave();
-    return notified || epoch != key.epoch_;
+    return leave(key, woken);
   }
 
   // E4 to E6. For one waiter that has no notification coming yet; false if there is none.
@@ -109,11 +108,13 @@ class EventCount {
     // E4. Relaxed: the caller's fence comes before it.
     std::uint64_t state = state_.load(std::memory_order_relaxed);
     for (;;) {
-      const std::uint32_t asleep = waiters_of(state) - notified_of(state);
-      if (asleep == 0) [[likely]] {
+      const std::uint32_t waiters = waiters_of(state);
+      const std::uint32_t notified = notified_of(state);
+      // More than there are waiters: somebody is at the end of E3, and will call this.
+      if (notified >= waiters) [[likely]] {
         return false;
       }
-      std::uint64_t next = state + (all ? asleep : 1) * kNotified;
+      std::uint64_t next = state + (all ? waiters - notified : 1) * kNotified;
       if constexpr (!Env::mutant(Mutant::event_count_no_epoch)) next += kEpoch;
       // E5. Release: pairs with the loads of state_ in wait() and leave().
       if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
@@ -125,20 +126,41 @@ class EventCount {
     return true;
   }
 
-  // E3. A waiter goes, and a notification with it if one is under way.
-  std::uint32_t leave() noexcept {
+  // E3. A waiter goes, and a notification with it if it had one, by the epoch or the kernel, and
+  // one is under way. True: it had one.
+  bool leave(Key key, bool woken) noexcept {
+    const auto notified = [&](std::uint64_t state) {
+      return (woken && !Env::mutant(Mutant::event_count_unmoved_leaver)) ||
+             epoch_of(state) != key.epoch_;
+    };
+    const auto takes_one = [&](std::uint64_t state) {
+      return !Env::mutant(Mutant::event_count_kept_claim) && notified(state) &&
+             notified_of(state) != 0;
+    };
     std::uint64_t state = state_.load(std::memory_order_relaxed);
-    for (;;) {
-      std::uint64_t next = state - kWaiter;
-      if constexpr (!Env::mutant(Mutant::event_count_kept_claim)) {
-        if (notified_of(state) != 0) next -= kNotified;
-      }
-      // Acquire: pairs with E5, for what the notifier wrote before it.
-      if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
-                                       std::memory_order_relaxed)) {
-        return epoch_of(state);
+    while (takes_one(state)) {
+      // Acquire: pairs with E5, for what the notifier wrote before it. Release: with E7.
+      if (state_.compare_exchange_weak(state, state - kWaiter - kNotified,
+                                       std::memory_order_acq_rel, std::memory_order_relaxed)) {
+        return true;
       }
     }
+    // There is none to take: one step, however many leave at once. The orders are as above.
+    state = state_.fetch_sub(kWaiter, std::memory_order_acq_rel);
+    if (takes_one(state)) [[unlikely]]
+      pass_on();
+    return notified(state);
+  }
+
+  // The end of E3 where a notification has come between its two looks. Who left has counted out
+  // without it, so there is one too many, and somebody may have stopped at E4 on its account: out
+  // with it, and on to another waiter. Relaxed: nobody learns anything by it.
+  void pass_on() noexcept {
+    std::uint64_t state = state_.load(std::memory_order_relaxed);
+    while (notified_of(state) != 0 &&
+           !state_.compare_exchange_weak(state, state - kNotified, std::memory_order_relaxed)) {
+    }
+    if constexpr (!Env::mutant(Mutant::event_count_silent_leaver)) notify_one();
   }
 
   static constexpr int kEverybody = 0x7fffffff;
