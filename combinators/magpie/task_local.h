@@ -44,7 +44,7 @@ class [[nodiscard("co_await it")]] WithLocal : public CombinatorBase {
   template <class P>
   std::coroutine_handle<> await_suspend(std::coroutine_handle<P> awaiting) noexcept {
     Scope& outer = *awaiting.promise().scope;
-    locals_in_use.store(true, std::memory_order_relaxed);  // see install_locals()
+    use_locals();
     scope_.enter(&outer, outer.task(), ScopeKind::plain, ScopeBaggage::task_local);
     scope_.frame.outer = find_locals(outer);
     scope_.frame.key = key_;

@@ -44,6 +44,13 @@ struct LocalsScope : Scope {
 /// Set once, by the first `with` of the process.
 MAGPIE_EXPORT extern constinit std::atomic<bool> locals_in_use;
 
+/// By each `with`.
+inline void use_locals() noexcept {
+  // Only once: everybody reads it. Relaxed: see install_locals().
+  if (!locals_in_use.load(std::memory_order_relaxed)) [[unlikely]]
+    locals_in_use.store(true, std::memory_order_relaxed);
+}
+
 /// The innermost binding of who stands in `scope`: a walk outwards, for who asks for a value.
 MAGPIE_EXPORT const LocalsFrame* find_locals(const Scope& scope) noexcept;
 
