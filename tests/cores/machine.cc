@@ -423,7 +423,7 @@ void Meter::measure(const std::function<void()>& function) {
   run_.traffic = sum() - traffic;
 }
 
-Run simulate(std::size_t cores, const std::function<void(Meter&)>& program) {
+Reading simulate(std::size_t cores, const std::function<void(Meter&)>& program) {
   if (active) give_up("a simulation runs already");
   static const bool once = [] {
     pthread_key_create(&last_words, retire);
@@ -468,8 +468,8 @@ std::string busiest_places(std::size_t count) {
   for (const auto& [pc, place] : sorted) {
     Dl_info info{};
     dladdr(pc, &info);
-    const auto offset = reinterpret_cast<std::uintptr_t>(pc) -
-                        reinterpret_cast<std::uintptr_t>(info.dli_fbase) - 1;
+    const auto offset =
+        reinterpret_cast<std::uintptr_t>(pc) - reinterpret_cast<std::uintptr_t>(info.dli_fbase) - 1;
     std::array<char, 512> line{};
     std::snprintf(line.data(), line.size(), "llvm-symbolizer-19 -C -s -p --obj=%s 0x%zx",
                   info.dli_fname, offset);
@@ -567,8 +567,9 @@ int get_nprocs() noexcept {
 
 int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*function)(void*),
                    void* argument) noexcept {
-  static const auto real = sim::original<int(pthread_t*, const pthread_attr_t*, void* (*)(void*),
-                                             void*)>("pthread_create");
+  static const auto real =
+      sim::original<int(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)>(
+          "pthread_create");
   Core* const core = sim::self;
   if (core == nullptr) return real(thread, attributes, function, argument);
   Core& started = sim::add_core(core->clock + Costs::kWake);
@@ -609,8 +610,9 @@ int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
 
 int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock,
                            const timespec* until) {
-  static const auto real = sim::original<int(pthread_cond_t*, pthread_mutex_t*, clockid_t,
-                                             const timespec*)>("pthread_cond_clockwait");
+  static const auto real =
+      sim::original<int(pthread_cond_t*, pthread_mutex_t*, clockid_t, const timespec*)>(
+          "pthread_cond_clockwait");
   Core* const core = sim::self;
   if (core == nullptr) return real(condition, mutex, clock, until);
   pthread_mutex_unlock(mutex);
@@ -647,19 +649,31 @@ void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 
-#define MAGPIE_ACCESS(bytes)                                                                   \
-  void __tsan_read##bytes(void* p) { sim::touch(p, bytes, false, MAGPIE_HERE); }               \
-  void __tsan_write##bytes(void* p) { sim::touch(p, bytes, true, MAGPIE_HERE); }               \
-  void __tsan_unaligned_read##bytes(void* p) { sim::touch(p, bytes, false, MAGPIE_HERE); }     \
-  void __tsan_unaligned_write##bytes(void* p) { sim::touch(p, bytes, true, MAGPIE_HERE); }
+#define MAGPIE_ACCESS(bytes)                    \
+  void __tsan_read##bytes(void* p) {            \
+    sim::touch(p, bytes, false, MAGPIE_HERE);   \
+  }                                             \
+  void __tsan_write##bytes(void* p) {           \
+    sim::touch(p, bytes, true, MAGPIE_HERE);    \
+  }                                             \
+  void __tsan_unaligned_read##bytes(void* p) {  \
+    sim::touch(p, bytes, false, MAGPIE_HERE);   \
+  }                                             \
+  void __tsan_unaligned_write##bytes(void* p) { \
+    sim::touch(p, bytes, true, MAGPIE_HERE);    \
+  }
 MAGPIE_ACCESS(1)
 MAGPIE_ACCESS(2)
 MAGPIE_ACCESS(4)
 MAGPIE_ACCESS(8)
 MAGPIE_ACCESS(16)
 
-void __tsan_vptr_update(void** p, void*) { sim::touch(p, 8, true, MAGPIE_HERE); }
-void __tsan_vptr_read(void** p) { sim::touch(p, 8, false, MAGPIE_HERE); }
+void __tsan_vptr_update(void** p, void*) {
+  sim::touch(p, 8, true, MAGPIE_HERE);
+}
+void __tsan_vptr_read(void** p) {
+  sim::touch(p, 8, false, MAGPIE_HERE);
+}
 
 void* __tsan_memcpy(void* to, const void* from, std::size_t bytes) {
   if (bytes != 0) {
@@ -680,34 +694,33 @@ void* __tsan_memset(void* to, int value, std::size_t bytes) {
   return std::memset(to, value, bytes);
 }
 
-#define MAGPIE_UPDATE(bits, T, name, builtin)                                  \
-  T __tsan_atomic##bits##_##name(volatile T* p, T value, int) {                \
-    sim::touch_locked(p, sizeof(T), MAGPIE_HERE);                              \
-    return builtin(p, value, __ATOMIC_SEQ_CST);                                \
+#define MAGPIE_UPDATE(bits, T, name, builtin)                   \
+  T __tsan_atomic##bits##_##name(volatile T* p, T value, int) { \
+    sim::touch_locked(p, sizeof(T), MAGPIE_HERE);               \
+    return builtin(p, value, __ATOMIC_SEQ_CST);                 \
   }
-#define MAGPIE_ATOMICS(bits, T)                                                                  \
-  T __tsan_atomic##bits##_load(const volatile T* p, int) {                                       \
-    sim::touch(p, sizeof(T), false, MAGPIE_HERE);                                                \
-    return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                 \
-  }                                                                                              \
-  void __tsan_atomic##bits##_store(volatile T* p, T value, int order) {                          \
-    if (order == __ATOMIC_SEQ_CST)                                                               \
-      sim::touch_locked(p, sizeof(T), MAGPIE_HERE);                                              \
-    else                                                                                         \
-      sim::touch(p, sizeof(T), true, MAGPIE_HERE);                                               \
-    __atomic_store_n(p, value, __ATOMIC_SEQ_CST);                                                \
-  }                                                                                              \
-  MAGPIE_UPDATE(bits, T, exchange, __atomic_exchange_n)                                          \
-  MAGPIE_UPDATE(bits, T, fetch_add, __atomic_fetch_add)                                          \
-  MAGPIE_UPDATE(bits, T, fetch_sub, __atomic_fetch_sub)                                          \
-  MAGPIE_UPDATE(bits, T, fetch_and, __atomic_fetch_and)                                          \
-  MAGPIE_UPDATE(bits, T, fetch_or, __atomic_fetch_or)                                            \
-  MAGPIE_UPDATE(bits, T, fetch_xor, __atomic_fetch_xor)                                          \
-  T __tsan_atomic##bits##_compare_exchange_val(volatile T* p, T expected, T desired, int, int) { \
-    sim::touch_locked(p, sizeof(T), MAGPIE_HERE);                                                \
-    __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_SEQ_CST,                  \
-                                __ATOMIC_SEQ_CST);                                               \
-    return expected;                                                                             \
+#define MAGPIE_ATOMICS(bits, T)                                                                    \
+  T __tsan_atomic##bits##_load(const volatile T* p, int) {                                         \
+    sim::touch(p, sizeof(T), false, MAGPIE_HERE);                                                  \
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                   \
+  }                                                                                                \
+  void __tsan_atomic##bits##_store(volatile T* p, T value, int order) {                            \
+    if (order == __ATOMIC_SEQ_CST)                                                                 \
+      sim::touch_locked(p, sizeof(T), MAGPIE_HERE);                                                \
+    else                                                                                           \
+      sim::touch(p, sizeof(T), true, MAGPIE_HERE);                                                 \
+    __atomic_store_n(p, value, __ATOMIC_SEQ_CST);                                                  \
+  }                                                                                                \
+  MAGPIE_UPDATE(bits, T, exchange, __atomic_exchange_n)                                            \
+  MAGPIE_UPDATE(bits, T, fetch_add, __atomic_fetch_add)                                            \
+  MAGPIE_UPDATE(bits, T, fetch_sub, __atomic_fetch_sub)                                            \
+  MAGPIE_UPDATE(bits, T, fetch_and, __atomic_fetch_and)                                            \
+  MAGPIE_UPDATE(bits, T, fetch_or, __atomic_fetch_or)                                              \
+  MAGPIE_UPDATE(bits, T, fetch_xor, __atomic_fetch_xor)                                            \
+  T __tsan_atomic##bits##_compare_exchange_val(volatile T* p, T expected, T desired, int, int) {   \
+    sim::touch_locked(p, sizeof(T), MAGPIE_HERE);                                                  \
+    __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
+    return expected;                                                                               \
   }
 MAGPIE_ATOMICS(8, std::uint8_t)
 MAGPIE_ATOMICS(16, std::uint16_t)

@@ -12,7 +12,7 @@
 // A computer of many cores, on one: what threads do runs in the order of a clock that each core has
 // of its own, and every access to memory costs what the state of its cache line makes it cost.
 //
-//     const Run run = simulate(64, [](Meter& meter) {
+//     const Reading run = simulate(64, [](Meter& meter) {
 //       magpie::WorkStealingExecutor executor({.threads = 64});
 //       meter.measure([&] { executor.run(work()); });
 //     });
@@ -36,16 +36,16 @@ namespace magpie::cores {
 
 // What an access costs, in cycles: orders of magnitude of servers of today.
 struct Costs {
-  static constexpr std::uint64_t kPerNs = 3;           // cycles in a nanosecond
-  static constexpr std::uint64_t kHit = 1;             // and the instructions around an access
-  static constexpr std::uint64_t kLocked = 18;         // an atomic read-modify-write, a full fence
-  static constexpr std::uint64_t kMove = 250;          // a line that another core has written
-  static constexpr std::uint64_t kShared = 100;        // a line that nobody has changed since
-  static constexpr std::uint64_t kClock = 60;          // reading the time
-  static constexpr std::uint64_t kCall = 600;          // a system call
-  static constexpr std::uint64_t kWake = 15'000;       // from a futex's wake to the woken thread
-  static constexpr std::uint64_t kInterrupt = 1'500;   // what a membarrier costs each running core
-  static constexpr std::uint64_t kSlice = 400;         // how far one core may be ahead of another
+  static constexpr std::uint64_t kPerNs = 3;          // cycles in a nanosecond
+  static constexpr std::uint64_t kHit = 1;            // and the instructions around an access
+  static constexpr std::uint64_t kLocked = 18;        // an atomic read-modify-write, a full fence
+  static constexpr std::uint64_t kMove = 250;         // a line that another core has written
+  static constexpr std::uint64_t kShared = 100;       // a line that nobody has changed since
+  static constexpr std::uint64_t kClock = 60;         // reading the time
+  static constexpr std::uint64_t kCall = 600;         // a system call
+  static constexpr std::uint64_t kWake = 15'000;      // from a futex's wake to the woken thread
+  static constexpr std::uint64_t kInterrupt = 1'500;  // what a membarrier costs each running core
+  static constexpr std::uint64_t kSlice = 400;        // how far one core may be ahead of another
 };
 
 // What cores asked of the memory that others have.
@@ -64,7 +64,7 @@ struct Traffic {
   std::uint64_t travels() const { return moves + claims; }
 };
 
-struct Run {
+struct Reading {
   double ns = 0;  // by the simulated clock
   Traffic traffic;
 };
@@ -73,13 +73,13 @@ class Meter {
  public:
   // What runs counts, on all cores. Once for each simulation.
   void measure(const std::function<void()>& function);
-  const Run& run() const { return run_; }
+  const Reading& run() const { return run_; }
 
  private:
-  Run run_;
+  Reading run_;
 };
 
-Run simulate(std::size_t cores, const std::function<void(Meter&)>& program);
+Reading simulate(std::size_t cores, const std::function<void(Meter&)>& program);
 
 // The places whose accesses waited for other cores most, in the measured part of the last
 // simulation, as text. Needs llvm-symbolizer to name them.

@@ -462,7 +462,6 @@ Report crowd(Options options, std::size_t strands, std::size_t with_scopes, bool
 }
 
 TEST(ScopeModel, WhatIsListedInAnnexesIsFound) {
-  expect_clean(crowd<Mutant::none>(locked(2), 2, 0));
   expect_clean(crowd<Mutant::scope_early_annexes>(locked(2), 2, 0));
   for (std::size_t with_scopes = 0; with_scopes <= 2; ++with_scopes) {
     expect_clean(crowd<Mutant::none>(locked(1), 2, with_scopes));
@@ -475,9 +474,9 @@ TEST(ScopeModel, WhatIsListedInAnnexesIsFound) {
   }
 }
 
-TEST(ScopeModelMutant, AnAnnexThatIsNotToldKeepsWhoParksThereForEver) {
-  hunt(crowd<Mutant::scope_annex_untold>(locked(2), 2, 0));
-  hunt(crowd<Mutant::scope_annex_untold>(locked(2), 2, 2));
+TEST(ScopeModelMutant, WhoAsksTheAnnexInsteadOfTheScopeParksForEver) {
+  hunt(crowd<Mutant::scope_annex_asked>(locked(2), 2, 0));
+  hunt(crowd<Mutant::scope_annex_asked>(locked(2), 2, 2));
 }
 
 TEST(ScopeModelMutant, AnAnnexThatIsNotListedIsNotFound) {

@@ -88,8 +88,8 @@ enum class Mutant : std::uint8_t {
   scope_open_end,          // the root of a task that ends is not closed
   scope_plain_close,       // ... or by a load and a store without the lock
   scope_unasked_tokens,    // tokens go to the parent, also if that is cancelled already
-  scope_annex_untold,      // an annex is opened without what has reached its scope
-  scope_annex_unlisted,    // ... or is not in its scope's list
+  scope_annex_asked,       // who is listed in an annex asks what has reached that
+  scope_annex_unlisted,    // an annex is not in its scope's list
   scope_relaxed_annexes,   // ... or is found with a relaxed load
   scope_annexes_seen_once,   // whoever has found no annexes does not look again under the lock
   scope_early_annexes,       // no fault: whoever is the first to be listed opens them

@@ -38,6 +38,7 @@
 #include <magpie/detail/reason.h>
 #include <magpie/detail/scope_lists.h>
 #include <magpie/detail/spin_lock.h>
+#include <magpie/detail/thread_state.h>
 #include <magpie/detail/waiter_state.h>
 
 namespace magpie::detail {
@@ -79,7 +80,7 @@ class BasicScope {
   /// below it is gone already.
   ~BasicScope() {
     if (linked_.load(std::memory_order_relaxed) != 0) [[unlikely]]
-      parent_ != nullptr ? unlink(nullptr) : drop_annexes();
+      parent_ != nullptr ? unlink(nullptr) : end_lists(annexes());
     if (cause_.load(std::memory_order_relaxed) != kNoCause) [[unlikely]]
       drop_cause();
   }
@@ -161,10 +162,11 @@ class BasicScope {
     if constexpr (Env::mutant(Mutant::scope_early_check)) {
       if (reached()) return false;
     }
-    BasicScope& place = lock_place(&waiter);
+    BasicScope& place = lock_place(waiter);
     std::lock_guard guard(place.lock_, std::adopt_lock);
     // Checked under the lock: a traversal comes either before (seen here) or after (claims it).
-    if (!Env::mutant(Mutant::scope_early_check) && place.reached()) return false;
+    const BasicScope& asked = Env::mutant(Mutant::scope_annex_asked) ? place : *this;
+    if (!Env::mutant(Mutant::scope_early_check) && asked.reached()) return false;
     add(waiter, place);
     return true;
   }
@@ -172,7 +174,7 @@ class BasicScope {
   /// Takes a waiter that something else completed out of the list. Not for one that a cancellation
   /// claimed: that one is out.
   void unpark(Waiter& waiter) noexcept {
-    BasicScope& place = waiter.in_annex ? annexes()->of(&waiter) : *this;
+    BasicScope& place = waiter.annex != 0 ? annexes()->at(waiter.annex) : *this;
     std::lock_guard guard(place.lock_);
     place.lists_.remove(waiter);
   }
@@ -308,7 +310,7 @@ class BasicScope {
   /// out.
   void show(Waiter& waiter) noexcept {
     link();
-    BasicScope& place = lock_place(&waiter);
+    BasicScope& place = lock_place(waiter);
     std::lock_guard guard(place.lock_, std::adopt_lock);
     add(waiter, place);
   }
@@ -405,7 +407,7 @@ class BasicScope {
   friend Annexes;
 
   // Until there are annexes their word counts how often the lock was asked for while it was held.
-  static constexpr std::uintptr_t kFewContenders = Env::kModel ? 0 : 3;
+  static constexpr std::uintptr_t kFewContenders = Env::kModel ? 0 : 15;
 
   // Acquire: pairs with open_annexes(). Of a scope that is linked.
   Annexes* annexes() const noexcept {
@@ -415,27 +417,23 @@ class BasicScope {
     return word > kFewContenders ? reinterpret_cast<Annexes*>(word) : nullptr;
   }
 
-  // Where `who` is to be listed, this scope or an annex, with its lock held. It is the same for all
-  // who ask for one `who`, until that is listed: whoever finds no annexes does so under this
-  // scope's lock, under which they are opened.
-  BasicScope& lock_place(const void* who) noexcept {
+  // This scope or, if there are annexes, the one for `listed`, with its lock held. Of two who ask
+  // for one scope, one comes after the other under the same lock, or the first found no annexes and
+  // has done what it came for before they were opened: that was under this scope's lock.
+  BasicScope& lock_place(const auto& listed) noexcept {
     for (;;) {
       if (Annexes* const opened = annexes(); opened != nullptr) [[unlikely]] {
-        BasicScope& annex = opened->of(who);
+        BasicScope& annex = opened->of(listed);
         annex.lock_.lock();
         return annex;
       }
-      bool contended = !lock_.try_lock();
-      if (contended) lock_.lock();
+      bool contended = lock_.lock_contending();
       if constexpr (Env::mutant(Mutant::scope_early_annexes)) contended = true;
       const bool none = annexes() == nullptr || Env::mutant(Mutant::scope_annexes_seen_once);  // A2
       if (none && !(contended && too_many_contenders())) [[likely]]
         return *this;
       lock_.unlock();
-      if (none && !open_annexes()) {
-        lock_.lock();  // memory is short: it goes without
-        return *this;
-      }
+      if (none) open_annexes();
     }
   }
 
@@ -447,44 +445,50 @@ class BasicScope {
     return false;
   }
 
-  // False: there is no memory, and nobody else has opened them.
-  MAGPIE_COLD bool open_annexes() noexcept {
-    Annexes* const opened = new (std::nothrow) Annexes;
-    std::unique_lock guard(lock_);
-    if (annexes() != nullptr) {
-      guard.unlock();
-      delete opened;
-      return true;
-    }
-    if (opened == nullptr) return false;
+  // If memory is short, it goes without for another while.
+  MAGPIE_COLD void open_annexes() noexcept {
+    std::unique_ptr<Annexes> opened(new (std::nothrow) Annexes);
+    std::lock_guard guard(lock_);
+    if (annexes() != nullptr) return;
+    if (opened == nullptr) return annexes_.store(0, std::memory_order_relaxed);
     for (BasicScope& annex : opened->scopes) {
       annex.enter(this, task_);
       annex.init_lists();
-      if constexpr (!Env::mutant(Mutant::scope_annex_untold)) annex.hand_down(cause_for_children());
       if constexpr (!Env::mutant(Mutant::scope_annex_unlisted)) lists_.add(annex);
       annex.linked_.store(kByParent, std::memory_order_relaxed);
     }
     // Release: pairs with annexes().
-    annexes_.store(reinterpret_cast<std::uintptr_t>(opened), std::memory_order_release);
+    annexes_.store(reinterpret_cast<std::uintptr_t>(opened.release()), std::memory_order_release);
+  }
+
+  // A4. Takes them out of the list, for end_lists(). False: a traversal is in one of them. It began
+  // right here, or this scope would be pinned.
+  bool close_annexes(Annexes* opened) noexcept {
+    if (opened == nullptr) [[likely]]
+      return true;
+    std::lock_guard guard(lock_);
+    for (const BasicScope& annex : opened->scopes)
+      if (annex.pins_ != 0) return false;
+    if constexpr (!Env::mutant(Mutant::scope_annex_unlisted))
+      for (BasicScope& annex : opened->scopes) lists_.remove(annex);
     return true;
   }
 
-  // The end of what init_lists() began. Everything below has ended, and no traversal is here.
-  void drop_annexes() noexcept {
-    Annexes* const opened = annexes();
+  // The end of what init_lists() began. Nobody comes to the annexes any more.
+  void end_lists(Annexes* opened) noexcept {
     std::destroy_at(&annexes_);
     if (opened == nullptr) [[likely]]
       return;
     for (BasicScope& annex : opened->scopes) {
       annex.linked_.store(kUnlinked, std::memory_order_relaxed);
-      std::destroy_at(&annex.annexes_);
+      annex.end_lists(nullptr);
     }
     delete opened;
   }
 
   // Under the lock of `place`.
   void add(Waiter& waiter, BasicScope& place) noexcept {
-    waiter.in_annex = &place != this;
+    waiter.annex = &place == this ? 0 : annexes()->number_of(place) & 31U;
     place.lists_.add(waiter);
   }
 
@@ -499,7 +503,7 @@ class BasicScope {
 
   // In whose lists it is: the parent's or those of one of its annexes. Of a scope that is linked.
   BasicScope* holder() const noexcept {
-    return linked_.load(std::memory_order_relaxed) == kByAnnex ? &parent_->annexes()->of(this)
+    return linked_.load(std::memory_order_relaxed) == kByAnnex ? &parent_->annexes()->of(*this)
                                                                : parent_;
   }
 
@@ -512,9 +516,9 @@ class BasicScope {
 
   MAGPIE_NOINLINE bool link_below_group() noexcept {
     parent_->link();
-    BasicScope& place = parent_->lock_place(this);
+    BasicScope& place = parent_->lock_place(*this);
     std::lock_guard guard(place.lock_, std::adopt_lock);
-    const bool born_cancelled = hand_down(place.cause_for_children());
+    const bool born_cancelled = hand_down(parent_->cause_for_children());
     join_list_of(place);
     return !born_cancelled;
   }
@@ -544,11 +548,11 @@ class BasicScope {
   }
 
   void link_to_parent() noexcept {
-    BasicScope& place = parent_->lock_place(this);
+    BasicScope& place = parent_->lock_place(*this);
     std::lock_guard guard(place.lock_, std::adopt_lock);
     if (linked_.load(std::memory_order_relaxed) != kUnlinked) return;
     init_lists();
-    if constexpr (!Env::mutant(Mutant::scope_link_untold)) hand_down(place.cause_for_children());
+    if constexpr (!Env::mutant(Mutant::scope_link_untold)) hand_down(parent_->cause_for_children());
     join_list_of(place);
   }
 
@@ -563,13 +567,16 @@ class BasicScope {
       std::unique_lock outer(parent_->lock_, std::defer_lock);
       if (p != parent_ && has_had_tokens_) outer.lock();
       std::unique_lock guard(p->lock_);
-      if (pins_ == 0 ||
-          Env::mutant(Mutant::scope_unpinned_exit)) {  // pins_ is guarded by the holder's lock
+      Annexes* const opened = annexes();
+      // pins_ is guarded by the holder's lock.
+      const bool unpinned = pins_ == 0 || Env::mutant(Mutant::scope_unpinned_exit);
+      if (unpinned && close_annexes(opened)) {
         p->lists_.remove(*this);
         if (lists_.tokens() != nullptr) hand_tokens_to(*parent_, effects);
-        drop_annexes();
         linked_.store(kUnlinked, std::memory_order_relaxed);
-        return;
+        guard.unlock();
+        if (outer.owns_lock()) outer.unlock();
+        return end_lists(opened);
       }
       guard.unlock();  // a cancellation is below this scope: it ends by itself, and soon
       if (outer.owns_lock()) outer.unlock();
@@ -708,12 +715,24 @@ struct BasicAnnexes {
   // Each on lines of its own.
   struct alignas(kCacheLine) Annex : BasicScope<Env> {};
 
-  // Neighbours in memory belong to different ones, and what comes and goes at one address always
-  // to the same.
-  BasicScope<Env>& of(const void* who) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(who);
-    return scopes[(address >> 6 ^ address >> 10 ^ address >> 14) % kCount];
+  // Where a wait that is parked now goes: threads have annexes of their own. (In a model an
+  // execution must not depend on threads' numbers or on addresses: one annex for waits, one for
+  // scopes.)
+  BasicScope<Env>& of(const BasicWaiter<Env>&) noexcept {
+    return scopes[Env::kModel ? 1 : thread_index() % kCount];
   }
+  // Of a scope, which several threads may link at once: by its address. Neighbours in memory belong
+  // to different ones.
+  BasicScope<Env>& of(const BasicScope<Env>& scope) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(&scope);
+    return scopes[Env::kModel ? 0 : (address >> 6 ^ address >> 10 ^ address >> 14) % kCount];
+  }
+
+  // From 1.
+  std::uint8_t number_of(const BasicScope<Env>& annex) const noexcept {
+    return static_cast<std::uint8_t>(static_cast<const Annex*>(&annex) - scopes.data() + 1);
+  }
+  BasicScope<Env>& at(std::uint8_t number) noexcept { return scopes[number - 1U]; }
 
   std::array<Annex, kCount> scopes;
 };
