@@ -110,7 +110,8 @@ class EventCount {
     for (;;) {
       const std::uint32_t waiters = waiters_of(state);
       const std::uint32_t notified = notified_of(state);
-      // More than there are waiters: somebody is at the end of E3, and will call this.
+      // No fewer than there are waiters: they leave, or somebody is at the end of E3 and will call
+      // this.
       if (notified >= waiters) [[likely]] {
         return false;
       }

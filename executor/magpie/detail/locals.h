@@ -67,7 +67,8 @@ MAGPIE_EXPORT void stand_no_longer_in(const Scope& scope) noexcept;
 /// Before a strand that stands in `scope` goes on from a queue: plain functions that it calls find
 /// its bindings.
 inline void install_locals(Scope& scope) noexcept {
-  // Relaxed: a strand that stands below a `with` was ordered after it, and so after the store.
+  // Relaxed: a strand that stands below a `with` was ordered after it, and so after the store, or
+  // a load that saw it.
   if (locals_in_use.load(std::memory_order_relaxed)) [[unlikely]]
     stand_in(scope);
 }
