@@ -19,18 +19,25 @@
 //     run.ns, run.traffic.moves
 //
 // The compiler tells it of the accesses: code is traced that was compiled with -fsanitize=thread,
-// whose calls land here instead of in ThreadSanitizer. What is not so compiled (the C library, its
-// allocator) takes no time and moves no lines. Threads, futexes, the clock, membarrier, the number
-// of processors and mutexes are the simulated computer's as long as it runs; a thread that blocks
-// elsewhere blocks everything.
+// whose calls land here instead of in ThreadSanitizer. What is not so compiled (the C and the C++
+// library, the allocator, assembly) takes no time and moves no lines.
 //
-// The caches are as large as memory, and all cores are equally far from each other: what is counted
-// is what cores make each other wait for, nothing else. One core at a time runs, the one whose
-// clock is behind the others', for a slice that is shorter than a wake-up and longer than a line's
-// journey, so a run does the same each time but for addresses.
+// Each thread has a core of its own. One core at a time runs, the one whose clock is behind the
+// others', for a slice that is shorter than a wake-up and longer than a line's journey. So a
+// program does the same each time that it is started, but for what it decides by addresses; where
+// it lies in memory, and so which objects share a line, depends on what the process did before. The
+// caches are as large as memory, and all cores are equally far from each other: what is counted is
+// what cores make each other wait for, nothing else.
 //
-// Threads: one simulation at a time, begun by a thread that is not in one. Errors: where every
-// thread sleeps for good, a sentence and abort().
+// As long as it runs, the simulated computer's are: threads, mutexes, condition variables,
+// pthread_once, futexes, membarrier, clocks and sleeps, and the number of processors, to which no
+// control group sets a limit. A thread that blocks elsewhere blocks everything, and none may wait
+// for one that is not simulated.
+//
+// Threads: one simulation at a time, begun by a thread that is not in one; whatever threads it
+// starts are gone at its end. Errors: a sentence and abort() where every thread sleeps for good,
+// where one outlives the simulation, and where one cannot be started. What the program throws comes
+// out of simulate().
 
 namespace magpie::cores {
 
@@ -45,6 +52,7 @@ struct Costs {
   static constexpr std::uint64_t kCall = 600;         // a system call
   static constexpr std::uint64_t kWake = 15'000;      // from a futex's wake to the woken thread
   static constexpr std::uint64_t kInterrupt = 1'500;  // what a membarrier costs each running core
+  static constexpr std::uint64_t kPause = 60;         // what a loop that waits does in each round
   static constexpr std::uint64_t kSlice = 400;        // how far one core may be ahead of another
 };
 
@@ -55,11 +63,10 @@ struct Traffic {
   std::uint64_t shared = 0;  // copies of lines that were not written since others read them
   std::uint64_t claims = 0;  // lines that others have copies of, when this core writes
   std::uint64_t locked = 0;
-  std::uint64_t wakes = 0;     // threads woken from futexes
+  std::uint64_t wakes = 0;     // of threads that slept in the kernel
   std::uint64_t barriers = 0;  // membarriers
   std::uint64_t waited = 0;    // cycles for lines, in turn with others
 
-  Traffic operator-(const Traffic& before) const;
   // Lines that changed hands.
   std::uint64_t travels() const { return moves + claims; }
 };
@@ -79,7 +86,8 @@ class Meter {
   Reading run_;
 };
 
-Reading simulate(std::size_t cores, const std::function<void(Meter&)>& program);
+// A computer whose programs find so many processors.
+Reading simulate(std::size_t processors, const std::function<void(Meter&)>& program);
 
 // The places whose accesses waited for other cores most, in the measured part of the last
 // simulation, as text. Needs llvm-symbolizer to name them.
