@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <vector>
 
 // A computer of many cores, on one: what threads do runs in the order of a clock that each core has
 // of its own, and every access to memory costs what the state of its cache line makes it cost.
