@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -10,9 +11,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <ostream>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -21,10 +24,10 @@
 #include "machine.h"
 
 // What cores make each other wait for: lines of memory that travel between them, for each
-// operation, on a simulated computer (machine.h). Each of as many tasks as there are cores does
-// what the row says with objects of its own, so that whatever travels is the library's doing. A
-// change that makes a figure worse changes the row, and its commit says what that buys; what is
-// better changes it too.
+// operation, and the time that all take, on a simulated computer (machine.h). Each of as many tasks
+// as there are cores does what the row says with objects of its own, so that whatever travels is
+// the library's doing. A change that makes a figure worse changes the row, and its commit says what
+// that buys; what is better changes it too.
 //
 // MAGPIE_BUSIEST=5 in the environment prints the five places that waited most.
 
@@ -74,41 +77,48 @@ Task<> receive_all(Channel<int>& channel) {
 // So many operations of one task.
 using Operations = std::function<Task<>(std::size_t)>;
 
+// Where frames and stacks lie decides much, and each simulation of a process finds them elsewhere:
+// what counts is the least of so many.
+constexpr int kTries = 3;
+
+// At most, on 8 and on 32 cores: lines that travel for each operation, and microseconds for all. A
+// fifth more than the largest of 40 counts: in each the rows came in another order, and in half of
+// them the allocator kept less.
 struct Row {
   const char* name;
   std::size_t operations;
-  // Lines that travel for each operation, on 8 and on 32 cores, at most: up to twice what was
-  // counted, as it differs with where the frames lie.
-  double at_8;
-  double at_32;
+  double travels_at_8;
+  double us_at_8;
+  double travels_at_32;
+  double us_at_32;
   Operations body;
 };
 
 const std::array kRows{
-    Row{"Await", 4000, 0.6, 1.5,
+    Row{"Await", 4000, 0.2, 210, 0.7, 1000,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; ++i) co_await one();
         }},
-    Row{"CancelScope", 1000, 0.6, 1.5,
+    Row{"CancelScope", 1000, 0.4, 140, 1.0, 440,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; ++i)
             co_await cancel_scope([](CancelScope&) -> Task<> { co_return; });
         }},
-    Row{"Semaphore", 1000, 0.8, 2.0,
+    Row{"Semaphore", 1000, 0.5, 150, 1.0, 300,
         [](std::size_t n) -> Task<> {
           Semaphore semaphore(1);
           for (std::size_t i = 0; i < n; ++i) {
             const auto permit = co_await semaphore.acquire();
           }
         }},
-    Row{"Mutex", 1000, 0.8, 2.0,
+    Row{"Mutex", 1000, 0.6, 160, 1.4, 370,
         [](std::size_t n) -> Task<> {
           Mutex mutex;
           for (std::size_t i = 0; i < n; ++i) {
             const auto lock = co_await mutex.lock();
           }
         }},
-    Row{"Promise", 1000, 1.0, 2.0,
+    Row{"Promise", 1000, 0.7, 320, 0.9, 600,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; ++i) {
             Promise<int> promise;
@@ -117,15 +127,15 @@ const std::array kRows{
             co_await future;
           }
         }},
-    Row{"Gather", 4000, 2.0, 4.0,
+    Row{"Gather", 4000, 1.9, 1100, 3.0, 1600,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; i += 1000) co_await fan_out(1000);
         }},
-    Row{"Spawn", 500, 4.0, 9.0,
+    Row{"Spawn", 500, 6.7, 790, 7.0, 1200,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; ++i) co_await spawn(one());
         }},
-    Row{"TaskGroup", 320, 7.0, 12.0,
+    Row{"TaskGroup", 320, 7.5, 480, 8.9, 700,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; i += 16) {
             co_await task_group([](TaskGroup& group) -> Task<> {
@@ -134,27 +144,27 @@ const std::array kRows{
             });
           }
         }},
-    Row{"Yield", 500, 2.5, 2.5,
+    Row{"Yield", 500, 1.2, 140, 1.8, 310,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; ++i) co_await this_task::yield();
         }},
-    Row{"Channel", 1000, 1.0, 2.0,
+    Row{"Channel", 1000, 0.4, 170, 0.6, 320,
         [](std::size_t n) -> Task<> {
           Channel<int> channel(16);
           co_await gather(send_all(channel, n), receive_all(channel));
         }},
-    Row{"Event", 100, 18.0, 36.0,
+    Row{"Event", 100, 31.0, 570, 39.0, 1100,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; ++i) {
             Event event;
             co_await gather(wait_for(event), set(event));
           }
         }},
-    Row{"Race", 100, 14.0, 20.0,
+    Row{"Race", 100, 14.2, 430, 13.3, 1300,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; ++i) co_await race(one(), sleep_for(1s));
         }},
-    Row{"Cancel", 100, 14.0, 25.0,
+    Row{"Cancel", 100, 11.6, 310, 18.8, 550,
         [](std::size_t n) -> Task<> {
           for (std::size_t i = 0; i < n; ++i) {
             JoinHandle<void> handle = spawn(sleep_for(1h));
@@ -163,7 +173,7 @@ const std::array kRows{
             co_await as_result(std::move(handle));
           }
         }},
-    Row{"TaskLocal", 1000, 0.6, 1.0,
+    Row{"TaskLocal", 1000, 0.5, 270, 0.2, 340,
         [](std::size_t n) -> Task<> {
           static TaskLocal<int> local{0};
           for (std::size_t i = 0; i < n; ++i) co_await local.with(3, nothing());
@@ -205,41 +215,54 @@ void PrintTo(const Row& row, std::ostream* out) {
 
 class CoresOnTheirOwn : public testing::TestWithParam<Row> {};
 
-TEST_P(CoresOnTheirOwn, MoveNoMoreLinesThanTheRowAllows) {
+TEST_P(CoresOnTheirOwn, WaitForEachOtherNoMoreThanTheRowAllows) {
   const Row& row = GetParam();
-  for (const auto& [cores, most] : {std::pair{8U, row.at_8}, std::pair{32U, row.at_32}}) {
-    const Reading measured = run(row, cores);
+  for (const auto& [cores, most_travels, most_us] :
+       {std::tuple{8U, row.travels_at_8, row.us_at_8},
+        std::tuple{32U, row.travels_at_32, row.us_at_32}}) {
     const double operations = static_cast<double>(cores * row.operations);
-    print(row.name, cores, operations, measured);
-    EXPECT_LE(static_cast<double>(measured.traffic.travels()) / operations, most)
-        << "on " << cores << " cores";
+    double travels = 0;
+    double us = 0;
+    for (int i = 0; i < kTries; ++i) {
+      const Reading measured = run(row, cores);
+      print(row.name, cores, operations, measured);
+      travels = static_cast<double>(measured.traffic.travels()) / operations;
+      us = measured.ns / 1e3;
+      if (travels <= most_travels && us <= most_us) break;
+    }
+    EXPECT_LE(travels, most_travels) << "on " << cores << " cores";
+    EXPECT_LE(us, most_us) << "on " << cores << " cores";
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, CoresOnTheirOwn, testing::ValuesIn(kRows), name_of);
 
 // fib(22) has 57,313 calls.
-Reading fib_on(std::size_t cores) {
-  const Reading measured = simulate(cores, [&](Meter& meter) {
-    WorkStealingExecutor executor({.threads = cores});
-    executor.run(fib(16));
-    meter.measure([&] { executor.run(fib(22)); });
-  });
-  print("fib(22)", cores, 57'313, measured);
-  return measured;
+double ns_of_fib_on(std::size_t cores) {
+  double least = std::numeric_limits<double>::max();
+  for (int i = 0; i < kTries; ++i) {
+    const Reading measured = simulate(cores, [&](Meter& meter) {
+      WorkStealingExecutor executor({.threads = cores});
+      executor.run(fib(16));
+      meter.measure([&] { executor.run(fib(22)); });
+    });
+    print("fib(22)", cores, 57'313, measured);
+    least = std::min(least, measured.ns);
+  }
+  return least;
 }
 
 TEST(TreeOfForks, IsFasterOnMoreCores) {
-  const double alone = fib_on(1).ns;
-  EXPECT_LE(fib_on(2).ns, 0.65 * alone);
-  EXPECT_LE(fib_on(8).ns, 0.25 * alone);
+  const double alone = ns_of_fib_on(1);
+  EXPECT_LE(ns_of_fib_on(2), 0.7 * alone);
+  EXPECT_LE(ns_of_fib_on(8), 0.24 * alone);
 }
 
 // Far more cores than there is work for: most of them wake up, find nothing and sleep again.
 TEST(TreeOfForks, IsNotHeldUpByCoresThatFindNothing) {
-  const double few = fib_on(16).ns;
-  EXPECT_LE(fib_on(64).ns, 2.0 * few);
-  EXPECT_LE(fib_on(128).ns, 4.0 * few);
+  const double few = ns_of_fib_on(16);
+  EXPECT_LE(ns_of_fib_on(64), 1.1 * few);
+  EXPECT_LE(ns_of_fib_on(128), 1.5 * few);
 }
 
 }  // namespace
