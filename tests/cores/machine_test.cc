@@ -32,19 +32,23 @@ struct alignas(64) Counter {
   std::atomic<std::uint64_t> value{0};
 };
 
+// Each of so many threads calls it with its number.
+template <class Function>
+void on_threads(std::size_t count, Function function) {
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < count; ++i) threads.emplace_back([&function, i] { function(i); });
+  for (std::thread& thread : threads) thread.join();
+}
+
 // Each of four threads counts so often, all in one line or each in its own.
 Reading count_on_four(bool together) {
   return simulate(4, [&](Meter& meter) {
     std::array<Counter, 4> counters;
     meter.measure([&] {
-      std::vector<std::thread> threads;
-      for (std::size_t i = 0; i < 4; ++i) {
+      on_threads(4, [&](std::size_t i) {
         std::atomic<std::uint64_t>& counter = counters[together ? 0 : i].value;
-        threads.emplace_back([&counter] {
-          for (std::uint64_t n = 0; n < kTimes; ++n) counter.fetch_add(1);
-        });
-      }
-      for (std::thread& thread : threads) thread.join();
+        for (std::uint64_t n = 0; n < kTimes; ++n) counter.fetch_add(1);
+      });
     });
     EXPECT_EQ(counters[0].value, together ? 4 * kTimes : kTimes);
   });
@@ -120,30 +124,24 @@ TEST(SimulatedCores, WhoHasJoinedAThreadTakesPartAgain) {
   });
 }
 
+template <class Clock>
+void wait_for_an_hour() {
+  const auto from = Clock::now();
+  std::mutex mutex;
+  std::condition_variable never;
+  std::unique_lock lock(mutex);
+  EXPECT_EQ(never.wait_until(lock, from + std::chrono::hours(1)), std::cv_status::timeout);
+  EXPECT_GE(Clock::now() - from, std::chrono::hours(1));
+  EXPECT_LE(Clock::now() - from, std::chrono::hours(1) + std::chrono::milliseconds(1));
+}
+
 TEST(SimulatedCores, TimeIsThatOfTheSimulatedComputer) {
   const auto before = std::chrono::steady_clock::now();
   simulate(1, [](Meter&) {
-    const auto from = std::chrono::steady_clock::now();
-    std::mutex mutex;
-    std::condition_variable never;
-    std::unique_lock lock(mutex);
-    EXPECT_EQ(never.wait_until(lock, from + std::chrono::hours(1)), std::cv_status::timeout);
-    EXPECT_GE(std::chrono::steady_clock::now() - from, std::chrono::hours(1));
+    wait_for_an_hour<std::chrono::steady_clock>();
+    wait_for_an_hour<std::chrono::system_clock>();
   });
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::minutes(30));
-}
-
-TEST(SimulatedCores, AllClocksAreThoseOfTheSimulatedComputer) {
-  simulate(1, [](Meter&) {
-    const auto from = std::chrono::system_clock::now();
-    std::mutex mutex;
-    std::condition_variable never;
-    std::unique_lock lock(mutex);
-    EXPECT_EQ(never.wait_until(lock, from + std::chrono::hours(1)), std::cv_status::timeout);
-    const auto passed = std::chrono::system_clock::now() - from;
-    EXPECT_GE(passed, std::chrono::hours(1));
-    EXPECT_LE(passed, std::chrono::hours(1) + std::chrono::milliseconds(1));
-  });
 }
 
 TEST(SimulatedCores, ADeadlineThatIsTooFarAwayIsNone) {
@@ -177,21 +175,17 @@ TEST(SimulatedCores, ThereAreAsManyProcessorsAsItIsTold) {
 }
 
 TEST(SimulatedCores, AMutexIsHeldByOne) {
-  constexpr int kThreads = 8;
+  constexpr std::size_t kThreads = 8;
   std::uint64_t sum = 0;
   const Reading run = simulate(kThreads, [&sum](Meter& meter) {
     std::mutex mutex;
     meter.measure([&] {
-      std::vector<std::thread> threads;
-      for (int i = 0; i < kThreads; ++i) {
-        threads.emplace_back([&] {
-          for (std::uint64_t n = 0; n < kTimes; ++n) {
-            const std::lock_guard lock(mutex);
-            ++sum;
-          }
-        });
-      }
-      for (std::thread& thread : threads) thread.join();
+      on_threads(kThreads, [&](std::size_t) {
+        for (std::uint64_t n = 0; n < kTimes; ++n) {
+          const std::lock_guard lock(mutex);
+          ++sum;
+        }
+      });
     });
   });
   EXPECT_EQ(sum, kThreads * kTimes);
@@ -205,24 +199,20 @@ TEST(SimulatedCores, WhatIsDoneOnceIsDoneByOne) {
     int times = 0;
     int failures = 0;
     std::once_flag flag;
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 8; ++i) {
-      threads.emplace_back([&] {
-        for (bool done = false; !done;) {
-          try {
-            std::call_once(flag, [&] {
-              std::this_thread::sleep_for(std::chrono::seconds(1));
-              if (failures < 2) throw ++failures;
-              ++times;
-            });
-            done = true;
-          } catch (int) {
-          }
+    on_threads(8, [&](std::size_t) {
+      for (bool done = false; !done;) {
+        try {
+          std::call_once(flag, [&] {
+            std::this_thread::sleep_for(std::chrono::seconds(1));
+            if (failures < 2) throw ++failures;
+            ++times;
+          });
+          done = true;
+        } catch (int) {
         }
-        EXPECT_EQ(times, 1);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+      }
+      EXPECT_EQ(times, 1);
+    });
     EXPECT_EQ(failures, 2);
   });
 }
@@ -236,14 +226,10 @@ TEST(SimulatedCores, AStaticVariableIsMadeByOne) {
         made.fetch_add(1);
       }
     };
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 8; ++i) {
-      threads.emplace_back([] {
-        static const Slow slow;
-        EXPECT_EQ(made.load(), 1);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    on_threads(8, [](std::size_t) {
+      static const Slow slow;
+      EXPECT_EQ(made.load(), 1);
+    });
   });
 }
 
