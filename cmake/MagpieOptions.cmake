@@ -25,7 +25,7 @@ option(MAGPIE_BUILD_MODEL_TESTS "With the tests: build tests/model" ${models_by_
 option(MAGPIE_BUILD_STRESS_TESTS "With the tests: build tests/stress" ON)
 option(MAGPIE_OPTIMISE_TESTS "With the tests: unit tests and models with all optimisations, as users build" OFF)
 option(MAGPIE_TEST_LINES "With a sanitizer: reports name the lines of tests and examples, not only those of the library" OFF)
-option(MAGPIE_TSAN_TOUR "With ThreadSanitizer too: build examples/asyncio_tour and its tests" OFF)
+option(MAGPIE_FULL_TESTS "Also the tests that leave themselves out of this compiler's or sanitizer's build" OFF)
 option(MAGPIE_BUILD_FUZZERS "Build tests/fuzz (clang; the preset \"fuzz\")" OFF)
 option(MAGPIE_PCH "With the tests: precompile the headers that nearly every source includes" ${MAGPIE_BUILD_TESTS})
 # With clang only: g++ gains little by it, and so it is g++ that notices a missing #include.

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan gcc (more of what as_completed_test shows)
 
 // as_completed in every order: several consumers, losers of races, a timeout, a cancellation; and
 // on oneTBB.

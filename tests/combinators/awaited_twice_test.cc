@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan gcc (refused before anything begins)
 
 // Misuse: awaitables that were moved from, or awaited before, are refused with a sentence. What
 // takes nothing away with it, such as an operation of a primitive, may be awaited again.

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (more of what batch_test shows)
 
 // Batcher: what api.md, section 6, says of it.
 

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan (values and outcomes, what else there is: fault/everywhere_test)
 
 // Condition: what api.md, sections 0 and 7, says of it. In every order, and across threads:
 // condition_order_test.cc.

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
 // ctest-sanitized-optimised
+// ctest-leave-out: asan (what each of many levels costs)
 
 // Combinators nested thousands deep, of each kind: a cancellation comes down, and every level goes
 // up again, at a cost that does not depend on how deep it lies, and without stack for it. The cost

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
 // ctest-sanitized-optimised
+// ctest-leave-out: asan tsan (what each of many levels costs)
 
 // Combinators nested very deep, of each kind, and at the bottom something fails: the error goes up,
 // the groups that it is wrapped in are made, asked, and freed again, without stack for it, and at a

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
 // ctest-sanitized-optimised
+// ctest-leave-out: asan tsan gcc (what each of many levels costs)
 
 // Combinators nested deep, of each kind, below bindings of a task-local: a strand that wakes up or
 // ends there does not look along the way outwards, and who asks finds the innermost binding.

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: tsan gcc (what happens without memory)
 
 // Combinators over many tasks when memory runs out: whichever allocation fails, each either does
 // without or ends with an error, never hangs, and leaves nothing behind. And how much memory what

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (hardly a coroutine)
 
 // fork_join: results, errors, who runs what while somebody waits, and where it is called.
 

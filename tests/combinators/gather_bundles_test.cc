@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 300
+// ctest-leave-out: gcc (who runs what where, not how it is compiled)
 
 // Children in a row, more than a few, are queued in bundles (executor/JOIN.md): each of them still
 // runs once, whatever their number, kind and size, whoever takes them and whatever happens between.

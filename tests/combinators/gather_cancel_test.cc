@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: tsan gcc (more of what gather_test shows)
 
 // gather: every policy when a child fails or ends cancelled, and cancellations from outside.
 

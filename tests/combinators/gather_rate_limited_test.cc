@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan gcc (when children begin, the rest is gather_limited_test)
 
 // gather_rate_limited: a gather whose children begin at a rate.
 

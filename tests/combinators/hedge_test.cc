@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan (values and outcomes, what else there is: fault/everywhere_test)
 
 // hedge: what the contract says of it; and the attempts behind it and staggered_race in every
 // order. What they share is asked in staggered_race_test.cc.

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (the waits are those of event_test)
 
 // Latch: what api.md, sections 0 and 7, says of it.
 

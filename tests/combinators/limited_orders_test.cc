@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (who runs what where, not how it is compiled)
 
 // gather_limited and map_concurrent in every order and on many threads: failures, cancellations and
 // ends that meet, lanes that all want the next item at once, and a range that is slow.

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: tsan (on threads: parallel_share_test)
+// ctest-leave-out: gcc (hardly a coroutine)
 
 // parallel_for, parallel_for_each and parallel_reduce: what they call, in which order they combine,
 // and every way in which they can end.

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: tsan gcc (what happens without memory)
 
 // Memory and the primitives: waits need none, and where some is needed, a failure to get it leaves
 // everything as it was.

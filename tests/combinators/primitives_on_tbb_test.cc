@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (who runs what where, not how it is compiled)
 
 // The primitives on a TbbExecutor, between two executors of different kinds, and on a simulated one
 // besides: nothing in them depends on which executor a waiter goes on.

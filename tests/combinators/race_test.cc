@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: tsan (values and outcomes, what else there is: fault/everywhere_test)
 
 // race: what api.md, sections 0, 6 and 9, says of it.
 

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 // ctest-sanitized-optimised
+// ctest-leave-out: gcc (who runs what where, not how it is compiled)
 
 // Bindings of task-locals in random programs: each coroutine gets what it is bound to by value,
 // too, and asks at every step whether it finds the same, itself and by plain functions, which know

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan (values and outcomes, what else there is: fault/everywhere_test)
+// ctest-leave-out: gcc (numbers)
 
 // RateLimiter: what api.md, sections 0 and 6, says of it. gather_rate_limited:
 // gather_rate_limited_test.cc.

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan gcc (numbers, the rest is retry_test)
 
 // Pauses, jitter, predicates and budgets of retry, exact in virtual time; and retries that are
 // cancelled at any moment.

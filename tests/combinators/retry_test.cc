@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan (values and outcomes, what else there is: fault/everywhere_test)
 
 // retry and retry_with_timeout: what api.md, section 6, says of attempts, deadlines and
 // cancellation. Pauses, jitter and budgets: retry_policy_test.cc.

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan (values and outcomes, what else there is: fault/everywhere_test)
 
 // shield: what api.md, section 5, says of it.
 

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (more of what task_group_test shows)
 
 // task_group: cancelled from outside, by group.cancel(), and by itself (api.md, section 6).
 

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan gcc (numbers in virtual time)
 
 // Retries, rates, chains and batches on a oneTBB arena, in virtual time.
 

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: tsan gcc (more of what timeout_test shows)
 
 // timeout and a cancellation: from outside, before it began, of the task by itself, and within it.
 

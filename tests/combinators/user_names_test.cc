@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan gcc (which functions are called)
 
 // A user's types lie in a namespace with functions of its own. The library finds its own functions
 // all the same: a call of it that argument-dependent lookup led astray would not compile here.

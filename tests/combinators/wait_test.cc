@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: asan tsan (values and outcomes, what else there is: fault/everywhere_test)
 
 // wait: what the contract says of it, and of every cancellation point.
 

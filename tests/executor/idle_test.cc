@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-labels: slow
 // ctest-serial
+// ctest-leave-out: gcc (threads and time, the coroutines are those of task_test)
 
 // An executor with nothing to do costs nothing. On its own: nothing else of the process may use the
 // processor meanwhile.

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (more of what join_handle_test shows)
 
 // JoinHandle: callbacks at the end of a task, and errors that nobody asks for.
 

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
+// ctest-leave-out: gcc (threads and time, the coroutines are those of task_test)
 
 #include <algorithm>
 #include <atomic>

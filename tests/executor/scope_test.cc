@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (hardly a coroutine)
 
 // Scopes by themselves: what a cancellation reaches, and what it leaves alone. The steps are those
 // of executor/CANCELLATION.md.

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 300
+// ctest-leave-out: gcc (threads and time, the coroutines are those of task_test)
 
 // The end of an executor: draining, cancelling, refusing, and everything that races with it.
 

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (hardly a coroutine)
 
 // on_signal: what api.md, section 5, says of it. What ends a process is tried in a child process.
 

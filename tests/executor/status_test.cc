@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: tsan gcc (what becomes of values)
 
 // The bridge to Abseil: what api.md, sections 1 and 2, says of it.
 

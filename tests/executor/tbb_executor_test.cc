@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (threads and time, the coroutines are those of task_test)
 
 #include <magpie/magpie.h>
 #include <magpie/tbb_executor.h>

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
+// ctest-leave-out: gcc (the system around the executor, hardly a coroutine)
 
 // Faults that the process and the machine make: threads that cannot be had, memory for the executor
 // itself, membarrier refused, workers that stand still, interrupted system calls, clocks that jump,

@@ -7,6 +7,7 @@
 #include <magpie/detail/rings.h>
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -136,7 +137,7 @@ class Sim {
   void spawn(std::function<void()> body) {
     Thread& thread = threads_[count_++];
     thread.body = std::move(body);
-    thread.state = State::ready;
+    become(thread, State::ready);
   }
 
   // Runs all threads to their ends. Afterwards all stores have arrived.
@@ -195,9 +196,8 @@ class Sim {
   void destroy(Cell& cell) {
     if (!failed_) {
       inspect(cell);
-      for (std::size_t i = 0; i < count_; ++i) {
-        if (static_cast<int>(i) == current_) continue;
-        for (const Pending& store : threads_[i].buffer) {
+      for (Set others = storing_ & ~current_set(); others != 0; others &= others - 1) {
+        for (const Pending& store : first_of(others).buffer) {
           if (store.cell == &cell) fail("a store is under way to an atomic that is destroyed");
         }
       }
@@ -228,6 +228,7 @@ class Sim {
     }
     note(buffered ? "store" : "store and flush", cell, value);
     self().buffer.push_back({&cell, value});
+    storing_ |= current_set();
     if (!buffered) flush(self());
   }
 
@@ -268,6 +269,9 @@ class Sim {
   }
 
   void yield() {
+    // After a failure, what is destroyed may wait for a lock that an abandoned thread holds: it
+    // goes on.
+    if (on_main()) return leave_current(false);
     Thread& thread = self();
     thread.steps_since_yield = 0;
     thread.yielded_at = steps_;
@@ -277,7 +281,7 @@ class Sim {
       thread.priority = kLowest - ++demotions_;
     // Stores do not stay under way for ever.
     if (++rounds_of_loops_ > kMostRounds) flush(thread);
-    thread.state = State::yielded;
+    become(thread, State::yielded);
     leave_current(true);
   }
 
@@ -292,10 +296,10 @@ class Sim {
     if (static_cast<std::uint32_t>(cell.value >> shift) != expected) return true;
     note("sleeps on", cell, cell.value);
     Thread& thread = self();
-    thread.state = State::asleep;
     thread.sleeps_on = &cell;
     thread.deadline = deadline;
     thread.timed_out = false;
+    become(thread, State::asleep);
     leave_current(false);
     return !thread.timed_out;
   }
@@ -313,7 +317,7 @@ class Sim {
       }
       if (found == 0) return;
       Thread& woken = threads_[sleepers[decide(found)]];
-      woken.state = State::ready;
+      become(woken, State::ready);
       note("wakes a sleeper on", cell, static_cast<std::uint64_t>(&woken - threads_.data()));
     }
   }
@@ -338,6 +342,7 @@ class Sim {
     unsigned count;
   };
   enum class State : std::uint8_t { ready, yielded, asleep, ended };
+  using Set = unsigned;  // of threads: a bit for each
   struct Thread {
     Fiber fiber;
     std::function<void()> body;
@@ -372,6 +377,25 @@ class Sim {
   bool on_main() const { return current_ == kMain; }
   Thread& self() { return threads_[static_cast<std::size_t>(current_)]; }
 
+  Set set_of(const Thread& thread) const {
+    return Set{1} << static_cast<unsigned>(&thread - threads_.data());
+  }
+  Set current_set() const { return on_main() ? 0 : Set{1} << static_cast<unsigned>(current_); }
+  Thread& first_of(Set threads) {
+    return threads_[static_cast<std::size_t>(std::countr_zero(threads))];
+  }
+
+  void become(Thread& thread, State state) {
+    const Set mine = set_of(thread);
+    ready_ &= ~mine;
+    yielded_ &= ~mine;
+    timed_ &= ~mine;
+    if (state == State::ready) ready_ |= mine;
+    if (state == State::yielded) yielded_ |= mine;
+    if (state == State::asleep && thread.deadline) timed_ |= mine;
+    thread.state = state;
+  }
+
   static void enter() {
     Sim& sim = current();
     Thread& thread = sim.self();
@@ -379,7 +403,7 @@ class Sim {
     thread.body();
     sim.step();
     sim.flush(thread);
-    thread.state = State::ended;
+    sim.become(thread, State::ended);
     sim.leave_current(false);
   }
 
@@ -402,6 +426,7 @@ class Sim {
     } else {
       thread.buffer.erase(thread.buffer.begin());
     }
+    if (thread.buffer.empty()) storing_ &= ~set_of(thread);
     note("arrives at", *store.cell, store.value);
     commit(*store.cell, store.value);
   }
@@ -416,12 +441,12 @@ class Sim {
 
   // Somebody is about to look at `cell` or to write it: which stores of others were there before?
   void let_stores_arrive(const Cell& cell, const Thread* but = nullptr) {
-    for (;;) {
+    const Set not_asked = current_set() | (but != nullptr ? set_of(*but) : 0);
+    while ((storing_ & ~not_asked) != 0) {
       std::array<Thread*, kMostThreads> others;
       unsigned found = 0;
-      for (std::size_t i = 0; i < count_; ++i) {
-        Thread& thread = threads_[i];
-        if (static_cast<int>(i) == current_ || &thread == but) continue;
+      for (Set left = storing_ & ~not_asked; left != 0; left &= left - 1) {
+        Thread& thread = first_of(left);
         for (const Pending& store : thread.buffer) {
           if (store.cell == &cell) {
             others[found++] = &thread;
@@ -442,11 +467,8 @@ class Sim {
   }
 
   bool flush_everybody() {
-    bool any = false;
-    for (std::size_t i = 0; i < count_; ++i) {
-      any = any || !threads_[i].buffer.empty();
-      while (!threads_[i].buffer.empty()) commit_oldest(threads_[i]);
-    }
+    const bool any = storing_ != 0;
+    while (storing_ != 0) commit_oldest(first_of(storing_));
     return any;
   }
 
@@ -469,6 +491,14 @@ class Sim {
            (thread.state == State::yielded && thread.looked_at != memory_version_);
   }
 
+  Set those_that_can_run(Set threads) {
+    Set found = 0;
+    for (; threads != 0; threads &= threads - 1) {
+      if (can_run(first_of(threads))) found |= threads & -threads;
+    }
+    return found;
+  }
+
   // Lets the scheduler choose, and returns when the caller is chosen again. `could_go_on`: leaving
   // a ready caller counts as a preemption.
   void leave_current(bool could_go_on) {
@@ -489,39 +519,34 @@ class Sim {
     }
   }
 
-  static void resume(Thread& thread) {
+  void resume(Thread& thread) {
     if (thread.state == State::yielded) {
-      thread.state = State::ready;
+      become(thread, State::ready);
       thread.looked = false;
     }
   }
 
   int choose_thread(bool could_go_on) {
-    const bool keeps = could_go_on && !on_main() && self().state == State::ready;
+    const bool keeps = could_go_on && (ready_ & current_set()) != 0;
     if (keeps && options_.strategy == Strategy::exhaustive &&
         preemptions_ >= options_.preemptions) {
       return current_;
     }
     std::array<int, 2 * kMostThreads> options;
     unsigned found = 0;
+    const auto add = [&](Set threads) {
+      for (; threads != 0; threads &= threads - 1) options[found++] = std::countr_zero(threads);
+    };
     bool loops_wait = rounds_of_loops_ > kMostRounds;
     for (;;) {
       // The present one first: the default is to go on.
       if (keeps) options[found++] = current_;
-      for (std::size_t i = 0; i < count_; ++i) {
-        if (static_cast<int>(i) == current_ && (keeps || self().state == State::ready)) continue;
-        if (loops_wait && threads_[i].state == State::yielded) continue;
-        if (can_run(threads_[i])) options[found++] = static_cast<int>(i);
-      }
+      add((ready_ & ~current_set()) | (loops_wait ? 0 : those_that_can_run(yielded_)));
       if (found == 0 && loops_wait) {
         loops_wait = false;
         if (const int longest = longest_in_loop(); longest != kMain) options[found++] = longest;
       }
-      for (std::size_t i = 0; i < count_; ++i) {
-        if (threads_[i].state == State::asleep && threads_[i].deadline) {
-          options[found++] = static_cast<int>(i);
-        }
-      }
+      add(timed_);
       if (found != 0) break;
       if (!flush_everybody()) return nobody_can_run();
     }
@@ -531,7 +556,7 @@ class Sim {
     if (thread.state == State::asleep) {
       if (*thread.deadline > now_) now_ = *thread.deadline;
       thread.timed_out = true;
-      thread.state = State::ready;
+      become(thread, State::ready);
     }
     return chosen;
   }
@@ -642,6 +667,7 @@ class Sim {
       thread.steps_since_yield = kStepsOfLoop;
       thread.state = State::ended;
     }
+    ready_ = yielded_ = timed_ = storing_ = 0;
     try {
       body(*this);
     } catch (const Abandoned&) {
@@ -673,6 +699,10 @@ class Sim {
   std::array<Thread, kMostThreads> threads_;
   Fiber main_;
   std::size_t count_ = 0;
+  Set ready_ = 0;
+  Set yielded_ = 0;
+  Set timed_ = 0;    // asleep, with a deadline
+  Set storing_ = 0;  // whose buffer holds something
   int current_ = kMain;
   bool failed_ = false;
   bool asymmetric_ = true;

@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include <support/scale.h>
+
 // Real threads, random operations from a seed (SEED= sets it), every item taken once.
 
 namespace magpie::detail {
@@ -108,7 +110,7 @@ void stress(std::uint64_t seed, int thieves, std::size_t items, unsigned pace) {
   }
 }
 
-constexpr std::size_t kItems = 2'000'000;
+constexpr std::size_t kItems = test::kScale == 1 ? 2'000'000 : 500'000;
 
 TEST(DequeStress, OneThief) {
   StdEnv::prepare();
