@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <stdexcept>
@@ -81,6 +82,25 @@ Reading count_in_a_child() {
   close(ends[0]);
   EXPECT_EQ(waitpid(child, nullptr, 0), child);
   return run;
+}
+
+// Two threads take turns. Each turn the line goes to who reads that it is his, and is claimed by
+// him: nobody writes to it between the count of a read and the read.
+TEST(SimulatedCores, AnAccessIsMadeWhenItIsCounted) {
+  const Reading run = simulate(2, [](Meter& meter) {
+    Counter turn;
+    meter.measure([&turn] {
+      on_threads(2, [&turn](std::size_t i) {
+        for (std::uint64_t n = i; n < 2 * kTimes; n += 2) {
+          while (turn.value.load() != n) {
+          }
+          turn.value.store(n + 1);
+        }
+      });
+    });
+  });
+  EXPECT_GE(run.traffic.moves, 2 * kTimes - 2);
+  EXPECT_GE(run.traffic.claims, 2 * kTimes - 2);
 }
 
 TEST(SimulatedCores, AProgramDoesTheSameEachTime) {
@@ -170,6 +190,7 @@ TEST(SimulatedCores, ThereAreAsManyProcessorsAsItIsTold) {
     EXPECT_EQ(available_parallelism(), 77U);
     EXPECT_EQ(affinity_cpus_in_topology_order().size(), 77U);
     EXPECT_EQ(sysconf(_SC_NPROCESSORS_ONLN), 77);
+    EXPECT_EQ(std::fopen("/proc/self/cgroup", "r"), nullptr);
     EXPECT_FALSE(detail::probe("", 77).quota.has_value());
   });
 }
