@@ -159,9 +159,23 @@ function(magpie_compile_fail name file message)
   foreach(dir IN ITEMS executor combinators tests)
     list(APPEND includes -I${PROJECT_SOURCE_DIR}/${dir})
   endforeach()
+  # All of these programs include little else, and twice. g++ wants such a file beside the header.
+  if(MAGPIE_PRECOMPILE)
+    set(precompiled ${PROJECT_BINARY_DIR}/compile_fail.pch)
+    if(NOT TEST compile_fail.headers)
+      add_test(NAME compile_fail.headers COMMAND ${CMAKE_CXX_COMPILER} -std=c++20 ${includes} -x c++-header
+                                                 ${PROJECT_SOURCE_DIR}/combinators/magpie/magpie.h -o ${precompiled})
+      magpie_test_properties(compile_fail.headers LABELS unit compile_fail)
+      set_tests_properties(compile_fail.headers PROPERTIES FIXTURES_SETUP compile_fail_headers)
+    endif()
+    list(APPEND includes -include-pch ${precompiled})
+  endif()
   string(REPLACE ";" "|" includes "${includes}")
   add_test(NAME compile_fail.${name}
            COMMAND ${CMAKE_COMMAND} -DCOMPILER=${CMAKE_CXX_COMPILER} -DFLAGS=${includes} -DFILE=${file}
                    -DMESSAGE=${message} -P ${PROJECT_SOURCE_DIR}/cmake/CompileFail.cmake)
   magpie_test_properties(compile_fail.${name} LABELS unit compile_fail)
+  if(MAGPIE_PRECOMPILE)
+    set_tests_properties(compile_fail.${name} PROPERTIES FIXTURES_REQUIRED compile_fail_headers)
+  endif()
 endfunction()

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 // ctest-leave-out: gcc (who runs what where, not how it is compiled)
+// ctest-leave-out: asan (who runs what where, not what lives how long)
 
 // CPU loops among other work: on every executor, shared by threads, nested, in races and timeouts,
 // and beside tasks that want the same worker.

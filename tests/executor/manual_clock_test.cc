@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ctest-timeout: 600
 // ctest-leave-out: gcc (threads and time, the coroutines are those of task_test)
+// ctest-leave-out: asan (time and threads, hardly memory)
 
 #include <algorithm>
 #include <atomic>

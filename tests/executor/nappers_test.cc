@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 // ctest-leave-out: gcc (hardly a coroutine)
+// ctest-leave-out: asan (words and waits, hardly memory)
 
 #include <magpie/detail/nappers.h>
 
