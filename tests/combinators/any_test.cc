@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 // ctest-leave-out: asan tsan (values and outcomes, what else there is: fault/everywhere_test)
+// ctest-leave-out: gcc (the same code as of race_test)
 
 // any: what api.md, sections 0 and 6, says of it.
 

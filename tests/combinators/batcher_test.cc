@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 // ctest-leave-out: gcc (more of what batch_test shows)
+// ctest-leave-out: asan (values and outcomes, what else there is: fault/everywhere_test)
 
 // Batcher: what api.md, section 6, says of it.
 

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
-// ctest-leave-out: tsan gcc (more of what task_group_test shows)
+// ctest-leave-out: asan tsan gcc (more of what task_group_test shows)
 
 // group.start and ReadySignal: what api.md, section 6, says of them.
 
