@@ -280,7 +280,7 @@ TEST(WaitingMemory, AChildWithoutAFrame) {
   expect_at_most(bytes_of_a_child([](Event& event) { return event.wait(); }), 88);
 }
 TEST(WaitingMemory, ASpawnedTask) {
-  expect_at_most(bytes_of_a_spawned_task(), kFrame + 184);
+  expect_at_most(bytes_of_a_spawned_task(), kFrame + 168);
 }
 
 #endif

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <magpie/detail/scope_visit.h>
+
 #include <gtest/gtest.h>
 
 #include <array>
@@ -146,6 +148,50 @@ TEST(ScopeGroupModel, TasksLeaveAGroupThatIsBeingCancelled) {
 
 TEST(ScopeGroupModelMutant, ATaskThatLeavesWithoutLookingForPinsIsTouchedAgain) {
   hunt(leave_a_group<Mutant::scope_unpinned_exit>(locked(2)));
+}
+
+// ---- dumps ----
+
+// Somebody looks at all that waits in a task of a group while that leaves its root: he keeps the
+// record, but does not pin the root, from which he sets out.
+template <Mutant kMutant>
+Report look_at_a_task(Options options) {
+  return explore(options, [](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    BasicScope<Env> group;
+    group.enter(&task.root, &task.core);
+    Frame<Member<Env>> member;
+    BasicScope<Env>& root = member.make(group).root.scope;
+    std::array<Waiting<Env>, 2> waitings;
+    for (Waiting<Env>& waiting : waitings)
+      sim.check(waiting.park(root), "nobody has cancelled anything");
+    sim.spawn([&] {
+      for (Waiting<Env>& waiting : waitings) {
+        waiting.complete();
+        waiting.resumed();
+      }
+      root.close();
+      root.exit();
+    });
+    sim.spawn([&] {
+      detail::BasicScopeVisit<Env>::waiters(root, 8,
+                                            [](const detail::BasicWaiter<Env>&) noexcept {});
+    });
+    sim.run();
+    member.destroy();
+    group.exit();
+    sim.check(member.gone_and_untouched(), "a record was touched after its end");
+  });
+}
+
+TEST(ScopeGroupModel, ATaskThatIsLookedAtMayLeaveItsRoot) {
+  expect_clean(look_at_a_task<Mutant::none>(locked(bound(3))));
+  expect_clean(look_at_a_task<Mutant::scope_early_annexes>(locked(bound(3))));
+}
+
+TEST(ScopeGroupModelMutant, ARootThatIsLeftWhileSomebodyIsInItsAnnexLetsHimTouchWhatIsFreed) {
+  hunt(look_at_a_task<Mutant::scope_annex_unpinned>(locked(2)));
 }
 
 // ---- handles that come late ----

@@ -6,13 +6,14 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <thread>
 #include <vector>
 
 // One scope whose lock several threads ask for, so that it opens annexes (executor/CANCELLATION.md,
-// A1 to A4), while others look at it, cancel it and leave it.
+// A1 to A5), while others look at it, cancel it and leave it.
 
 namespace magpie::detail {
 namespace {
@@ -24,21 +25,86 @@ struct GroupTask : TaskCore {
   Scope root;
 };
 
-// False: the scope is cancelled.
-bool wait_once(Scope& scope) {
-  Waiter waiter;
+bool park(Scope& scope, Waiter& waiter) {
   waiter.state.set(WaitPhase::waiting);
-  if (!scope.park(waiter)) return false;
-  // As whoever brings what was waited for: then a cancellation leaves the waiter alone.
+  return scope.park(waiter);
+}
+
+// As whoever brings what was waited for: then a cancellation leaves the waiter alone.
+bool complete(Scope& scope, Waiter& waiter) {
   if (!waiter.state.try_complete()) return false;
   scope.unpark(waiter);
   return true;
+}
+
+// False: the scope is cancelled.
+bool wait_once(Scope& scope) {
+  Waiter waiter;
+  return park(scope, waiter) && complete(scope, waiter);
+}
+
+// Waits in the scope, each time while somebody looks at it and holds its lock, until a wait is
+// listed in an annex.
+void crowd(Scope& scope) {
+  Waiter looked_at;
+  ASSERT_TRUE(park(scope, looked_at));
+  std::atomic<int> wanted{0};
+  std::atomic<int> looks{0};
+  std::atomic<bool> over{false};
+  {
+    std::jthread looking([&] {
+      for (; !over; std::this_thread::yield()) {
+        if (looks == wanted) continue;
+        ScopeVisit::waiters(scope, 1, [&](const Waiter&) noexcept {
+          ++looks;
+          for (int i = 0; i < 8; ++i) std::this_thread::yield();
+        });
+      }
+    });
+    for (bool in_annex = false; !in_annex;) {
+      Waiter waiter;
+      ++wanted;
+      while (looks != wanted) std::this_thread::yield();
+      ASSERT_TRUE(park(scope, waiter));
+      in_annex = waiter.annex != 0;
+      ASSERT_TRUE(complete(scope, waiter));
+    }
+    over = true;
+  }
+  EXPECT_EQ(looked_at.annex, 0);
+  ASSERT_TRUE(complete(scope, looked_at));
 }
 
 template <class Function>
 void on_threads(Function function) {
   std::vector<std::jthread> threads;
   for (std::size_t i = 0; i < kThreads; ++i) threads.emplace_back(function);
+}
+
+TEST(AnnexStress, WhatWasParkedBeforeAndWhatIsParkedInAnnexesIsClaimed) {
+  for (int round = 0; round < 100; ++round) {
+    GroupTask task;
+    task.root.enter_root(nullptr, &task);
+    std::array<Waiter, 3> before;
+    std::array<Waiter, 2> after;
+    for (Waiter& waiter : before) ASSERT_TRUE(park(task.root, waiter));
+    crowd(task.root);
+    for (Waiter& waiter : after) ASSERT_TRUE(park(task.root, waiter));
+    const std::size_t first_to_go = static_cast<std::size_t>(round) % before.size();
+    ASSERT_TRUE(complete(task.root, before[first_to_go]));
+    ASSERT_TRUE(complete(task.root, after[static_cast<std::size_t>(round) % after.size()]));
+
+    std::size_t seen = 0;
+    ScopeVisit::waiters(task.root, 100, [&](const Waiter&) noexcept { ++seen; });
+    EXPECT_EQ(seen, 3U);
+    Scope::Effects effects;
+    EXPECT_TRUE(task.root.cancel(ReasonRef::of_kind(CancelKind::requested), effects));
+    std::size_t claimed = 0;
+    for (const Waiter* w = effects.waiters; w != nullptr; w = w->scope_next, ++claimed)
+      EXPECT_EQ(w->state.phase(), WaitPhase::cancelled);
+    EXPECT_EQ(claimed, 3U);
+    (void)task.root.exit();
+  }
 }
 
 TEST(AnnexStress, ADumpMayLookAtATaskThatIsBeingLeft) {
@@ -48,6 +114,7 @@ TEST(AnnexStress, ADumpMayLookAtATaskThatIsBeingLeft) {
   for (int round = 0; round < 100; ++round) {
     GroupTask task;
     task.root.enter_root(&group, &task);
+    if (round % 2 != 0) crowd(task.root);
     std::atomic<bool> over{false};
     std::atomic<int> dumps{0};
     std::jthread dumper([&] {
@@ -72,6 +139,7 @@ TEST(AnnexStress, WhoeverOpensAScopeInACancelledOneIsCancelled) {
     task.root.enter_root(nullptr, &task);
     Scope shared;
     shared.enter(&task.root, &task);
+    if (round % 2 != 0) crowd(shared);
     std::atomic<std::size_t> ready{0};
     {
       std::jthread canceller([&] {

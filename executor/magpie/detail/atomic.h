@@ -92,7 +92,9 @@ enum class Mutant : std::uint8_t {
   scope_annex_unlisted,    // an annex is not in its scope's list
   scope_relaxed_annexes,   // ... or is found with a relaxed load
   scope_annexes_seen_once,   // whoever has found no annexes does not look again under the lock
-  scope_early_annexes,       // no fault: whoever is the first to be listed opens them
+  scope_annex_unpinned,      // a scope is left while a traversal is in one of its annexes
+  scope_early_annexes,       // no fault: whoever is the first to leave a list opens them, as with
+                             // each of the other mutants of annexes
   row_open_end,              // the last of a row is still linked to what was claimed after it
   row_of_the_completed,      // a completed child goes on with what follows it in its scope's list
   deliver_waiters_first,     // a cancellation schedules the waiters, then tells the tokens

@@ -23,7 +23,6 @@
 // lock is asked for at once too often gets annexes, scopes right below it that share out what would
 // be in its own lists.
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -36,9 +35,9 @@
 #include <magpie/detail/backoff.h>
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/reason.h>
+#include <magpie/detail/scope_annexes.h>
 #include <magpie/detail/scope_lists.h>
 #include <magpie/detail/spin_lock.h>
-#include <magpie/detail/thread_state.h>
 #include <magpie/detail/waiter_state.h>
 
 namespace magpie::detail {
@@ -61,9 +60,8 @@ enum class ScopeKind : std::uint8_t {
 /// What a scope carries besides cancellation; the walk towards the root finds it.
 enum class ScopeBaggage : std::uint8_t { none = 0, deadline = 1, task_local = 2 };
 
-struct ScopeVisit;
 template <class Env>
-struct BasicAnnexes;
+struct BasicScopeVisit;
 
 template <class Env>
 class BasicScope {
@@ -79,8 +77,14 @@ class BasicScope {
   /// A scope that was entered and never left: its frame is destroyed where it waited. Everything
   /// below it is gone already.
   ~BasicScope() {
-    if (linked_.load(std::memory_order_relaxed) != 0) [[unlikely]]
-      parent_ != nullptr ? unlink(nullptr) : end_lists(annexes());
+    if (const std::uint8_t linked = linked_.load(std::memory_order_relaxed); linked != 0)
+        [[unlikely]] {
+      if (parent_ != nullptr) {
+        unlink(nullptr);
+      } else if ((linked & kHasAnnexes) != 0) {
+        delete_annexes(annexes());
+      }
+    }
     if (cause_.load(std::memory_order_relaxed) != kNoCause) [[unlikely]]
       drop_cause();
   }
@@ -162,21 +166,22 @@ class BasicScope {
     if constexpr (Env::mutant(Mutant::scope_early_check)) {
       if (reached()) return false;
     }
-    BasicScope& place = lock_place(waiter);
-    std::lock_guard guard(place.lock_, std::adopt_lock);
+    if (!lock_own_lists()) [[unlikely]]
+      return park_in_annex(waiter);
+    std::lock_guard guard(lock_, std::adopt_lock);
     // Checked under the lock: a traversal comes either before (seen here) or after (claims it).
-    const BasicScope& asked = Env::mutant(Mutant::scope_annex_asked) ? place : *this;
-    if (!Env::mutant(Mutant::scope_early_check) && asked.reached()) return false;
-    add(waiter, place);
+    if (!Env::mutant(Mutant::scope_early_check) && reached()) return false;
+    lists_.add(waiter);
     return true;
   }
 
   /// Takes a waiter that something else completed out of the list. Not for one that a cancellation
-  /// claimed: that one is out.
+  /// claimed: that one is out. The caller holds no lock.
   void unpark(Waiter& waiter) noexcept {
-    BasicScope& place = waiter.annex != 0 ? annexes()->at(waiter.annex) : *this;
-    std::lock_guard guard(place.lock_);
-    place.lists_.remove(waiter);
+    if (waiter.annex != 0) [[unlikely]]
+      return unpark_from_annex(waiter);
+    if (unpark_here(waiter)) [[unlikely]]
+      open_annexes();
   }
 
   // --- from any thread, by whoever knows that the scope has not been left ------------------------
@@ -260,7 +265,7 @@ class BasicScope {
 
   /// The root of a task that has ended: whether there ever were tokens, without which only a group
   /// need be left. No lock: only the task's own strands add tokens.
-  bool has_had_tokens() const noexcept { return has_had_tokens_; }
+  bool has_had_tokens() const noexcept { return has_had_tokens_ != 0; }
 
   BasicScope* parent() const noexcept { return parent_; }
   BasicTaskCore<Env>* task() const noexcept { return task_; }
@@ -299,11 +304,8 @@ class BasicScope {
   void link() noexcept {
     constexpr auto kOrder = Env::mutant(Mutant::scope_relaxed_link) ? std::memory_order_relaxed
                                                                     : std::memory_order_acquire;
-    if (linked_.load(kOrder) != 0) return;  // acquire: pairs with the release in link_to_parent()
-    std::size_t levels = 0;
-    for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_)
-      ++levels;
-    if (levels != 0) link_levels(this, levels);
+    if (linked_.load(kOrder) == 0) [[unlikely]]  // acquire: pairs with join_list_of()
+      link_path();
   }
 
   /// Lists a waiter that only shows where a strand is: no cancellation claims it. unpark() takes it
@@ -312,12 +314,13 @@ class BasicScope {
     link();
     BasicScope& place = lock_place(waiter);
     std::lock_guard guard(place.lock_, std::adopt_lock);
-    add(waiter, place);
+    place.lists_.add(waiter);
+    if (&place != this) note_annex(waiter, place);
   }
 
  private:
   friend class BasicScopeLists<Env>;
-  friend struct ScopeVisit;  // scope_visit.h
+  friend struct BasicScopeVisit<Env>;  // scope_visit.h
 
   static constexpr std::uint8_t kActive = 0;
   static constexpr std::uint8_t kCancelled = 1;
@@ -325,8 +328,9 @@ class BasicScope {
   static constexpr std::uint8_t kCancelling = 4;  // beside kCancelled: cancel() is still here
 
   static constexpr std::uint8_t kUnlinked = 0;
-  static constexpr std::uint8_t kByParent = 1;  // in the parent's list
-  static constexpr std::uint8_t kByAnnex = 2;   // in that of one of its annexes
+  static constexpr std::uint8_t kByParent = 1;    // in the parent's list
+  static constexpr std::uint8_t kByAnnex = 2;     // in that of one of its annexes
+  static constexpr std::uint8_t kHasAnnexes = 4;  // beside either
 
   // The cause: which cancellation reached this scope first. It is set once, and stays until the
   // scope is left.
@@ -406,111 +410,141 @@ class BasicScope {
   using Annexes = BasicAnnexes<Env>;
   friend Annexes;
 
-  // Until there are annexes their word counts how often the lock was asked for while it was held.
-  static constexpr std::uintptr_t kFewContenders = Env::kModel ? 0 : 15;
+  static constexpr unsigned kManyContenders = Env::kModel ? 1 : 16;
+  // Models of what is between annexes and others need not wait for contenders.
+  static constexpr bool kAnnexesAtOnce =
+      Env::mutant(Mutant::scope_early_annexes) || Env::mutant(Mutant::scope_annex_asked) ||
+      Env::mutant(Mutant::scope_annex_unlisted) || Env::mutant(Mutant::scope_annex_unpinned) ||
+      Env::mutant(Mutant::scope_relaxed_annexes) || Env::mutant(Mutant::scope_annexes_seen_once);
 
-  // Acquire: pairs with open_annexes(). Of a scope that is linked.
-  Annexes* annexes() const noexcept {
-    constexpr auto kOrder = Env::mutant(Mutant::scope_relaxed_annexes) ? std::memory_order_relaxed
-                                                                       : std::memory_order_acquire;
-    const std::uintptr_t word = annexes_.load(kOrder);
-    return word > kFewContenders ? reinterpret_cast<Annexes*>(word) : nullptr;
+  // Of a scope that is linked. Acquire: pairs with open_annexes().
+  bool has_annexes() const noexcept {
+    constexpr bool kWeak = Env::mutant(Mutant::scope_relaxed_annexes) ||
+                           Env::mutant(Mutant::scope_relaxed_link);  // else it would look twice
+    return (linked_.load(kWeak ? std::memory_order_relaxed : std::memory_order_acquire) &
+            kHasAnnexes) != 0;
   }
+  // By who knows that there are any, until the scope is left; or under lock_: null, if none.
+  Annexes* annexes() const noexcept { return lists_.annexes(); }
 
-  // This scope or, if there are annexes, the one for `listed`, with its lock held. Of two who ask
-  // for one scope, one comes after the other under the same lock, or the first found no annexes and
-  // has done what it came for before they were opened: that was under this scope's lock.
-  BasicScope& lock_place(const auto& listed) noexcept {
-    for (;;) {
-      if (Annexes* const opened = annexes(); opened != nullptr) [[unlikely]] {
-        BasicScope& annex = opened->of(listed);
-        annex.lock_.lock();
-        return annex;
-      }
-      bool contended = lock_.lock_contending();
-      if constexpr (Env::mutant(Mutant::scope_early_annexes)) contended = true;
-      const bool none = annexes() == nullptr || Env::mutant(Mutant::scope_annexes_seen_once);  // A2
-      if (none && !(contended && too_many_contenders())) [[likely]]
-        return *this;
-      lock_.unlock();
-      if (none) open_annexes();
-    }
+  // Locks this scope, and finds that it has no annexes; or false, with nothing locked. Of two who
+  // ask for one scope, one comes after the other under the same lock, or the first found no annexes
+  // and has done what it came for before they were opened: that was under this scope's lock.
+  MAGPIE_ALWAYS_INLINE bool lock_own_lists() noexcept {
+    if (!has_annexes() && lock_.try_lock()) [[likely]]
+      return stays_locked();
+    return !has_annexes() && lock_contended();
   }
-
-  // Under lock_.
-  bool too_many_contenders() noexcept {
-    const std::uintptr_t before = annexes_.load(std::memory_order_relaxed);
-    if (before == kFewContenders) return true;
-    annexes_.store(before + 1, std::memory_order_relaxed);
+  // A3.
+  bool stays_locked() noexcept {
+    if (!has_annexes() || Env::mutant(Mutant::scope_annexes_seen_once)) [[likely]]
+      return true;
+    lock_.unlock();
     return false;
   }
+  MAGPIE_COLD bool lock_contended() noexcept {
+    lock_.lock();
+    if (!stays_locked()) return false;
+    if (contenders_ < kManyContenders) ++contenders_;
+    return true;
+  }
+  // The same for the annex of what is to be listed.
+  BasicScope& lock_annex(const auto& listed) noexcept {
+    BasicScope& annex = annexes()->of(listed);
+    annex.lock_.lock();
+    return annex;
+  }
+  BasicScope& lock_place(const auto& listed) noexcept {
+    return lock_own_lists() ? *this : lock_annex(listed);
+  }
 
-  // If memory is short, it goes without for another while.
+  // Under lock_. Who finds it so when it leaves the lists opens annexes, once it holds no lock.
+  bool crowded() const noexcept { return contenders_ == kManyContenders; }
+
+  // A2. If memory is short, it goes without for another while.
   MAGPIE_COLD void open_annexes() noexcept {
     std::unique_ptr<Annexes> opened(new (std::nothrow) Annexes);
     std::lock_guard guard(lock_);
     if (annexes() != nullptr) return;
-    if (opened == nullptr) return annexes_.store(0, std::memory_order_relaxed);
+    contenders_ = 0;
+    if (opened == nullptr) return;
     for (BasicScope& annex : opened->scopes) {
       annex.enter(this, task_);
       annex.init_lists();
       if constexpr (!Env::mutant(Mutant::scope_annex_unlisted)) lists_.add(annex);
       annex.linked_.store(kByParent, std::memory_order_relaxed);
     }
-    // Release: pairs with annexes().
-    annexes_.store(reinterpret_cast<std::uintptr_t>(opened.release()), std::memory_order_release);
+    lists_.set_annexes(opened.release());
+    // Release: pairs with has_annexes().
+    linked_.store(linked_.load(std::memory_order_relaxed) | kHasAnnexes, std::memory_order_release);
   }
 
-  // A4. Takes them out of the list, for end_lists(). False: a traversal is in one of them. It began
-  // right here, or this scope would be pinned.
-  bool close_annexes(Annexes* opened) noexcept {
-    if (opened == nullptr) [[likely]]
+  // A5. Takes them out of the list; they are still to be deleted. False: a traversal is in one of
+  // them. It began right here, or this scope would be pinned.
+  bool close_annexes(Annexes*& closed) noexcept {
+    if (!has_annexes()) [[likely]]
       return true;
     std::lock_guard guard(lock_);
-    for (const BasicScope& annex : opened->scopes)
-      if (annex.pins_ != 0) return false;
+    closed = annexes();
+    for (const BasicScope& annex : closed->scopes)
+      if (annex.pins_ != 0 && !Env::mutant(Mutant::scope_annex_unpinned)) return false;
     if constexpr (!Env::mutant(Mutant::scope_annex_unlisted))
-      for (BasicScope& annex : opened->scopes) lists_.remove(annex);
+      for (BasicScope& annex : closed->scopes) lists_.remove(annex);
+    lists_.set_annexes(nullptr);
     return true;
   }
 
-  // The end of what init_lists() began. Nobody comes to the annexes any more.
-  void end_lists(Annexes* opened) noexcept {
-    std::destroy_at(&annexes_);
-    if (opened == nullptr) [[likely]]
-      return;
-    for (BasicScope& annex : opened->scopes) {
+  // Nobody comes to them any more.
+  MAGPIE_COLD static void delete_annexes(Annexes* closed) noexcept {
+    for (BasicScope& annex : closed->scopes)
       annex.linked_.store(kUnlinked, std::memory_order_relaxed);
-      annex.end_lists(nullptr);
-    }
-    delete opened;
+    delete closed;
   }
 
-  // Under the lock of `place`.
-  void add(Waiter& waiter, BasicScope& place) noexcept {
-    waiter.annex = &place == this ? 0 : annexes()->number_of(place) & 31U;
-    place.lists_.add(waiter);
+  // True: it is crowded.
+  bool unpark_here(Waiter& waiter) noexcept {
+    std::lock_guard guard(lock_);
+    lists_.remove(waiter);
+    return crowded();
+  }
+  MAGPIE_COLD void unpark_from_annex(Waiter& waiter) noexcept {
+    (void)annexes()->at(waiter.annex).unpark_here(waiter);
+  }
+
+  MAGPIE_COLD bool park_in_annex(Waiter& waiter) noexcept {
+    BasicScope& annex = lock_annex(waiter);
+    std::lock_guard guard(annex.lock_, std::adopt_lock);
+    const BasicScope& asked = Env::mutant(Mutant::scope_annex_asked) ? annex : *this;
+    if (!Env::mutant(Mutant::scope_early_check) && asked.reached()) return false;
+    annex.lists_.add(waiter);
+    note_annex(waiter, annex);
+    return true;
+  }
+
+  void note_annex(Waiter& waiter, const BasicScope& annex) const noexcept {
+    waiter.annex = annexes()->number_of(annex) & 31U;
   }
 
   // --- linking -----------------------------------------------------------------------------------
 
   void init_lists() noexcept {
-    std::construct_at(&annexes_, std::uintptr_t{0});
-    has_had_tokens_ = false;
+    has_had_tokens_ = 0;
+    contenders_ = kAnnexesAtOnce ? kManyContenders : 0;
     pins_ = 0;
     lists_.init();
   }
 
   // In whose lists it is: the parent's or those of one of its annexes. Of a scope that is linked.
   BasicScope* holder() const noexcept {
-    return linked_.load(std::memory_order_relaxed) == kByAnnex ? &parent_->annexes()->of(*this)
-                                                               : parent_;
+    return (linked_.load(std::memory_order_relaxed) & kByAnnex) != 0
+               ? &parent_->annexes()->of(*this)
+               : parent_;
   }
 
   // Under the lock of `place`.
   void join_list_of(BasicScope& place) noexcept {
     if constexpr (!Env::mutant(Mutant::scope_no_link)) place.lists_.add(*this);
-    // Release: pairs with the acquire loads in link() and cancel().
+    // Release: pairs with the acquire loads in link(), cancel() and ScopeVisit.
     linked_.store(&place == parent_ ? kByParent : kByAnnex, std::memory_order_release);
   }
 
@@ -521,6 +555,13 @@ class BasicScope {
     const bool born_cancelled = hand_down(parent_->cause_for_children());
     join_list_of(place);
     return !born_cancelled;
+  }
+
+  MAGPIE_NOINLINE void link_path() noexcept {
+    std::size_t levels = 0;
+    for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_)
+      ++levels;
+    if (levels != 0) link_levels(this, levels);
   }
 
   // Links `bottom` and the `levels - 1` scopes above it, outermost first. Without memory for the
@@ -561,22 +602,27 @@ class BasicScope {
   MAGPIE_COLD void unlink(Effects* effects) noexcept {
     if (parent_ == nullptr) return;  // a task's own root: its record outlives every traversal
     BasicScope* const p = holder();
+    Annexes* closed = nullptr;
     Backoff<Env> backoff;
     for (;;) {
       // Tokens go to the parent itself, whichever of its annexes the scope is in.
       std::unique_lock outer(parent_->lock_, std::defer_lock);
-      if (p != parent_ && has_had_tokens_) outer.lock();
+      if (p != parent_ && has_had_tokens()) outer.lock();
       std::unique_lock guard(p->lock_);
-      Annexes* const opened = annexes();
       // pins_ is guarded by the holder's lock.
       const bool unpinned = pins_ == 0 || Env::mutant(Mutant::scope_unpinned_exit);
-      if (unpinned && close_annexes(opened)) {
+      if (unpinned && close_annexes(closed)) {
         p->lists_.remove(*this);
         if (lists_.tokens() != nullptr) hand_tokens_to(*parent_, effects);
         linked_.store(kUnlinked, std::memory_order_relaxed);
+        const bool crowded = p == parent_ && p->crowded();
         guard.unlock();
         if (outer.owns_lock()) outer.unlock();
-        return end_lists(opened);
+        if (crowded) [[unlikely]]
+          p->open_annexes();
+        if (closed != nullptr) [[unlikely]]
+          delete_annexes(closed);
+        return;
       }
       guard.unlock();  // a cancellation is below this scope: it ends by itself, and soon
       if (outer.owns_lock()) outer.unlock();
@@ -588,7 +634,7 @@ class BasicScope {
 
   void take_over(ScopeToken& token) noexcept {  // under lock_
     lists_.add(token);
-    has_had_tokens_ = true;
+    has_had_tokens_ = 1;
   }
 
   // Under p.lock_. Without `effects` all tokens go to the parent.
@@ -692,9 +738,10 @@ class BasicScope {
   ScopeKind kind_ = ScopeKind::plain;
   ScopeBaggage baggage_ = ScopeBaggage::none;
   SpinLock<Env> lock_;
-  // Once linked, has_had_tokens_ and the lists are guarded by lock_, but pins_ and the siblings by
-  // the holder's.
-  bool has_had_tokens_ = false;
+  // Once linked, these two and the lists are guarded by lock_, but pins_ and the siblings by the
+  // holder's.
+  std::uint8_t has_had_tokens_ : 1 = 0;
+  std::uint8_t contenders_ : 7 = 0;  // who found lock_ held, up to kManyContenders
   std::uint16_t pins_ = 0;
   BasicScope* parent_;
   BasicTaskCore<Env>* task_;
@@ -702,39 +749,6 @@ class BasicScope {
   BasicScopeLists<Env> lists_;
   BasicScope* next_sibling_;
   BasicScope* prev_sibling_;
-  union {  // not initialised before
-    typename Env::template Atomic<std::uintptr_t> annexes_;
-  };
-};
-
-/// The annexes of a scope, which they end with.
-template <class Env>
-struct BasicAnnexes {
-  static constexpr std::size_t kCount = Env::kModel ? 2 : 16;
-
-  // Each on lines of its own.
-  struct alignas(kCacheLine) Annex : BasicScope<Env> {};
-
-  // Where a wait that is parked now goes: threads have annexes of their own. (In a model an
-  // execution must not depend on threads' numbers or on addresses: one annex for waits, one for
-  // scopes.)
-  BasicScope<Env>& of(const BasicWaiter<Env>&) noexcept {
-    return scopes[Env::kModel ? 1 : thread_index() % kCount];
-  }
-  // Of a scope, which several threads may link at once: by its address. Neighbours in memory belong
-  // to different ones.
-  BasicScope<Env>& of(const BasicScope<Env>& scope) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(&scope);
-    return scopes[Env::kModel ? 0 : (address >> 6 ^ address >> 10 ^ address >> 14) % kCount];
-  }
-
-  // From 1.
-  std::uint8_t number_of(const BasicScope<Env>& annex) const noexcept {
-    return static_cast<std::uint8_t>(static_cast<const Annex*>(&annex) - scopes.data() + 1);
-  }
-  BasicScope<Env>& at(std::uint8_t number) noexcept { return scopes[number - 1U]; }
-
-  std::array<Annex, kCount> scopes;
 };
 
 }  // namespace magpie::detail

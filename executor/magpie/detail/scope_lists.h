@@ -12,6 +12,7 @@
 
 #include <magpie/detail/atomic.h>
 #include <magpie/detail/fwd.h>
+#include <magpie/detail/scope_annexes.h>
 #include <magpie/detail/waiter_state.h>
 
 namespace magpie::detail {
@@ -42,28 +43,53 @@ class BasicScopeLists {
   using Scope = BasicScope<Env>;
   using Waiter = BasicWaiter<Env>;
   using Effects = BasicCancelEffects<Env>;
+  using Annexes = BasicAnnexes<Env>;
 
   void init() noexcept {
-    waiters_ = nullptr;
+    waiters_or_annexes_ = nullptr;
     children_or_tokens_ = nullptr;
+  }
+
+  // --- annexes -----------------------------------------------------------------------------------
+
+  /// Null: there are none. Few scopes have any: their word is that of the waiters.
+  Annexes* annexes() const noexcept {
+    const auto word = reinterpret_cast<std::uintptr_t>(waiters_or_annexes_);
+    return (word & kAnnexes) != 0 ? reinterpret_cast<Annexes*>(word & ~kAnnexes) : nullptr;
+  }
+  void set_annexes(Annexes* opened) noexcept {
+    Waiter* const first = waiters();
+    if (opened != nullptr) {
+      opened->parked_before = first;
+      waiters_or_annexes_ =
+          reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(opened) | kAnnexes);
+    } else {
+      waiters_or_annexes_ = first;
+    }
   }
 
   // --- waiters -----------------------------------------------------------------------------------
 
-  Waiter* waiters() const noexcept { return waiters_; }
+  /// Not those that are listed in annexes.
+  Waiter* waiters() const noexcept {
+    const Annexes* const opened = annexes();
+    return opened != nullptr ? opened->parked_before : static_cast<Waiter*>(waiters_or_annexes_);
+  }
 
+  /// Not once there are annexes.
   void add(Waiter& w) noexcept {
+    auto* const first = static_cast<Waiter*>(waiters_or_annexes_);
     w.scope_prev = nullptr;
-    w.scope_next = waiters_;
-    if (waiters_ != nullptr) waiters_->scope_prev = &w;
-    waiters_ = &w;
+    w.scope_next = first;
+    if (first != nullptr) first->scope_prev = &w;
+    waiters_or_annexes_ = &w;
   }
 
   void remove(Waiter& w) noexcept {
     if (w.scope_prev != nullptr) {
       w.scope_prev->scope_next = w.scope_next;
     } else {
-      waiters_ = w.scope_next;
+      set_first_waiter(w.scope_next);
     }
     if (w.scope_next != nullptr) w.scope_next->scope_prev = w.scope_prev;
   }
@@ -76,7 +102,7 @@ class BasicScopeLists {
 
   /// Every wait that nothing has completed.
   void claim_waiters(Effects& effects) noexcept {
-    for (Waiter* w = waiters_; w != nullptr;) {
+    for (Waiter* w = waiters(); w != nullptr;) {
       Waiter* const next = w->scope_next;
       if (w->state.try_cancel()) move_to(effects, *w);
       w = next;
@@ -182,8 +208,16 @@ class BasicScopeLists {
 
  private:
   static constexpr std::uint32_t kFewTokens = 8;
-  static constexpr std::uintptr_t kTokens = 1;  // in children_or_tokens_
+  static constexpr std::uintptr_t kTokens = 1;   // in children_or_tokens_
+  static constexpr std::uintptr_t kAnnexes = 1;  // in waiters_or_annexes_
 
+  void set_first_waiter(Waiter* first) noexcept {
+    if (Annexes* const opened = annexes(); opened != nullptr) [[unlikely]] {
+      opened->parked_before = first;
+    } else {
+      waiters_or_annexes_ = first;
+    }
+  }
   void set_children(Scope* child) noexcept {
     if (ScopeToken* const first = tokens(); first != nullptr) {
       first->children = child;
@@ -202,7 +236,7 @@ class BasicScopeLists {
     }
   }
 
-  Waiter* waiters_;
+  void* waiters_or_annexes_;
   void* children_or_tokens_;
 };
 

@@ -15,7 +15,12 @@
 
 namespace magpie::detail {
 
-struct ScopeVisit {
+template <class Env>
+struct BasicScopeVisit {
+  using Scope = BasicScope<Env>;
+  using Waiter = BasicWaiter<Env>;
+  using Effects = BasicCancelEffects<Env>;
+
   /// Calls fn(const Waiter&) for waiters at the scope and below, at most `limit` of them. fn runs
   /// under a lock.
   template <class F>
@@ -29,7 +34,7 @@ struct ScopeVisit {
 
   /// Claims what waits at the scope and below as a cancellation would, but behind masks too: the
   /// claimed strands are destroyed.
-  static void claim_behind_masks(Scope& scope, Scope::Effects& effects) noexcept {
+  static void claim_behind_masks(Scope& scope, Effects& effects) noexcept {
     visit(scope, [&](Scope& s) noexcept {
       s.lists_.claim_waiters(effects);
       return true;
@@ -38,7 +43,7 @@ struct ScopeVisit {
 
   /// Takes one of those that only show (BasicScope::show()), unless `effects` holds something
   /// already.
-  static void claim_one_shown(Scope& scope, Scope::Effects& effects) noexcept {
+  static void claim_one_shown(Scope& scope, Effects& effects) noexcept {
     visit(scope, [&](Scope& s) noexcept {
       for (Waiter* w = s.lists_.waiters(); w != nullptr && effects.waiters == nullptr;
            w = w->scope_next) {
@@ -70,5 +75,6 @@ struct ScopeVisit {
                    });
   }
 };
+using ScopeVisit = BasicScopeVisit<StdEnv>;
 
 }  // namespace magpie::detail

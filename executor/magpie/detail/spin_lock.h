@@ -32,14 +32,6 @@ class SpinLock {
     lock_contended();
   }
 
-  /// The same; true: somebody held it.
-  bool lock_contending() noexcept {
-    if (try_lock()) [[likely]]
-      return false;
-    lock_contended();
-    return true;
-  }
-
   [[nodiscard("the lock may not have been taken")]] bool try_lock() noexcept {
     if constexpr (Env::mutant(Mutant::spin_lock_plain_lock)) {
       if (word_.load(std::memory_order_acquire) != kFree) return false;
