@@ -10,7 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <utility>
+#include <ranges>
 #include <vector>
 
 #include <magpie/gather.h>
@@ -25,10 +25,9 @@ using magpie::Task;
 Task<std::uint64_t> walk(const uts::Tree& tree, uts::Node node) {
   const int n = tree.children_of(node);
   if (n == 0) co_return 1;
-  std::vector<Task<std::uint64_t>> children;
-  children.reserve(static_cast<std::size_t>(n));
-  for (int i = 0; i < n; ++i) children.push_back(walk(tree, tree.child(node, i)));
-  const std::vector<std::uint64_t> below = co_await magpie::gather(std::move(children));
+  auto children = std::views::iota(0, n) |
+                  std::views::transform([&](int i) { return walk(tree, tree.child(node, i)); });
+  const std::vector<std::uint64_t> below = co_await magpie::gather(children);
   std::uint64_t nodes = 1;
   for (const std::uint64_t b : below) nodes += b;
   co_return nodes;

@@ -28,7 +28,7 @@
 // throws leaves wait(), with the lock held.
 //
 // Threads: notify_one and notify_all from any thread; the Lock belongs to the waiting task. The
-// condition must outlive its waiters, the Lock object its wait. No allocation.
+// condition must outlive its waiters, the Lock object its wait. No allocation of its own.
 
 #include <atomic>
 #include <concepts>

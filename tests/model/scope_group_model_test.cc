@@ -144,6 +144,7 @@ Report leave_a_group(Options options) {
 
 TEST(ScopeGroupModel, TasksLeaveAGroupThatIsBeingCancelled) {
   expect_clean(leave_a_group<Mutant::none>(locked(2)));
+  expect_clean(leave_a_group<Mutant::scope_early_annexes>(locked(2)));
 }
 
 TEST(ScopeGroupModelMutant, ATaskThatLeavesWithoutLookingForPinsIsTouchedAgain) {
@@ -279,6 +280,7 @@ TEST(ScopeGroupModel, AHandleMayCancelATaskWhoseGroupIsBeingLeftOrIsGone) {
     expect_clean_in_random_schedules(
         [=](Options options) { return late_handle<Mutant::none>(options, by); });
   }
+  expect_clean(late_handle<Mutant::scope_early_annexes>(locked(2), EndedBy::itself));
 }
 
 TEST(ScopeGroupModelMutant, WhoLinksWhatHeCancelsComesToAGroupThatIsGone) {

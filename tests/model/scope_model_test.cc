@@ -493,6 +493,38 @@ TEST(ScopeModelMutant, AnAnnexThatIsNotListedIsNotFound) {
   hunt(crowd<Mutant::scope_annex_unlisted>(locked(2), 2, 0));
 }
 
+// Two leave the list at once, and with it annexes; a third waits there and leaves, too. The last of
+// them cancels.
+template <Mutant kMutant>
+Report leave_a_crowd(Options options) {
+  return explore(options, [](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    Task<Env> task;
+    std::array<Waiting<Env>, 3> waitings;
+    typename Env::template Atomic<int> left(3);
+    for (std::size_t i = 0; i < 2; ++i)
+      sim.check(waitings[i].park(task.root), "nobody has cancelled anything");
+    for (std::size_t i = 0; i < 3; ++i) {
+      sim.spawn([&, i] {
+        if (i == 2) sim.check(waitings[i].park(task.root), "nobody has cancelled anything");
+        waitings[i].complete();
+        waitings[i].resumed();
+        if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) cancel_now(task.root);
+      });
+    }
+    sim.run();
+  });
+}
+
+TEST(ScopeModel, OfSeveralWhoLeaveACrowdOneOpensAnnexes) {
+  expect_clean(leave_a_crowd<Mutant::none>(locked(2)));
+  expect_clean(leave_a_crowd<Mutant::scope_early_annexes>(locked(2)));
+}
+
+TEST(ScopeModelMutant, AnnexesThatAreOpenedTwiceHideWhatIsListedInThem) {
+  hunt(leave_a_crowd<Mutant::scope_annexes_twice>(locked(2)));
+}
+
 // Two strands below one scope link that, while a third, beside it, leaves the list above, and with
 // it annexes. The last of them leaves the scope, and cancels what is above.
 template <Mutant kMutant>
@@ -596,6 +628,7 @@ TEST(ScopeModel, ATokenIsCancelledOnceWhereverItIs) {
     }
   }
   expect_clean(tokens<Mutant::none>(locked(2), 2, 1));
+  expect_clean(tokens<Mutant::scope_early_annexes>(locked(2), 2, 1));
 }
 
 TEST(ScopeModelMutant, ATokenThatGoesToACancelledScopeIsForgotten) {

@@ -65,9 +65,9 @@ void crowd(Scope& scope) {
       Waiter waiter;
       ++wanted;
       while (looks != wanted) std::this_thread::yield();
-      ASSERT_TRUE(park(scope, waiter));
+      EXPECT_TRUE(park(scope, waiter));
       in_annex = waiter.annex != 0;
-      ASSERT_TRUE(complete(scope, waiter));
+      EXPECT_TRUE(complete(scope, waiter));
     }
     over = true;
   }
@@ -131,8 +131,33 @@ TEST(AnnexStress, ADumpMayLookAtATaskThatIsBeingLeft) {
   (void)group.exit();
 }
 
-// Each thread opens scopes below the shared one, waits in them and beside them, until it is
-// cancelled; from then on every scope that it opens is.
+// A condition's wait is parked a second time, in a scope of its own, to get its mutex back.
+TEST(AnnexStress, AWaitThatWasListedInAnAnnexMayBeParkedAgainInAScopeWithoutAny) {
+  for (const bool claimed : {false, true}) {
+    GroupTask task;
+    task.root.enter_root(nullptr, &task);
+    crowd(task.root);
+    Waiter waiter;
+    ASSERT_TRUE(park(task.root, waiter));
+    EXPECT_NE(waiter.annex, 0);
+    if (claimed) {
+      Scope::Effects effects;
+      EXPECT_TRUE(task.root.cancel(ReasonRef::of_kind(CancelKind::requested), effects));
+      EXPECT_EQ(effects.waiters, &waiter);
+    } else {
+      ASSERT_TRUE(complete(task.root, waiter));
+    }
+    Scope mask;
+    mask.enter(&task.root, &task, ScopeKind::masked);
+    ASSERT_TRUE(park(mask, waiter));
+    ASSERT_TRUE(complete(mask, waiter));
+    (void)mask.exit();
+    (void)task.root.exit();
+  }
+}
+
+// Each thread opens scopes below the shared one, waits there and in them, until it is cancelled;
+// from then on every scope that it opens is.
 TEST(AnnexStress, WhoeverOpensAScopeInACancelledOneIsCancelled) {
   for (int round = 0; round < 100; ++round) {
     GroupTask task;
@@ -156,6 +181,7 @@ TEST(AnnexStress, WhoeverOpensAScopeInACancelledOneIsCancelled) {
           cancelled = shared.cancelled();
           Scope inner;
           inner.enter(&shared, &task);
+          if (!wait_once(i % 2 == 0 ? inner : shared)) cancelled = shared.cancelled();
           inner.link();
           if (cancelled) EXPECT_TRUE(inner.cancelled()) << "below a scope that is cancelled";
           (void)inner.exit();
@@ -164,6 +190,52 @@ TEST(AnnexStress, WhoeverOpensAScopeInACancelledOneIsCancelled) {
     }
     EXPECT_TRUE(shared.cancelled());
     (void)shared.exit();
+    (void)task.root.exit();
+  }
+}
+
+struct Token : ScopeToken {
+  std::atomic<int> cancelled{0};
+};
+
+// Scopes that lie in several annexes hand their tokens to the one above at the same time, while
+// that is cancelled: each is cancelled once.
+TEST(AnnexStress, TokensOfScopesInSeveralAnnexesAreCancelledOnce) {
+  constexpr std::size_t kTokens = 200;
+  for (int round = 0; round < 50; ++round) {
+    GroupTask task;
+    task.root.enter_root(nullptr, &task);
+    crowd(task.root);
+    std::array<std::array<Token, kTokens>, kThreads> tokens;
+    const auto cancel_all = [](const Scope::Effects& effects) {
+      for (ScopeToken* t = effects.tokens; t != nullptr; t = t->next_token)
+        ++static_cast<Token*>(t)->cancelled;
+    };
+    std::atomic<std::size_t> next{0};
+    {
+      std::jthread canceller([&] {
+        while (next < kThreads) std::this_thread::yield();
+        Scope::Effects effects;
+        EXPECT_TRUE(task.root.cancel(ReasonRef::of_kind(CancelKind::requested), effects));
+        cancel_all(effects);
+      });
+      on_threads([&] {
+        for (Token& token : tokens[next++]) {
+          Scope inner;
+          inner.enter(&task.root, &task);
+          (void)inner.own_token(
+              [&](bool dead) -> ScopeToken* {
+                if (!dead) return &token;
+                ++token.cancelled;
+                return nullptr;
+              },
+              [](ScopeToken*) {});
+          cancel_all(inner.exit());
+        }
+      });
+    }
+    for (const auto& of_a_thread : tokens)
+      for (const Token& token : of_a_thread) EXPECT_EQ(token.cancelled, 1);
     (void)task.root.exit();
   }
 }

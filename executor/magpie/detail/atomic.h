@@ -92,6 +92,7 @@ enum class Mutant : std::uint8_t {
   scope_annex_unlisted,    // an annex is not in its scope's list
   scope_relaxed_annexes,   // ... or is found with a relaxed load
   scope_annexes_seen_once,   // whoever has found no annexes does not look again under the lock
+  scope_annexes_twice,       // annexes are opened where there are some
   scope_annex_unpinned,      // a scope is left while a traversal is in one of its annexes
   scope_early_annexes,       // no fault: whoever is the first to leave a list opens them, as with
                              // each of the other mutants of annexes

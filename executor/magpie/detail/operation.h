@@ -196,7 +196,6 @@ class MAGPIE_EXPORT OperationBase : public Waiter {
   }
   void expect(Stand its_stand) noexcept {
     stand = its_stand;
-    annex = 0;
     executor = current_executor();
   }
 };

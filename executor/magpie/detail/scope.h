@@ -36,6 +36,7 @@
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/reason.h>
 #include <magpie/detail/scope_annexes.h>
+#include <magpie/detail/scope_cause.h>
 #include <magpie/detail/scope_lists.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/detail/waiter_state.h>
@@ -85,8 +86,8 @@ class BasicScope {
         delete_annexes(annexes());
       }
     }
-    if (cause_.load(std::memory_order_relaxed) != kNoCause) [[unlikely]]
-      drop_cause();
+    if (cause_.there_relaxed()) [[unlikely]]
+      cause_.drop();
   }
 
   // --- by the coroutine that opens the scope -----------------------------------------------------
@@ -121,7 +122,7 @@ class BasicScope {
     const bool was_cancelled = (state_.load(std::memory_order_relaxed) & kCancelled) != 0;
     if (was_cancelled && !Env::mutant(Mutant::scope_unawaited_cancel)) await_cancel();
     if (linked_.load(std::memory_order_relaxed) != 0) unlink(&effects);
-    if (cause_.load(std::memory_order_relaxed) != kNoCause) drop_cause();
+    if (cause_.there_relaxed()) cause_.drop();
     if (was_cancelled) task_->cancels.fetch_sub(1, std::memory_order_relaxed);
     return effects;
   }
@@ -155,7 +156,7 @@ class BasicScope {
   /// The reason of the cancellation that reached this scope first; null if none did.
   ReasonRef reason() noexcept {
     if (!cancelled()) return {};
-    return reason_in(canceller()->cause_.load(std::memory_order_relaxed));
+    return canceller()->cause_.own_reason();
   }
 
   /// Parks `waiter`: from here on a cancellation may claim it. False if the scope is cancelled: the
@@ -171,6 +172,7 @@ class BasicScope {
     std::lock_guard guard(lock_, std::adopt_lock);
     // Checked under the lock: a traversal comes either before (seen here) or after (claims it).
     if (!Env::mutant(Mutant::scope_early_check) && reached()) return false;
+    waiter.annex = 0;
     lists_.add(waiter);
     return true;
   }
@@ -180,7 +182,13 @@ class BasicScope {
   void unpark(Waiter& waiter) noexcept {
     if (waiter.annex != 0) [[unlikely]]
       return unpark_from_annex(waiter);
-    if (unpark_here(waiter)) [[unlikely]]
+    bool crowded = false;
+    {
+      std::lock_guard guard(lock_);
+      lists_.remove(waiter);
+      crowded = found_crowded();
+    }
+    if (crowded) [[unlikely]]
       open_annexes();
   }
 
@@ -205,9 +213,7 @@ class BasicScope {
         // All of it before the cause, whose release is theirs: whoever finds that finds this.
         state_.store(kCancelled | kCancelling, std::memory_order_relaxed);
         if constexpr (!kLateCount) task_->cancels.fetch_add(1, std::memory_order_relaxed);
-        void* const node = reason.release();
-        first = set_cause(reinterpret_cast<std::uintptr_t>(node) | kOwn);
-        if (!first) reason = ReasonRef::adopt(node);
+        first = cause_.set_own(reason);
       }
     }
     if (before) {
@@ -252,7 +258,7 @@ class BasicScope {
   /// there first.
   ReasonRef own_reason() const noexcept {
     if (!cancelled_itself()) return {};
-    return caused_by_itself() ? reason_in(cause_.load(std::memory_order_relaxed)) : ReasonRef();
+    return cause_.own() ? cause_.own_reason() : ReasonRef();
   }
 
   /// Whether a cancellation from further out reaches the scope (its own is not asked).
@@ -315,7 +321,7 @@ class BasicScope {
     BasicScope& place = lock_place(waiter);
     std::lock_guard guard(place.lock_, std::adopt_lock);
     place.lists_.add(waiter);
-    if (&place != this) note_annex(waiter, place);
+    waiter.annex = &place != this ? annexes()->number_of(place) & 31U : 0;
   }
 
  private:
@@ -332,54 +338,20 @@ class BasicScope {
   static constexpr std::uint8_t kByAnnex = 2;     // in that of one of its annexes
   static constexpr std::uint8_t kHasAnnexes = 4;  // beside either
 
-  // The cause: which cancellation reached this scope first. It is set once, and stays until the
-  // scope is left.
-  static constexpr std::uintptr_t kNoCause = 0;
-  static constexpr std::uintptr_t kOuter = 1;  // beside the scope further out that was cancelled
-  static constexpr std::uintptr_t kOwn = 2;    // beside the reason of the scope's own cancellation
-
   // --- the cause ---------------------------------------------------------------------------------
 
-  // Acquire: pairs with set_cause(), so that the reason can be read, and every scope further out is
-  // seen to be reached.
-  static constexpr auto kReading = Env::mutant(Mutant::scope_relaxed_cause)
-                                       ? std::memory_order_relaxed
-                                       : std::memory_order_acquire;
-  bool reached() const noexcept { return cause_.load(kReading) != kNoCause; }
+  bool reached() const noexcept { return cause_.there(); }
 
-  // Relaxed: by who knows the cause already.
-  bool caused_by_itself() const noexcept {
-    return (cause_.load(std::memory_order_relaxed) & kOwn) != 0;
-  }
-
-  // Of a scope that is reached: whose own cancellation that was.
-  const BasicScope* canceller() const noexcept {
-    const std::uintptr_t cause = cause_.load(kReading);
-    return (cause & kOwn) != 0 ? this : reinterpret_cast<const BasicScope*>(cause - kOuter);
-  }
-
-  // What is handed down to those below.
-  std::uintptr_t cause_for_children() const noexcept {
-    const std::uintptr_t cause = cause_.load(kReading);
-    return (cause & kOwn) != 0 ? reinterpret_cast<std::uintptr_t>(this) | kOuter : cause;
-  }
-
-  // True for the first. Release: pairs with kReading. The failure's order is that of reading: who
-  // is not the first may have to wait for who was, whose state came before the cause.
-  bool set_cause(std::uintptr_t cause) noexcept {
-    constexpr auto kSetting = Env::mutant(Mutant::scope_relaxed_cause) ? std::memory_order_relaxed
-                                                                       : std::memory_order_release;
-    std::uintptr_t none = kNoCause;
-    return cause_.compare_exchange_strong(none, cause, kSetting, kReading);
-  }
+  // Which scope's own cancellation reached this one first: what is handed down to those below.
+  const BasicScope* canceller() const noexcept { return cause_.canceller(*this); }
 
   // Under the parent's lock: a cause from outside. The task's count rises first: whoever finds the
   // cause, whose release is the count's, finds that something in the task is cancelled.
-  bool hand_down(std::uintptr_t cause) noexcept {
-    if (cause == kNoCause || kind_ == ScopeKind::masked || reached()) return false;
+  bool hand_down(const BasicScope* canceller) noexcept {
+    if (canceller == nullptr || kind_ == ScopeKind::masked || reached()) return false;
     const bool counts = kind_ == ScopeKind::task_root && !Env::mutant(Mutant::scope_uncounted_task);
     if (counts) task_->cancels.fetch_add(1, std::memory_order_relaxed);
-    const bool first = set_cause(cause);
+    const bool first = cause_.set_outer(*canceller);
     if (!first && counts) task_->cancels.fetch_sub(1, std::memory_order_relaxed);
     return first;
   }
@@ -391,31 +363,17 @@ class BasicScope {
     return reached();
   }
 
-  static ReasonRef reason_in(std::uintptr_t own_cause) noexcept {
-    ReasonRef kept = ReasonRef::adopt(reinterpret_cast<void*>(own_cause - kOwn));
-    ReasonRef copy = kept;
-    (void)kept.release();
-    return copy;
-  }
-
-  // When nobody below is left who could ask for it.
-  MAGPIE_COLD void drop_cause() noexcept {
-    const std::uintptr_t cause = cause_.load(std::memory_order_relaxed);
-    cause_.store(kNoCause, std::memory_order_relaxed);
-    if ((cause & kOwn) != 0) (void)ReasonRef::adopt(reinterpret_cast<void*>(cause - kOwn));
-  }
-
   // --- annexes -----------------------------------------------------------------------------------
 
   using Annexes = BasicAnnexes<Env>;
-  friend Annexes;
 
   static constexpr unsigned kManyContenders = Env::kModel ? 1 : 16;
   // Models of what is between annexes and others need not wait for contenders.
   static constexpr bool kAnnexesAtOnce =
       Env::mutant(Mutant::scope_early_annexes) || Env::mutant(Mutant::scope_annex_asked) ||
       Env::mutant(Mutant::scope_annex_unlisted) || Env::mutant(Mutant::scope_annex_unpinned) ||
-      Env::mutant(Mutant::scope_relaxed_annexes) || Env::mutant(Mutant::scope_annexes_seen_once);
+      Env::mutant(Mutant::scope_annexes_twice) || Env::mutant(Mutant::scope_relaxed_annexes) ||
+      Env::mutant(Mutant::scope_annexes_seen_once);
 
   // Of a scope that is linked. Acquire: pairs with open_annexes().
   bool has_annexes() const noexcept {
@@ -424,7 +382,8 @@ class BasicScope {
     return (linked_.load(kWeak ? std::memory_order_relaxed : std::memory_order_acquire) &
             kHasAnnexes) != 0;
   }
-  // By who knows that there are any, until the scope is left; or under lock_: null, if none.
+  // Under lock_: null, if there are none; or by who knows that there are: the word stays until the
+  // scope is left.
   Annexes* annexes() const noexcept { return lists_.annexes(); }
 
   // Locks this scope, and finds that it has no annexes; or false, with nothing locked. Of two who
@@ -458,16 +417,20 @@ class BasicScope {
     return lock_own_lists() ? *this : lock_annex(listed);
   }
 
-  // Under lock_. Who finds it so when it leaves the lists opens annexes, once it holds no lock.
-  bool crowded() const noexcept { return contenders_ == kManyContenders; }
+  // Under lock_, by who leaves the lists. True: he has to open annexes, once he holds no lock.
+  bool found_crowded() noexcept {
+    if (contenders_ < kManyContenders) [[likely]]
+      return false;
+    if constexpr (!Env::mutant(Mutant::scope_annexes_twice)) contenders_ = 0;
+    return true;
+  }
 
-  // A2. If memory is short, it goes without for another while.
+  // A2. If memory is short, it goes without until it is crowded again.
   MAGPIE_COLD void open_annexes() noexcept {
     std::unique_ptr<Annexes> opened(new (std::nothrow) Annexes);
     std::lock_guard guard(lock_);
-    if (annexes() != nullptr) return;
-    contenders_ = 0;
     if (opened == nullptr) return;
+    if (annexes() != nullptr && !Env::mutant(Mutant::scope_annexes_twice)) return;
     for (BasicScope& annex : opened->scopes) {
       annex.enter(this, task_);
       annex.init_lists();
@@ -501,14 +464,10 @@ class BasicScope {
     delete closed;
   }
 
-  // True: it is crowded.
-  bool unpark_here(Waiter& waiter) noexcept {
-    std::lock_guard guard(lock_);
-    lists_.remove(waiter);
-    return crowded();
-  }
   MAGPIE_COLD void unpark_from_annex(Waiter& waiter) noexcept {
-    (void)annexes()->at(waiter.annex).unpark_here(waiter);
+    BasicScope& annex = annexes()->at(waiter.annex);
+    std::lock_guard guard(annex.lock_);
+    annex.lists_.remove(waiter);
   }
 
   MAGPIE_COLD bool park_in_annex(Waiter& waiter) noexcept {
@@ -517,12 +476,8 @@ class BasicScope {
     const BasicScope& asked = Env::mutant(Mutant::scope_annex_asked) ? annex : *this;
     if (!Env::mutant(Mutant::scope_early_check) && asked.reached()) return false;
     annex.lists_.add(waiter);
-    note_annex(waiter, annex);
-    return true;
-  }
-
-  void note_annex(Waiter& waiter, const BasicScope& annex) const noexcept {
     waiter.annex = annexes()->number_of(annex) & 31U;
+    return true;
   }
 
   // --- linking -----------------------------------------------------------------------------------
@@ -552,13 +507,14 @@ class BasicScope {
     parent_->link();
     BasicScope& place = parent_->lock_place(*this);
     std::lock_guard guard(place.lock_, std::adopt_lock);
-    const bool born_cancelled = hand_down(parent_->cause_for_children());
+    const bool born_cancelled = hand_down(parent_->canceller());
     join_list_of(place);
     return !born_cancelled;
   }
 
   MAGPIE_NOINLINE void link_path() noexcept {
     std::size_t levels = 0;
+    // Acquire: pairs with join_list_of().
     for (BasicScope* s = this; s->linked_.load(std::memory_order_acquire) == 0; s = s->parent_)
       ++levels;
     if (levels != 0) link_levels(this, levels);
@@ -593,7 +549,7 @@ class BasicScope {
     std::lock_guard guard(place.lock_, std::adopt_lock);
     if (linked_.load(std::memory_order_relaxed) != kUnlinked) return;
     init_lists();
-    if constexpr (!Env::mutant(Mutant::scope_link_untold)) hand_down(parent_->cause_for_children());
+    if constexpr (!Env::mutant(Mutant::scope_link_untold)) hand_down(parent_->canceller());
     join_list_of(place);
   }
 
@@ -615,7 +571,7 @@ class BasicScope {
         p->lists_.remove(*this);
         if (lists_.tokens() != nullptr) hand_tokens_to(*parent_, effects);
         linked_.store(kUnlinked, std::memory_order_relaxed);
-        const bool crowded = p == parent_ && p->crowded();
+        const bool crowded = p == parent_ && p->found_crowded();
         guard.unlock();
         if (outer.owns_lock()) outer.unlock();
         if (crowded) [[unlikely]]
@@ -672,7 +628,7 @@ class BasicScope {
   void sweep(Effects& effects) noexcept {
     traverse(
         [this](BasicScope& s) noexcept {
-          if (&s == this || !s.caused_by_itself()) return true;
+          if (&s == this || !s.cause_.own()) return true;
           s.await_cancel();
           return false;
         },
@@ -682,10 +638,11 @@ class BasicScope {
           return true;
         },
         [](BasicScope& parent, BasicScope* s) noexcept {
-          const std::uintptr_t cause = parent.cause_for_children();
+          const BasicScope* const canceller = parent.canceller();
           for (; s != nullptr; s = s->next_sibling_) {
             if (s->kind_ == ScopeKind::masked) continue;
-            if (Env::mutant(Mutant::scope_unmarked) ? !s->reached() : s->hand_down(cause)) break;
+            if (Env::mutant(Mutant::scope_unmarked) ? !s->reached() : s->hand_down(canceller))
+              break;
             if (s->being_cancelled()) break;
           }
           return s;
@@ -695,7 +652,7 @@ class BasicScope {
   // Whose canceller was there before the traversal, and is still under way. Acquire: pairs with the
   // release at that one's end, so that what it did below is seen by whom this one's end is told.
   bool being_cancelled() const noexcept {
-    return !Env::mutant(Mutant::scope_unawaited_inner) && caused_by_itself() &&
+    return !Env::mutant(Mutant::scope_unawaited_inner) && cause_.own() &&
            (state_.load(std::memory_order_acquire) & kCancelling) != 0;
   }
 
@@ -732,7 +689,7 @@ class BasicScope {
     }
   }
 
-  typename Env::template Atomic<std::uintptr_t> cause_{kNoCause};
+  BasicCause<Env> cause_;
   typename Env::template Atomic<std::uint8_t> state_{kActive};
   typename Env::template Atomic<std::uint8_t> linked_{kUnlinked};
   ScopeKind kind_ = ScopeKind::plain;

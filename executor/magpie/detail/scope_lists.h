@@ -6,7 +6,8 @@
 // And what a cancellation takes along from there.
 //
 // Lists and no more: every call is made under the scope's lock, but init(), which comes before
-// anybody else can see the scope. No cancellation, no errors.
+// anybody else can see the scope, tokens() by who leaves it, when nobody is left below, and
+// annexes() by who knows that there are some. No cancellation, no errors.
 
 #include <cstdint>
 

@@ -61,7 +61,7 @@ struct BasicScopeVisit {
   // returns false.
   template <class F>
   static void visit(Scope& scope, F&& fn) noexcept {
-    // Acquire: pairs with the release in link_to_parent().
+    // Acquire: pairs with the release in join_list_of().
     if (scope.linked_.load(std::memory_order_acquire) == 0) return;
     bool more = true;
     scope.traverse([](Scope&) noexcept { return true; },

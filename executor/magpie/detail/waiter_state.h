@@ -112,8 +112,9 @@ struct BasicWaiter : Runnable, Rec {
 
   BasicWaitState<Env> state;
   bool queued = false;               // in the primitive's queue; under its lock
-  Stand stand : 3 = Stand::nowhere;  // these: before it is parked, and by the side that owns it
-  std::uint8_t annex : 5 = 0;        // of the scope that it is parked in: which one; 0: none
+  Stand stand : 3 = Stand::nowhere;  // before it is parked
+  std::uint8_t annex : 5 = 0;        // which of its scope's annexes it is listed in; 0: in none.
+                                     // Set each time that it is parked, by who parks it
   RacePart race = RacePart::none;
   // Each is set when the waiter comes into the list, or is prepared.
   BasicWaiter* scope_prev;  // under the scope's lock
