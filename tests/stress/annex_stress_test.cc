@@ -12,11 +12,15 @@
 #include <thread>
 #include <vector>
 
+#include <support/scale.h>
+
 // One scope whose lock several threads ask for, so that it opens annexes (executor/CANCELLATION.md,
 // A1 to A5), while others look at it, cancel it and leave it.
 
 namespace magpie::detail {
 namespace {
+
+using test::scaled;
 
 constexpr std::size_t kThreads = 4;
 constexpr int kWaits = 2000;
@@ -37,10 +41,13 @@ bool complete(Scope& scope, Waiter& waiter) {
   return true;
 }
 
-// False: the scope is cancelled.
-bool wait_once(Scope& scope) {
+// False: the scope is cancelled. What a cancellation claims is its until it has `delivered`.
+bool wait_once(Scope& scope, const std::atomic<bool>& delivered) {
   Waiter waiter;
-  return park(scope, waiter) && complete(scope, waiter);
+  if (!park(scope, waiter)) return false;
+  if (complete(scope, waiter)) return true;
+  while (!delivered) std::this_thread::yield();
+  return false;
 }
 
 // Waits in the scope, each time while somebody looks at it and holds its lock, until a wait is
@@ -82,7 +89,7 @@ void on_threads(Function function) {
 }
 
 TEST(AnnexStress, WhatWasParkedBeforeAndWhatIsParkedInAnnexesIsClaimed) {
-  for (int round = 0; round < 100; ++round) {
+  for (std::size_t round = 0; round < scaled(20); ++round) {
     GroupTask task;
     task.root.enter_root(nullptr, &task);
     std::array<Waiter, 3> before;
@@ -90,9 +97,9 @@ TEST(AnnexStress, WhatWasParkedBeforeAndWhatIsParkedInAnnexesIsClaimed) {
     for (Waiter& waiter : before) ASSERT_TRUE(park(task.root, waiter));
     crowd(task.root);
     for (Waiter& waiter : after) ASSERT_TRUE(park(task.root, waiter));
-    const std::size_t first_to_go = static_cast<std::size_t>(round) % before.size();
+    const std::size_t first_to_go = round % before.size();
     ASSERT_TRUE(complete(task.root, before[first_to_go]));
-    ASSERT_TRUE(complete(task.root, after[static_cast<std::size_t>(round) % after.size()]));
+    ASSERT_TRUE(complete(task.root, after[round % after.size()]));
 
     std::size_t seen = 0;
     ScopeVisit::waiters(task.root, 100, [&](const Waiter&) noexcept { ++seen; });
@@ -111,19 +118,20 @@ TEST(AnnexStress, ADumpMayLookAtATaskThatIsBeingLeft) {
   TaskCore outer;
   Scope group;
   group.enter_root(nullptr, &outer);
-  for (int round = 0; round < 100; ++round) {
+  for (std::size_t round = 0; round < scaled(100); ++round) {
     GroupTask task;
     task.root.enter_root(&group, &task);
-    if (round % 2 != 0) crowd(task.root);
+    if (round % 8 == 0) crowd(task.root);
     std::atomic<bool> over{false};
     std::atomic<int> dumps{0};
     std::jthread dumper([&] {
       for (; !over; ++dumps) ScopeVisit::waiters(task.root, 8, [](const Waiter&) noexcept {});
     });
     on_threads([&] {
-      for (int i = 0; i < kWaits; ++i) EXPECT_TRUE(wait_once(task.root));
+      for (int i = 0; i < kWaits; ++i) EXPECT_TRUE(wait_once(task.root, over));
     });
-    for (const int before = dumps; dumps < before + 2 + round % 7;) std::this_thread::yield();
+    for (const int before = dumps; dumps < before + 2 + static_cast<int>(round % 7);)
+      std::this_thread::yield();
     task.root.close();
     (void)task.root.exit();
     over = true;
@@ -159,13 +167,14 @@ TEST(AnnexStress, AWaitThatWasListedInAnAnnexMayBeParkedAgainInAScopeWithoutAny)
 // Each thread opens scopes below the shared one, waits there and in them, until it is cancelled;
 // from then on every scope that it opens is.
 TEST(AnnexStress, WhoeverOpensAScopeInACancelledOneIsCancelled) {
-  for (int round = 0; round < 100; ++round) {
+  for (std::size_t round = 0; round < scaled(100); ++round) {
     GroupTask task;
     task.root.enter_root(nullptr, &task);
     Scope shared;
     shared.enter(&task.root, &task);
-    if (round % 2 != 0) crowd(shared);
+    if (round % 8 == 0) crowd(shared);
     std::atomic<std::size_t> ready{0};
+    std::atomic<bool> delivered{false};
     {
       std::jthread canceller([&] {
         while (ready < kThreads) std::this_thread::yield();
@@ -173,6 +182,7 @@ TEST(AnnexStress, WhoeverOpensAScopeInACancelledOneIsCancelled) {
         EXPECT_TRUE(task.root.cancel(ReasonRef::of_kind(CancelKind::requested), effects));
         for (const Waiter* w = effects.waiters; w != nullptr; w = w->scope_next)
           EXPECT_EQ(w->state.phase(), WaitPhase::cancelled);
+        delivered = true;
       });
       on_threads([&] {
         bool cancelled = false;
@@ -181,7 +191,7 @@ TEST(AnnexStress, WhoeverOpensAScopeInACancelledOneIsCancelled) {
           cancelled = shared.cancelled();
           Scope inner;
           inner.enter(&shared, &task);
-          if (!wait_once(i % 2 == 0 ? inner : shared)) cancelled = shared.cancelled();
+          if (!wait_once(i % 2 == 0 ? inner : shared, delivered)) cancelled = shared.cancelled();
           inner.link();
           if (cancelled) EXPECT_TRUE(inner.cancelled()) << "below a scope that is cancelled";
           (void)inner.exit();
@@ -202,7 +212,7 @@ struct Token : ScopeToken {
 // that is cancelled: each is cancelled once.
 TEST(AnnexStress, TokensOfScopesInSeveralAnnexesAreCancelledOnce) {
   constexpr std::size_t kTokens = 200;
-  for (int round = 0; round < 50; ++round) {
+  for (std::size_t round = 0; round < scaled(20); ++round) {
     GroupTask task;
     task.root.enter_root(nullptr, &task);
     crowd(task.root);
