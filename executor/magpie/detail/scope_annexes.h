@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <magpie/config.h>
+#include <magpie/detail/atomic.h>
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/thread_state.h>
 
