@@ -28,6 +28,7 @@
 #include <magpie/cancellation_token.h>
 #include <magpie/config.h>
 #include <magpie/detail/body.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/callee.h>
 #include <magpie/detail/late.h>
 #include <magpie/detail/spawn_impl.h>
@@ -197,7 +198,7 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
       if (cleaned_.state() == SlotState::error) throw_both(slot_.error(), cleaned_.error());
       return slot_.take();
     }
-    cleaned_.take();  // throws
+    cleaned_.require_value();  // throws
     return slot_.take();
   }
 
@@ -206,7 +207,8 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
     auto* const self = static_cast<Finally*>(sink);
     self->mask_.enter(self->outer_, self->outer_->task(), ScopeKind::masked);
     try {
-      auto frame = detail::as_task(std::invoke(self->cleanup_)).take_frame();
+      auto frame =
+          detail::as_task(std::invoke(static_cast<once_t<F>>(self->cleanup_))).take_frame();
       frame.require();
       return detail::transfer(
           frame.bind(self->mask_, self->awaiting_.continuation(), self->cleaned_));
@@ -219,7 +221,7 @@ class [[nodiscard("co_await it")]] Finally : public CombinatorBase, private EndS
   TaskFrame<T> frame_;
   F cleanup_;
   Slot<T> slot_;
-  Slot<void> cleaned_;
+  Slot<awaited_t<once_result_t<F>>> cleaned_;  // what it gives is dropped
   Scope mask_;
   Scope* outer_ = nullptr;
   Awaiting awaiting_;
@@ -333,12 +335,11 @@ auto shield(A&& task) {
 }
 
 /// Runs the task, then `cleanup() -> Task<void>`, whatever the outcome, where no cancellation from
-/// outside is seen; then the task's outcome goes on. A cleanup that throws replaces a value or a
-/// cancellation; if both failed: ExceptionGroup of the two. A cleanup whose frame gets no memory
-/// has thrown std::bad_alloc.
+/// outside is seen; then the task's outcome goes on. A value that the cleanup gives is dropped; one
+/// that throws replaces a value or a cancellation; if both failed: ExceptionGroup of the two. A
+/// cleanup whose frame gets no memory has thrown std::bad_alloc.
 template <detail::Awaitable A, class F>
-requires std::invocable<std::remove_reference_t<F>&> &&
-         detail::Awaitable<std::invoke_result_t<std::remove_reference_t<F>&>>
+requires detail::InvocableOnce<F> && detail::Awaitable<detail::once_result_t<F>>
 auto finally(A&& task, F&& cleanup) {
   auto owned = detail::as_task(std::forward<A>(task));
   return detail::Finally<typename decltype(owned)::value_type, F>(std::move(owned),

@@ -34,6 +34,7 @@
 
 #include <magpie/config.h>
 #include <magpie/detail/awaitable.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/callee.h>
 #include <magpie/detail/end_sink.h>
 #include <magpie/detail/foreign.h>
@@ -48,10 +49,10 @@ namespace detail {
 
 /// Whether a step can be called with the value of the one before.
 template <class F, class T>
-inline constexpr bool kTakesStep = std::invocable<std::remove_reference_t<F>&, T>;
+inline constexpr bool kTakesStep = InvocableOnce<F, T>;
 template <class F, class T>
 requires std::is_void_v<T>
-inline constexpr bool kTakesStep<F, T> = std::invocable<std::remove_reference_t<F>&>;
+inline constexpr bool kTakesStep<F, T> = InvocableOnce<F>;
 
 /// What the call gives.
 template <class F, class T>
@@ -59,14 +60,14 @@ struct StepCall {
   static_assert(kTakesStep<F, T>,
                 "chain: a step is called with the value of the one before it, as an rvalue; with "
                 "nothing after a step without a value");
-  using type = std::invoke_result_t<std::remove_reference_t<F>&, T>;
+  using type = once_result_t<F, T>;
 };
 template <class F, class T>
 requires std::is_void_v<T>
 struct StepCall<F, T> {
   static_assert(kTakesStep<F, T>,
                 "chain: after a step without a value the next one is called without arguments");
-  using type = std::invoke_result_t<std::remove_reference_t<F>&>;
+  using type = once_result_t<F>;
 };
 
 /// Whether the step takes a data member of a value T that the chain owns. The reference that it
@@ -185,10 +186,12 @@ class [[nodiscard("co_await it")]] Chain : public CombinatorBase, private EndSin
   template <std::size_t I>
   decltype(auto) call() {
     using Value = typename Values::template At<I>;
+    using Step = std::tuple_element_t<I, std::tuple<F...>>;
     if constexpr (std::is_void_v<Value>) {
-      return std::invoke(std::get<I>(steps_));
+      return std::invoke(static_cast<once_t<Step>>(std::get<I>(steps_)));
     } else {
-      return std::invoke(std::get<I>(steps_), static_cast<Value&&>(std::get<I>(slots_).value()));
+      return std::invoke(static_cast<once_t<Step, Value>>(std::get<I>(steps_)),
+                         static_cast<Value&&>(std::get<I>(slots_).value()));
     }
   }
 

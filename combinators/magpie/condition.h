@@ -38,6 +38,7 @@
 #include <utility>
 
 #include <magpie/config.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/condition_core.h>
 #include <magpie/detail/operation.h>
 #include <magpie/mutex.h>
@@ -156,10 +157,10 @@ class MAGPIE_EXPORT Condition {
   detail::ConditionWait wait(Mutex::Lock& lock) noexcept {
     return detail::ConditionWait(*this, lock);
   }
-  /// Waits until predicate() is true; does not wait if it is. The predicate is moved in, or
-  /// referenced if it is an lvalue.
+  /// Waits until predicate(), as a condition of an `if`, is true; does not wait if it is. The
+  /// predicate is moved in, or referenced if it is an lvalue.
   template <class F>
-  requires std::predicate<std::remove_reference_t<F>&>
+  requires detail::Predicate<F>
   detail::PredicateWait<F> wait(Mutex::Lock& lock, F&& predicate) {
     return detail::PredicateWait<F>(*this, lock, std::forward<F>(predicate));
   }

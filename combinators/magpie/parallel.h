@@ -335,12 +335,12 @@ auto parallel_reduce(First first, Last last, std::size_t grain, T identity, Map&
 /// dropped then. It blocks its worker and is no cancellation point: for waiting, and for work that
 /// should stop early, there is gather. Any thread may call it. The protocol: executor/FORK_JOIN.md;
 /// after Lace (van Dijk and van de Pol, 2014) and Cilk's THE protocol.
-template <std::invocable F, std::invocable G>
+template <detail::InvocableOnce F, detail::InvocableOnce G>
 MAGPIE_ALWAYS_INLINE auto fork_join(F&& f, G&& g)
     -> std::pair<detail::fork_value_t<F>, detail::fork_value_t<G>> {
   using First = detail::fork_value_t<F>;
-  detail::require_plain<std::invoke_result_t<F>>();
-  detail::require_plain<std::invoke_result_t<G>>();
+  detail::require_plain<detail::once_result_t<F>>();
+  detail::require_plain<detail::once_result_t<G>>();
   const detail::ThisThread thread = detail::this_thread();
   detail::LocalQueue* const queue = thread->queue;
   if (queue == nullptr) [[unlikely]]

@@ -42,6 +42,7 @@
 #include <magpie/config.h>
 #include <magpie/detail/any_factory.h>
 #include <magpie/detail/awaitable.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/callee.h>
 #include <magpie/detail/late.h>
 #include <magpie/detail/random.h>
@@ -188,6 +189,15 @@ class MAGPIE_EXPORT RetryPolicy {
   /// fn(const std::exception_ptr&) -> bool: whether to retry after this error. Asked only when an
   /// attempt is left, never about a cancellation. Every error is retried if not set.
   RetryPolicy& retry_if(std::function<bool(const std::exception_ptr&)> fn) noexcept;
+  /// The same for what gives something that only an `if` takes for a bool.
+  template <detail::Predicate<const std::exception_ptr&> F>
+  requires(!std::convertible_to<F, std::function<bool(const std::exception_ptr&)>>)
+  RetryPolicy& retry_if(F fn) {
+    return retry_if(std::function<bool(const std::exception_ptr&)>(
+        [fn = std::move(fn)](const std::exception_ptr& error) mutable {
+          return static_cast<bool>(std::invoke(fn, error));
+        }));
+  }
   /// fn(const RetryEvent&): called before each pause, once it is certain.
   RetryPolicy& on_retry(std::function<void(const RetryEvent&)> fn) noexcept;
   /// A budget that this retry shares with others; it must outlive the retry.

@@ -45,6 +45,7 @@
 #include <magpie/cancellation.h>
 #include <magpie/config.h>
 #include <magpie/detail/body.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/spawn_impl.h>
 #include <magpie/detail/spin_lock.h>
 #include <magpie/errors.h>
@@ -170,15 +171,23 @@ class StartState final : public StartValue<V> {
       : StartValue<V>(group), function(std::in_place, std::forward<F>(f)) {}
   // A copy of an lvalue, since the child outlives the block's own variables; what cannot be copied
   // is referenced. Until the child has ended.
-  std::optional<std::conditional_t<
-      std::is_lvalue_reference_v<F> && !std::constructible_from<std::decay_t<F>, F>,
-      std::reference_wrapper<std::remove_reference_t<F>>, std::decay_t<F>>>
-      function;
+  using Kept =
+      std::conditional_t<std::is_lvalue_reference_v<F> &&
+                             !std::constructible_from<std::decay_t<F>, F>,
+                         std::reference_wrapper<std::remove_reference_t<F>>, std::decay_t<F>>;
+  std::optional<Kept> function;
 
  private:
   std::uintptr_t call(std::shared_ptr<StartCore> self) override {
     signal.emplace(std::static_pointer_cast<StartValue<V>>(std::move(self)));
-    return detail::as_task(std::invoke(*function, *signal)).take_frame().release();
+    using Once = once_t<Kept, ReadySignal<V>&>;
+    static_assert(
+        std::is_void_v<awaited_t<std::invoke_result_t<Once, ReadySignal<V>&>>>,
+        "start() takes a callable f(ReadySignal<V>) -> Task<void>: what it has to say it says "
+        "by the signal");
+    return detail::as_task(std::invoke(static_cast<Once>(*function), *signal))
+        .take_frame()
+        .release();
   }
   void drop_signal() noexcept override { signal.reset(); }
   std::shared_ptr<StartCore> let_go() noexcept override {
@@ -198,18 +207,18 @@ struct SignalType<ReadySignal<V>> {
 };
 template <class F>
 struct SignalOf {};
-template <class R, class C, class A>
-struct SignalOf<R (C::*)(A) const> : SignalType<std::remove_cvref_t<A>> {};
-template <class R, class C, class A>
-struct SignalOf<R (C::*)(A)> : SignalType<std::remove_cvref_t<A>> {};
-template <class R, class C, class A>
-struct SignalOf<R (C::*)(A) const noexcept> : SignalType<std::remove_cvref_t<A>> {};
-template <class R, class C, class A>
-struct SignalOf<R (C::*)(A) noexcept> : SignalType<std::remove_cvref_t<A>> {};
-template <class R, class A>
-struct SignalOf<R (*)(A)> : SignalType<std::remove_cvref_t<A>> {};
-template <class R, class A>
-struct SignalOf<R (*)(A) noexcept> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class A, bool N>
+struct SignalOf<R (*)(A) noexcept(N)> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class C, class A, bool N>
+struct SignalOf<R (C::*)(A) noexcept(N)> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class C, class A, bool N>
+struct SignalOf<R (C::*)(A) const noexcept(N)> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class C, class A, bool N>
+struct SignalOf<R (C::*)(A) & noexcept(N)> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class C, class A, bool N>
+struct SignalOf<R (C::*)(A) const & noexcept(N)> : SignalType<std::remove_cvref_t<A>> {};
+template <class R, class C, class A, bool N>
+struct SignalOf<R (C::*)(A) && noexcept(N)> : SignalType<std::remove_cvref_t<A>> {};
 template <class F>
 auto signal_of() {
   using Plain = std::decay_t<F>;

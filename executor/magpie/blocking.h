@@ -19,6 +19,7 @@
 
 #include <magpie/config.h>
 #include <magpie/detail/blocking_job.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/operation.h>
 #include <magpie/task.h>
@@ -29,9 +30,8 @@ namespace detail {
 
 template <class F>
 class [[nodiscard("co_await it")]] ToThread
-    : public Operation<ToThread<F>, std::invoke_result_t<std::remove_reference_t<F>&>,
-                       BlockingJob> {
-  using T = std::invoke_result_t<std::remove_reference_t<F>&>;
+    : public Operation<ToThread<F>, once_result_t<F>, BlockingJob> {
+  using T = once_result_t<F>;
   using Base = Operation<ToThread<F>, T, BlockingJob>;
 
  public:
@@ -46,10 +46,10 @@ class [[nodiscard("co_await it")]] ToThread
       auto* const self = static_cast<ToThread*>(job);
       try {
         if constexpr (std::is_void_v<T>) {
-          std::invoke(self->function_);
+          std::invoke(static_cast<once_t<F>>(self->function_));
           self->outcome_.emplace();
         } else {
-          self->outcome_.emplace(std::invoke(self->function_));
+          self->outcome_.emplace(std::invoke(static_cast<once_t<F>>(self->function_)));
         }
       } catch (...) {
         self->outcome_.capture_current_exception();
@@ -69,7 +69,7 @@ class [[nodiscard("co_await it")]] ToThread
 
 /// Runs fn() on the executor's pool for blocking calls; see the head of the file.
 template <class F>
-requires std::invocable<std::remove_reference_t<F>&>
+requires detail::InvocableOnce<F>
 auto to_thread(F&& fn) {
   return detail::ToThread<F>(std::forward<F>(fn));
 }

@@ -25,6 +25,7 @@
 
 #include <magpie/config.h>
 #include <magpie/detail/awaitable.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/task_record.h>
 #include <magpie/errors.h>
 #include <magpie/result.h>
@@ -124,7 +125,8 @@ void JoinHandle<T>::on_done(F&& f) const {
     auto* const self = static_cast<Callback*>(base);
     auto& state_of_task = static_cast<detail::TaskState<T>&>(core);
     try {
-      state_of_task.show_to(std::move(self->f));
+      state_of_task.show_to(
+          static_cast<detail::once_t<std::decay_t<F>, const Result<T>&>>(self->f));
     } catch (...) {
       state_of_task.report_callback_error(std::current_exception());
     }

@@ -53,6 +53,18 @@ TEST_ON_THREADS(Finally, CleanupRunsAfterAValue) {
   });
 }
 
+TEST_ON_THREADS(Finally, AValueThatTheCleanupGivesIsDropped) {
+  machine.run([&]() -> Task<> {
+    const int value = co_await finally(give(1), [] { return gather(give(2), give_text("two")); });
+    EXPECT_EQ(value, 1);
+    auto bad_cleanup = []() -> Task<int> { return fail("cleanup"); };
+    Result<int> one = co_await as_result(finally(give(1), bad_cleanup));
+    EXPECT_EQ(what_of(one.error()), "cleanup");
+    Result<int> both = co_await as_result(finally(fail("work"), bad_cleanup));
+    EXPECT_THROW(both.value(), ExceptionGroup);
+  });
+}
+
 TEST_ON_THREADS(Finally, CleanupRunsAfterAnErrorWhichGoesOn) {
   machine.run([&]() -> Task<> {
     bool cleaned = false;

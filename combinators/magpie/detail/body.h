@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <magpie/detail/awaitable.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/foreign.h>
 #include <magpie/detail/slot.h>
 #include <magpie/detail/task_core.h>
@@ -18,12 +19,10 @@
 namespace magpie::detail {
 
 template <class F, class Arg>
-using body_task_t = decltype(detail::as_task(
-    std::invoke(std::declval<std::remove_reference_t<F>&>(), std::declval<Arg&>())));
+using body_task_t = decltype(detail::as_task(std::declval<once_result_t<F, Arg&>>()));
 
 template <class F, class Arg>
-concept BodyOf = std::invocable<std::remove_reference_t<F>&, Arg&> &&
-                 Awaitable<std::invoke_result_t<std::remove_reference_t<F>&, Arg&>>;
+concept BodyOf = InvocableOnce<F, Arg&> && Awaitable<once_result_t<F, Arg&>>;
 
 template <class F, class Arg>
 class Body {
@@ -37,7 +36,8 @@ class Body {
   /// Calls the callable and binds its task; null if that threw: the error is in the slot.
   std::coroutine_handle<> start(Arg& argument, Scope& scope, Continuation continuation) noexcept {
     try {
-      auto frame = detail::as_task(std::invoke(function_, argument)).take_frame();
+      auto frame = detail::as_task(std::invoke(static_cast<once_t<F, Arg&>>(function_), argument))
+                       .take_frame();
       frame.require();
       return frame.bind(scope, continuation, slot);
     } catch (...) {

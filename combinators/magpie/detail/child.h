@@ -24,6 +24,7 @@
 #include <variant>
 
 #include <magpie/detail/awaitable.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/foreign.h>
 #include <magpie/detail/join.h>
@@ -135,12 +136,12 @@ struct TaskChild : ForkedChild<Fork, T> {
 
 template <class F>
 struct CallValue {
-  using type = std::invoke_result_t<F&>;
+  using type = once_result_t<F>;
 };
 template <class F>
-requires Awaitable<std::invoke_result_t<F&>>
+requires Awaitable<once_result_t<F>>
 struct CallValue<F> {
-  using type = awaited_t<std::invoke_result_t<F&>>;
+  using type = awaited_t<once_result_t<F>>;
 };
 
 template <class F>  // F may be an lvalue reference: then the caller's object is called
@@ -159,16 +160,17 @@ struct CallChild : ForkedChild<CallRec, typename CallValue<F>::type> {
     this->begin = [](CallRec* rec) noexcept -> std::coroutine_handle<> {
       auto* const self = static_cast<CallChild*>(rec);
       try {
-        using R = std::invoke_result_t<F&>;
+        using R = once_result_t<F>;
         if constexpr (Awaitable<R>) {
-          auto frame = detail::as_task(std::invoke(self->function)).take_frame();
+          auto frame =
+              detail::as_task(std::invoke(static_cast<once_t<F>>(self->function))).take_frame();
           frame.require();
           return frame.bind(self->join->scope, Continuation::to(rec, Settled), self->slot());
         } else if constexpr (std::is_void_v<R>) {
-          std::invoke(self->function);
+          std::invoke(static_cast<once_t<F>>(self->function));
           self->slot().emplace();
         } else {
-          self->slot().emplace(std::invoke(self->function));
+          self->slot().emplace(std::invoke(static_cast<once_t<F>>(self->function)));
         }
       } catch (...) {
         self->slot().capture_current_exception();
@@ -270,7 +272,7 @@ struct OperationChild : Op {
 /// The child that something given becomes; it is constructed from what is given.
 template <class A>
 struct ChildFor {
-  static_assert(std::invocable<std::remove_reference_t<A>&>,
+  static_assert(InvocableOnce<A>,
                 "a child is a task, another awaitable, or a callable without arguments");
   using type = CallChild<A>;  // an lvalue is referenced, an rvalue moved in
 };
@@ -290,7 +292,7 @@ using child_t = typename ChildFor<
 
 /// What a child can be made from.
 template <class A>
-concept ChildLike = Awaitable<A> || std::invocable<std::remove_reference_t<A>&>;
+concept ChildLike = Awaitable<A> || InvocableOnce<A>;
 
 /// void as std::monostate, references as they are.
 template <class T>

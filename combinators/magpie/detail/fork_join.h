@@ -14,6 +14,7 @@
 
 #include <magpie/config.h>
 #include <magpie/detail/awaitable.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/job.h>
 #include <magpie/detail/slot.h>
 #include <magpie/detail/thread_state.h>
@@ -36,16 +37,16 @@ struct ForkValue<T> {
   using type = std::monostate;
 };
 template <class F>
-using fork_value_t = typename ForkValue<std::invoke_result_t<F>>::type;
+using fork_value_t = typename ForkValue<once_result_t<F>>::type;
 
-/// Calls a function of fork_join, once: F is the type as deduced, so an rvalue is called as one.
+/// Calls a function of fork_join; F is its type as deduced.
 template <class F>
 MAGPIE_ALWAYS_INLINE fork_value_t<F> call_half(std::remove_reference_t<F>& f) {
-  if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
-    std::invoke(static_cast<F&&>(f));
+  if constexpr (std::is_void_v<once_result_t<F>>) {
+    std::invoke(static_cast<once_t<F>>(f));
     return {};
   } else {
-    return std::invoke(static_cast<F&&>(f));
+    return std::invoke(static_cast<once_t<F>>(f));
   }
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <magpie/config.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/children.h>
 #include <magpie/detail/gathered.h>
 #include <magpie/detail/limited_base.h>
@@ -25,11 +26,11 @@ namespace magpie::detail {
 
 template <class R, class F>  // F may be an lvalue reference
 Task<R> called_task(F function) {
-  using Given = std::invoke_result_t<std::remove_reference_t<F>&>;
+  using Given = once_result_t<F>;
   if constexpr (Awaitable<Given>) {
-    co_return co_await detail::as_task(std::invoke(function));
+    co_return co_await detail::as_task(std::invoke(static_cast<once_t<F>>(function)));
   } else {
-    co_return std::invoke(function);
+    co_return std::invoke(static_cast<once_t<F>>(function));
   }
 }
 

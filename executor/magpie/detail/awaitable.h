@@ -50,7 +50,7 @@ template <class A>
 concept HasFreeCoAwait = requires(A&& a) { operator co_await(std::forward<A>(a)); };
 template <class A>
 concept IsAwaiter = requires(A& a, std::coroutine_handle<> h) {
-  { a.await_ready() } -> std::convertible_to<bool>;
+  static_cast<bool>(a.await_ready());
   a.await_suspend(h);
   a.await_resume();
 };

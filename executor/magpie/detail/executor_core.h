@@ -13,9 +13,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include <magpie/clock.h>
 #include <magpie/config.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/fwd.h>
 #include <magpie/detail/runnable.h>
 #include <magpie/detail/slot.h>
@@ -63,7 +65,8 @@ class MAGPIE_EXPORT Executor {
 
   /// Runs a callable once, fire and forget; what it throws goes to on_unobserved_error.
   /// ExecutorShutdownError after shutdown.
-  template <std::invocable F>
+  template <class F>
+  requires detail::InvocableOnce<std::decay_t<F>>
   void post(F&& function);
 
   /// How many threads run tasks.

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include <magpie/cancellation_token.h>
+#include <magpie/detail/callable.h>
 #include <magpie/detail/executor_core.h>
 #include <magpie/detail/foreign.h>
 #include <magpie/detail/frame_pool.h>
@@ -88,7 +89,7 @@ struct Spawner {
       Executor& home = self->home;
       thread_state()->locals = nullptr;
       try {
-        static_cast<void>(std::move(self->call)());
+        static_cast<void>(static_cast<once_t<std::decay_t<F>>>(self->call)());
       } catch (...) {
         ExecutorAccess::unobserved(home, "post", std::current_exception());
       }
@@ -149,10 +150,11 @@ auto Executor::spawn(A&& task) {
                                    nullptr);
 }
 
-template <std::invocable F>
+template <class F>
+requires detail::InvocableOnce<std::decay_t<F>>
 void Executor::post(F&& function) {
   static_assert(
-      !detail::Lazy<std::invoke_result_t<F>>,
+      !detail::Lazy<detail::once_result_t<std::decay_t<F>>>,
       "post() calls a plain function; a task that it returned would never run: use spawn(task())");
   detail::Spawner::post(*this, std::forward<F>(function));
 }
