@@ -280,7 +280,7 @@ TEST(ScopeGroupModel, AHandleMayCancelATaskWhoseGroupIsBeingLeftOrIsGone) {
     expect_clean_in_random_schedules(
         [=](Options options) { return late_handle<Mutant::none>(options, by); });
   }
-  expect_clean(late_handle<Mutant::scope_early_annexes>(locked(2), EndedBy::itself));
+  expect_clean(late_handle<Mutant::scope_early_annexes>(locked(1), EndedBy::itself));
 }
 
 TEST(ScopeGroupModelMutant, WhoLinksWhatHeCancelsComesToAGroupThatIsGone) {
