@@ -13,7 +13,8 @@
 #include <cstdint>
 
 // Scopes, callbacks and races under the C++ memory model. The schedules: scope_model_test.cc,
-// scope_group_model_test.cc, stop_state_model_test.cc, waiter_model_test.cc.
+// scope_annex_model_test.cc, scope_group_model_test.cc, stop_state_model_test.cc,
+// waiter_model_test.cc.
 
 namespace magpie::model {
 namespace {

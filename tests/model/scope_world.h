@@ -16,8 +16,8 @@
 #include "sim.h"
 #include "strand.h"
 
-// Tasks, nests of scopes and coroutines that wait in them, for scope_model_test.cc and
-// scope_group_model_test.cc.
+// Tasks, nests of scopes and coroutines that wait in them, for scope_model_test.cc,
+// scope_annex_model_test.cc and scope_group_model_test.cc.
 
 namespace magpie::model {
 
