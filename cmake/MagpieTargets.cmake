@@ -106,4 +106,11 @@ function(magpie_precompile target)
   endif()
 endfunction()
 
+# For objects that nothing links: clang++ stops when the source is read and understood, and writes that down.
+function(magpie_without_machine_code target)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    target_compile_options(${target} PRIVATE -emit-llvm "SHELL:-Xclang -disable-llvm-passes")
+  endif()
+endfunction()
+
 include(GNUInstallDirs)

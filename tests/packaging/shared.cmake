@@ -5,7 +5,7 @@
 #       -P shared.cmake
 #
 # Builds the core as shared libraries, installs them into a prefix that holds nothing older, and looks at what lies
-# there: names, versions, and that the libraries find each other wherever the prefix is. -O1: for the compiler's time.
+# there: names, versions, and that the libraries find each other wherever the prefix is. -O1, and sources several at a time: for the compiler's time.
 
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -20,7 +20,7 @@ endfunction()
 run(${CMAKE_COMMAND} -S ${SOURCE} -B ${BUILD} -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${COMPILER}
     -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG" -DCMAKE_INSTALL_LIBDIR=${LIBDIR}
     -DBUILD_SHARED_LIBS=ON -DMAGPIE_BUILD_TESTS=OFF -DMAGPIE_BUILD_EXAMPLES=OFF -DMAGPIE_BUILD_BENCH=OFF
-    -DMAGPIE_WITH_TBB=OFF -DMAGPIE_WITH_ABSEIL=OFF -DMAGPIE_PCH=ON -DMAGPIE_WERROR=ON)
+    -DMAGPIE_WITH_TBB=OFF -DMAGPIE_WITH_ABSEIL=OFF -DMAGPIE_PCH=ON -DMAGPIE_UNITY=ON -DMAGPIE_WERROR=ON)
 run(${CMAKE_COMMAND} --build ${BUILD} --parallel 2)
 file(REMOVE_RECURSE ${PREFIX})
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${PREFIX})
