@@ -6,6 +6,7 @@
 //
 //   timeout(task, 3s), timeout_at(task, deadline)   the value, or TimeoutError
 //   with_timeout(task, 3s, fallback)                the value, or the fallback
+//   with_timeout(task, 3s)                          of a task without a value: true, or false
 //   try_timeout(task, 3s)                           a Result<T>: is_timeout() only for this timeout
 //   timeout_scope(3s, body)                         a block whose deadline can be moved
 //
@@ -161,6 +162,18 @@ class [[nodiscard("co_await it")]] WithTimeoutAwaiter : public TimeoutBase<Calle
 };
 
 template <class Callee>
+class [[nodiscard("co_await it")]] InTimeAwaiter : public TimeoutBase<Callee> {
+ public:
+  using value_type = bool;
+  using TimeoutBase<Callee>::TimeoutBase;
+  value_type await_resume() {
+    if (this->conclude()) return false;
+    this->callee_.slot.take();
+    return true;
+  }
+};
+
+template <class Callee>
 class [[nodiscard("co_await it")]] TryTimeoutAwaiter : public TimeoutBase<Callee> {
  public:
   using value_type = Result<typename Callee::value_type>;
@@ -285,6 +298,14 @@ auto with_timeout(A&& task, Duration duration, U&& fallback) {
   return detail::WithTimeoutAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)),
                                                          detail::TimeLimit::in(duration),
                                                          std::forward<U>(fallback));
+}
+
+/// Of a task without a value: true, or false if this timeout expired. All else as above.
+template <detail::Awaitable A>
+requires std::is_void_v<detail::awaited_t<A>>
+auto with_timeout(A&& task, Duration duration) {
+  return detail::InTimeAwaiter<detail::callee_t<A>>(detail::make_callee(std::forward<A>(task)),
+                                                    detail::TimeLimit::in(duration));
 }
 
 /// The task's outcome as a Result: is_timeout() only for this timeout, an inner one's is

@@ -271,6 +271,51 @@ TEST_ON_THREADS(Timeout, ManyDeepEachWithItsDeadline) {
 
 // --- the variants --------------------------------------------------------------------------------
 
+TEST_ON_THREADS(Timeout, WithTimeoutOfATaskWithoutAValueSaysWhetherItEndedInTime) {
+  machine.run([&]() -> Task<> {
+    const bool in_time = co_await with_timeout(sleep_for(1ms), 1s);
+    EXPECT_TRUE(in_time);
+    const bool too_late = co_await with_timeout(sleep_for(1s), 1ms);
+    EXPECT_FALSE(too_late);
+    auto ends_all_the_same = []() -> Task<void> { co_await as_result(never()); };
+    const bool although_late = co_await with_timeout(ends_all_the_same(), 1ms);
+    EXPECT_TRUE(although_late);
+  });
+  EXPECT_EQ(machine.elapsed(), 3ms);
+}
+
+TEST_ON_THREADS(Timeout, WithTimeoutOfATaskWithoutAValueThrowsAllButItsOwnExpiry) {
+  bool ran = false;
+  machine.run([&]() -> Task<> {
+    Result<bool> inner = co_await as_result(with_timeout(timeout(sleep_for(1h), 1ms), 1s));
+    EXPECT_TRUE(is<TimeoutError>(inner.error()));
+    auto fails = []() -> Task<void> { co_await fail("e"); };
+    Result<bool> error = co_await as_result(with_timeout(fails(), 1s));
+    EXPECT_EQ(what_of(error.error()), "e");
+    CancellationSource source;
+    source.cancel();
+    auto starts = [&]() -> Task<void> {
+      ran = true;
+      co_return;
+    };
+    auto refused_one = with_timeout(starts(), 1s);
+    Result<bool> refused = co_await as_result(with_token(source.token(), std::move(refused_one)));
+    EXPECT_TRUE(refused.is_cancelled());
+    CancellationSource later;
+    auto waits = [&]() -> Task<bool> { co_return co_await with_timeout(sleep_for(1h), 1h); };
+    JoinHandle<bool> handle = spawn(with_token(later.token(), waits()));
+    co_await sleep_for(1ms);
+    later.cancel();
+    Result<bool> outer = co_await as_result(handle);
+    EXPECT_TRUE(outer.is_cancelled());
+    for (const auto nothing : {0ms, -1ms}) {
+      const bool started = co_await with_timeout(starts(), nothing);
+      EXPECT_FALSE(started);
+    }
+  });
+  EXPECT_FALSE(ran);
+}
+
 TEST_ON_THREADS(Timeout, WithTimeoutGivesTheDefaultOnlyForItself) {
   machine.run([&]() -> Task<> {
     const int fallback = co_await with_timeout(never(), 1ms, -1);
