@@ -41,7 +41,7 @@ class MAGPIE_EXPORT WorkStealingExecutor final : public Executor {
   explicit WorkStealingExecutor(ExecutorOptions options = {});
 
   /// Cancels what still runs (CancelKind::shutdown), waits for it, joins the threads. After 10 s of
-  /// waiting it prints the live tasks to stderr. On a worker of its own it ends the program with a
+  /// waiting it prints what is left to stderr. On a worker of its own it ends the program with a
   /// message.
   ~WorkStealingExecutor() override;
 

@@ -60,10 +60,14 @@ RegistryShard& ExecutorServices::make_own_shard() {
   return shard;
 }
 
+std::uint64_t ExecutorServices::live_others() const noexcept {
+  const std::uint64_t ended = life_.sum(&RegistryShard::others_ended);
+  return life_.sum(&RegistryShard::others_started) - ended;
+}
+
 std::uint64_t ExecutorServices::live_tasks() const noexcept {
   const std::uint64_t all = live();
-  const std::uint64_t ended = life_.sum(&RegistryShard::others_ended);
-  const std::uint64_t others = life_.sum(&RegistryShard::others_started) - ended;
+  const std::uint64_t others = live_others();
   return all > others ? all - others : 0;
 }
 
@@ -121,7 +125,7 @@ bool ExecutorServices::wait_idle(const std::atomic<bool>* stop_waiting, bool dum
   if (!dump_when_slow) {
     life_.wait_idle(over, std::nullopt);
   } else if (!life_.wait_idle(over, StdEnv::now_ns() + kSlowNs)) {
-    std::cerr << "magpie: an executor's destructor has been waiting for 10 s for tasks that do not "
+    std::cerr << "magpie: an executor's destructor has been waiting for 10 s for what does not "
                  "end:\n";
     try {
       dump(std::cerr);
@@ -260,6 +264,11 @@ void ExecutorServices::dump(std::ostream& out) const {
     record.describe(line.text, now);
   });
   out << lines.size() << (lines.size() == 1 ? " live task\n" : " live tasks\n") << as_tree(lines);
+  if (const std::uint64_t others = live_others(); others != 0) {
+    out << others
+        << " more to wait for: functions that were posted, strands of other executors that visit "
+           "this one\n";
+  }
 }
 
 void ExecutorServices::unobserved(std::string_view name, std::exception_ptr error) noexcept {

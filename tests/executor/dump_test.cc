@@ -20,6 +20,7 @@
 
 #include <magpie/detail/executor_core.h>
 #include <magpie/event.h>
+#include <magpie/resume_on.h>
 #include <magpie/sleep.h>
 #include <magpie/task.h>
 #include <magpie/task_group.h>
@@ -190,6 +191,30 @@ TEST(Dump, OfDeepNestingStaysInBounds) {
   executor.run(body());
   EXPECT_EQ(lines_of(dump).size(), kDepth + 2U);
   EXPECT_LT(dump.size(), kDepth * 200U);
+}
+
+// What an executor's destructor waits for need not be a task of its own.
+TEST(Dump, SaysWhatElseThereIsToWaitForBesidesTasks) {
+  WorkStealingExecutor visited({.threads = 1});
+  WorkStealingExecutor home({.threads = 1});
+  EXPECT_EQ(dump_of(visited), "0 live tasks\n");
+  Event over;
+  auto visits = [&]() -> Task<> {
+    co_await resume_on(visited);
+    co_await over.wait();
+  };
+  auto visitor = home.spawn(visits());
+  while (dump_of(home).find("waiting for an event") == std::string::npos) std::this_thread::yield();
+  EXPECT_EQ(dump_of(visited),
+            "0 live tasks\n"
+            "1 more to wait for: functions that were posted, strands of other executors that visit "
+            "this one\n");
+  EXPECT_EQ(dump_of(home).find("1 live task\n"), 0U);
+  EXPECT_EQ(dump_of(home).find("more to wait for"), std::string::npos);
+  over.set();
+  visitor.wait();
+  home.shutdown(1s);
+  EXPECT_EQ(dump_of(visited), "0 live tasks\n");
 }
 
 // What a watchdog does, on a thread that knows nothing of who is just being made or destroyed.

@@ -74,7 +74,8 @@ class MAGPIE_EXPORT Executor {
   /// Numbers so far; takes no lock that workers take. Any thread.
   [[nodiscard]] virtual ExecutorStats stats() const;
   /// The tree of live tasks: id, name, state, what each waits for, age; the tasks of a group below
-  /// the one whose group it is. Any thread.
+  /// the one whose group it is; and how many posted functions and visiting strands there are
+  /// besides. Any thread.
   void dump_tasks(std::ostream& out) const;
 
  protected:

@@ -75,7 +75,9 @@ class MAGPIE_EXPORT ExecutorServices {
   void admit_post(Executor& executor);
   void retire_post(RegistryShard* own) noexcept;
   void dump(std::ostream& out) const;
-  std::uint64_t live_tasks() const noexcept;  // for stats(): the numbers are not from one instant
+  // For stats() and dumps: the numbers are not from one instant.
+  std::uint64_t live_tasks() const noexcept;
+  std::uint64_t live_others() const noexcept;  // posted functions, strands that visit
   std::uint64_t live() const noexcept {
     return life_.live();
   }  // tasks and posted functions that have not ended
