@@ -10,7 +10,6 @@
 // How often the end of a cancelled task throws is counted. What the other paths execute:
 // cost_test.cc.
 
-#include <dlfcn.h>
 #include <unistd.h>
 
 #include <array>
@@ -33,6 +32,7 @@
 #include <magpie/task.h>
 #include <magpie/this_task.h>
 #include <magpie/work_stealing_executor.h>
+#include <support/next_symbol.h>
 
 namespace hot_path {
 
@@ -247,15 +247,6 @@ TEST(CountedThrows, AWaitThatWasGivenToGatherThrowsNothing) {
 #if !defined(MAGPIE_ASAN) && !defined(MAGPIE_TSAN)
 
 // The runtime's own, with a count: what this program refers to by these names is found here.
-namespace hot_path {
-namespace {
-template <class Function>
-Function* the_runtimes(const char* name) {
-  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
-}
-}  // namespace
-}  // namespace hot_path
-
 // By other names: each compiler has declarations of its own for these.
 extern "C" {
 
@@ -265,25 +256,26 @@ void counted_throw_again() asm("__cxa_rethrow");
 void* counted_catch(void* exception) noexcept asm("__cxa_begin_catch");
 
 void* counted_make(std::size_t size) noexcept {
-  static auto* const real = hot_path::the_runtimes<void*(std::size_t)>("__cxa_allocate_exception");
+  static auto* const real =
+      magpie::test::next_symbol<void*(std::size_t)>("__cxa_allocate_exception");
   ++hot_path::counts.made;
   return real(size);
 }
 void counted_throw(void* object, void* type, void (*destroy)(void*)) {
   static auto* const real =
-      hot_path::the_runtimes<void(void*, void*, void (*)(void*))>("__cxa_throw");
+      magpie::test::next_symbol<void(void*, void*, void (*)(void*))>("__cxa_throw");
   ++hot_path::counts.thrown;
   real(object, type, destroy);
   std::abort();
 }
 void counted_throw_again() {
-  static auto* const real = hot_path::the_runtimes<void()>("__cxa_rethrow");
+  static auto* const real = magpie::test::next_symbol<void()>("__cxa_rethrow");
   ++hot_path::counts.thrown_again;
   real();
   std::abort();
 }
 void* counted_catch(void* exception) noexcept {
-  static auto* const real = hot_path::the_runtimes<void*(void*)>("__cxa_begin_catch");
+  static auto* const real = magpie::test::next_symbol<void*(void*)>("__cxa_begin_catch");
   ++hot_path::counts.caught;
   return real(exception);
 }

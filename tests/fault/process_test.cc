@@ -9,7 +9,6 @@
 
 #include <support/counting_new.h>
 
-#include <dlfcn.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -43,6 +42,7 @@
 
 #include <support/foreign.h>
 #include <support/machine.h>
+#include <support/next_symbol.h>
 #include <support/scale.h>
 
 namespace {
@@ -60,7 +60,7 @@ int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*
   static PthreadCreate* const real =
       __interceptor_pthread_create != nullptr
           ? &__interceptor_pthread_create
-          : reinterpret_cast<PthreadCreate*>(dlsym(RTLD_NEXT, "pthread_create"));
+          : magpie::test::next_symbol<PthreadCreate>("pthread_create");
   return real(thread, attributes, start, argument);
 }
 }
