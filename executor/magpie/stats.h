@@ -41,7 +41,8 @@ struct ExecutorStats {
   std::uint64_t heavy_fences = 0;  ///< process-wide membarrier calls
 };
 
-/// What shutdown() saw: tasks that ended since it was called.
+/// What shutdown() saw: tasks that ended since it was called. A task is counted a moment after its
+/// handle is done, so one whose handle was done just before the call may be among them.
 struct ShutdownReport {
   std::size_t completed = 0;  ///< with a value or an error
   std::size_t cancelled = 0;
