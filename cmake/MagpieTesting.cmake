@@ -28,6 +28,9 @@ function(magpie_test_properties name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
+  if(CMAKE_CROSSCOMPILING)
+    math(EXPR arg_TIMEOUT "10 * ${arg_TIMEOUT}")  # emulated
+  endif()
   # The cost is the order: those that may take longest first, so that none of them runs alone at the end.
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT} COST ${arg_TIMEOUT}
                        ENVIRONMENT "${MAGPIE_TEST_ENVIRONMENT};MAGPIE_TEST_TIMEOUT=${arg_TIMEOUT}")

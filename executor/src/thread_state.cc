@@ -29,7 +29,7 @@ void** no_shelf() noexcept {
   return std::end(empty_and_full) - 1;
 }
 
-#if !(defined(__x86_64__) && defined(__linux__))
+#if !((defined(__x86_64__) || defined(__aarch64__)) && defined(__linux__))
 ThreadState* thread_state() noexcept {
   ThreadState* state = &tls_thread_state;
   asm volatile("" : "+r"(state));

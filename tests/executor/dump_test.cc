@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <support/start_anew.h>
 #include <support/watchdog.h>
 #include <unistd.h>
 
@@ -248,6 +249,7 @@ TEST(Dump, OfAllExecutorsWhileOthersAreMadeAndDestroyed) {
 
 #if GTEST_HAS_DEATH_TEST
 TEST(WatchdogDeathTest, ATestThatHangsIsShownBeforeItEnds) {
+  if (!test::can_start_anew()) GTEST_SKIP() << "this program cannot start itself anew";
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(
       {

@@ -10,14 +10,13 @@
 // How often the end of a cancelled task throws is counted. What the other paths execute:
 // cost_test.cc.
 
-#include <unistd.h>
-
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
@@ -71,17 +70,32 @@ bool contains(const std::string& text, const char* part) {
   return text.find(part) != std::string::npos;
 }
 
+#if defined(__aarch64__)
+const std::string objdump = "aarch64-linux-gnu-objdump";
+// What is read and written in one step, by itself or by a function that finds out what the machine
+// has; a barrier; and a load that waits for the stores with release before it.
+bool is_locked(const std::string& instruction) {
+  for (const char* part : {"\tldx", "\tldax", "\tstx", "\tstlx", "\tcas", "\tswp", "\tldadd",
+                           "\tldset", "\tldclr", "__aarch64_", "\tdmb", "\tdsb", "\tldar"}) {
+    if (contains(instruction, part)) return true;
+  }
+  return false;
+}
+#else
+const std::string objdump = "objdump";
 // An exchange with memory locks without saying so.
 bool is_locked(const std::string& instruction) {
   return contains(instruction, "\tlock ") || contains(instruction, "\tmfence") ||
          (contains(instruction, "\txchg ") && contains(instruction, "("));
 }
+#endif
 
 std::vector<Function> functions_of_this_program() {
   std::vector<Function> functions;
-  // By this process's number: /proc/self would be objdump.
-  const std::string command = "objdump --disassemble --demangle --no-show-raw-insn /proc/" +
-                              std::to_string(getpid()) + "/exe 2>/dev/null";
+  // By its name: /proc/self would be objdump, or what emulates this processor.
+  const std::string command = objdump + " --disassemble --demangle --no-show-raw-insn '" +
+                              std::filesystem::read_symlink("/proc/self/exe").string() +
+                              "' 2>/dev/null";
   FILE* const disassembly = popen(command.c_str(), "r");
   if (disassembly == nullptr) return functions;
   std::array<char, 4096> line;
@@ -115,11 +129,12 @@ bool is_on_the_way_of_a_fork(const std::string& name) {
 class HotPath : public testing::Test {
  protected:
   void SetUp() override {
-#if !defined(__x86_64__) || !defined(__OPTIMIZE__) || !defined(NDEBUG) || defined(MAGPIE_TSAN) || \
-    defined(MAGPIE_ASAN)
-    GTEST_SKIP() << "says something about optimised x86-64 code only";
+#if (!defined(__x86_64__) && !defined(__aarch64__)) || !defined(__OPTIMIZE__) || \
+    !defined(NDEBUG) || defined(MAGPIE_TSAN) || defined(MAGPIE_ASAN)
+    GTEST_SKIP() << "says something about optimised x86-64 and AArch64 code only";
 #endif
-    if (std::system("objdump --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "needs objdump";
+    if (std::system((objdump + " --version >/dev/null 2>&1").c_str()) != 0)
+      GTEST_SKIP() << "needs " << objdump;
     magpie::WorkStealingExecutor executor({.threads = 1});
     ASSERT_EQ(executor.run(forked(10)), 55);  // it is linked, and it works
     ASSERT_EQ(executor.run(shared_out_by_a_task(10)), 55);

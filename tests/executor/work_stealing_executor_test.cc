@@ -35,6 +35,7 @@
 #include <support/foreign.h>
 #include <support/ledger.h>
 #include <support/scale.h>
+#include <support/start_anew.h>
 
 namespace magpie {
 namespace {
@@ -553,6 +554,7 @@ TEST(WorkStealingExecutorDeathTest, DestructionOnItsOwnWorkerEndsTheProgramWithA
 #if defined(MAGPIE_TSAN)
   GTEST_SKIP() << "TSan cannot fork a process that has threads";
 #else
+  if (!test::can_start_anew()) GTEST_SKIP() << "this program cannot start itself anew";
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(
       {

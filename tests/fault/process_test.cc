@@ -44,6 +44,7 @@
 #include <support/machine.h>
 #include <support/next_symbol.h>
 #include <support/scale.h>
+#include <support/start_anew.h>
 
 namespace {
 std::atomic<long> threads_until_refusal{-1};
@@ -219,6 +220,7 @@ TEST(Memory, MayBeRefusedToAllWhenASignalComes) {
 }
 
 TEST(MembarrierDeathTest, RefusedFromTheStartFencesDoInstead) {
+  if (!can_start_anew()) GTEST_SKIP() << "this program cannot start itself anew";
   if (prctl(PR_GET_SECCOMP) < 0) GTEST_SKIP() << "the kernel has no seccomp";
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(
@@ -234,6 +236,7 @@ TEST(MembarrierDeathTest, RefusedLaterTheProgramEndsWithASentence) {
 #if defined(MAGPIE_TSAN)
   GTEST_SKIP() << "not in use";
 #endif
+  if (!can_start_anew()) GTEST_SKIP() << "this program cannot start itself anew";
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   if (!detail::Kernel::register_membarrier()) GTEST_SKIP() << "the kernel has none";
   EXPECT_DEATH(
@@ -396,6 +399,7 @@ TEST(FreshProcess, WorksOnSmallStacks) {
     return;
   }
   if (kScale != 1) GTEST_SKIP() << "sanitizers need larger ones";
+  if (!can_start_anew()) GTEST_SKIP() << "this program cannot start itself anew";
   const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
   const std::string command =
       "ulimit -s 256 && MAGPIE_TEST_SMALL_STACK=1 exec '" + self +
@@ -420,6 +424,7 @@ TEST(FreshProcess, MayBeStoppedForASecond) {
     }
     return;
   }
+  if (!can_start_anew()) GTEST_SKIP() << "this program cannot start itself anew";
   const std::string mark =
       (std::filesystem::temp_directory_path() / ("magpie-stopped-" + std::to_string(getpid())))
           .string();
@@ -442,6 +447,7 @@ TEST(FreshProcess, MayBeStoppedForASecond) {
 }
 
 TEST(FreshProcessDeathTest, AStaticExecutorEndsAtExitWithWorkInProgress) {
+  if (!can_start_anew()) GTEST_SKIP() << "this program cannot start itself anew";
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(
       {

@@ -217,7 +217,7 @@ class Deque<Env>::Owner {
     if (!wanted(item)) return Popped::not_wanted;
     deque_->bottom_.store(bottom, std::memory_order_release);       // O1; release: see D2
     Env::compiler_barrier();                                        // O2
-    const Word top = deque_->top_.load(std::memory_order_acquire);  // O3
+    const Word top = deque_->top_.load(std::memory_order_relaxed);  // O3; relaxed: see pop()
     if (top <= deque_->key_base_ + bottom) [[likely]]
       return Popped::yes;                                          // O4
     deque_->bottom_.store(bottom + 1, std::memory_order_release);  // as O5; release: see D2
@@ -230,7 +230,7 @@ class Deque<Env>::Owner {
     const std::uint64_t bottom = deque_->bottom_.load(std::memory_order_relaxed) - 1;
     deque_->bottom_.store(bottom, std::memory_order_release);       // O1; release: see D2
     Env::compiler_barrier();                                        // O2
-    const Word top = deque_->top_.load(std::memory_order_acquire);  // O3
+    const Word top = deque_->top_.load(std::memory_order_relaxed);  // O3; relaxed: see pop()
     if (top <= deque_->key_base_ + bottom) [[likely]]
       return true;                                                 // O4
     deque_->bottom_.store(bottom + 1, std::memory_order_release);  // as O5; release: see D2
@@ -351,8 +351,10 @@ inline std::uintptr_t Deque<Env>::pop() noexcept {
   const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed) - 1;
   bottom_.store(bottom, std::memory_order_release);  // O1; release: see D2
   Env::compiler_barrier();                           // O2, half of the heavy fence in step S2
-  // O3. Acquire: pairs with the compare-and-swap in S6: the thief is done with its slot.
-  const Word top = top_.load(std::memory_order_acquire);
+  // O3. Relaxed: what is taken here the owner has put there itself, and before a slot is written
+  // again make_room() has looked, or O7, T1 or B2. An acquire load would be the fence in disguise
+  // that O2 does without: on AArch64 it waits until the store of O1 is seen by all.
+  const Word top = top_.load(std::memory_order_relaxed);
   // O4. Any mode but biased makes the word greater than the key; within the bias, the key is that
   // of this epoch, and the comparison is one of indices.
   if (top <= key_base_ + bottom) [[likely]] {
@@ -387,7 +389,8 @@ template <class Env>
   // before their fences, at least one is seen by the other side's load after its own fence.
   if constexpr (!Env::mutant(Mutant::deque_no_fence_in_pop)) Env::fence_seq_cst();
   for (;;) {
-    top = top_.load(std::memory_order_acquire);  // O7; acquire: see O3
+    // O7. Acquire: pairs with the compare-and-swap in S6: the thief is done with its slot.
+    top = top_.load(std::memory_order_acquire);
     if (index_of(top) < bottom) {
       const std::uintptr_t item = slots_[bottom & mask_].load(std::memory_order_relaxed);
       // The pop is complete here. A deep tree of forks may not come to its loop for long.
@@ -419,7 +422,7 @@ std::uintptr_t Deque<Env>::take_oldest() noexcept {
   // The owner's own bottom cannot move meanwhile, so no fence is needed in any mode: who moves top
   // from this word has the item.
   const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
-  Word top = top_.load(std::memory_order_acquire);  // acquire: see O3
+  Word top = top_.load(std::memory_order_acquire);  // acquire: see O7
   const std::uint64_t index = index_of(top);
   while (index < bottom && index_of(top) == index) {
     const std::uintptr_t item = slots_[index & mask_].load(std::memory_order_relaxed);
@@ -587,8 +590,8 @@ typename Deque<Env>::Stolen Deque<Env>::steal(ThiefMark<Env>& mark) noexcept {
     }
     const bool two = Env::mutant(Mutant::deque_steal_two) && bottom - index > 1;
     Word expected = top;
-    // S6. Moves top only if neither index, mode nor epoch changed since S0. Release: pairs with O3,
-    // O7 and the load of top_ in make_room().
+    // S6. Moves top only if neither index, mode nor epoch changed since S0. Release: pairs with O7
+    // and the load of top_ in make_room().
     if (!top_.compare_exchange_strong(expected, with_index(top, index + (two ? 2 : 1)),
                                       std::memory_order_seq_cst, std::memory_order_relaxed)) {
       return {Steal::retry, 0};

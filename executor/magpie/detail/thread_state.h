@@ -58,6 +58,18 @@ inline ThreadState* thread_state() noexcept {
       : "cc");
   return state;
 }
+#elif defined(__aarch64__) && defined(__linux__)
+inline ThreadState* thread_state() noexcept {
+  ThreadState* state;
+  std::uintptr_t offset;
+  asm volatile(
+      "mrs %0, tpidr_el0\n\t"
+      "adrp %1, :gottprel:magpie_thread_state_v1\n\t"
+      "ldr %1, [%1, :gottprel_lo12:magpie_thread_state_v1]\n\t"
+      "add %0, %0, %1"
+      : "=&r"(state), "=r"(offset));
+  return state;
+}
 #else
 MAGPIE_EXPORT MAGPIE_NOINLINE ThreadState* thread_state() noexcept;
 #endif
@@ -119,6 +131,9 @@ inline __attribute__((always_inline)) std::coroutine_handle<> transfer(
 #if defined(__x86_64__)
   std::uintptr_t here;  // not __builtin_frame_address(), for which the function has to keep a frame
   asm("movq %%rsp, %0" : "=r"(here));
+#elif defined(__aarch64__)
+  std::uintptr_t here;
+  asm("mov %0, sp" : "=r"(here));
 #else
   const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
 #endif
