@@ -63,7 +63,7 @@ class StepCounter {
   StepCounter& operator=(const StepCounter&) = delete;
   ~StepCounter() { sigaction(SIGTRAP, &previous_, nullptr); }
 
-  MAGPIE_NOINLINE void start() {
+  void start() {
     // A trap that is blocked kills.
     sigset_t trap;
     sigemptyset(&trap);
@@ -71,18 +71,30 @@ class StepCounter {
     pthread_sigmask(SIG_UNBLOCK, &trap, nullptr);
     instructions_ = 0;
     locked_ = 0;
-    // Past the red zone, where the compiler may have put something.
-    asm volatile(
-        "leaq -128(%%rsp), %%rsp\n\tpushfq\n\torq $0x100, (%%rsp)\n\tpopfq\n\tleaq 128(%%rsp), "
-        "%%rsp" ::
-            : "memory", "cc");
+    counting_ = true;
+    resume();
   }
-  MAGPIE_NOINLINE Steps stop() {
+  Steps stop() {
+    suspend();
+    counting_ = false;
+    return {instructions_, locked_};
+  }
+
+  /// Between the two nothing is counted, on a thread that counts; on others they do nothing.
+  MAGPIE_NOINLINE static void suspend() {
+    if (!counting_) return;
+    // Past the red zone, where the compiler may have put something.
     asm volatile(
         "leaq -128(%%rsp), %%rsp\n\tpushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq\n\tleaq 128(%%rsp), "
         "%%rsp" ::
             : "memory", "cc");
-    return {instructions_, locked_};
+  }
+  MAGPIE_NOINLINE static void resume() {
+    if (!counting_) return;
+    asm volatile(
+        "leaq -128(%%rsp), %%rsp\n\tpushfq\n\torq $0x100, (%%rsp)\n\tpopfq\n\tleaq 128(%%rsp), "
+        "%%rsp" ::
+            : "memory", "cc");
   }
 
  private:
@@ -95,6 +107,7 @@ class StepCounter {
   // Written by the handler, on the thread that reads them.
   static inline volatile std::size_t instructions_ = 0;
   static inline volatile std::size_t locked_ = 0;
+  static inline thread_local bool counting_ = false;
   struct sigaction previous_{};
 };
 
