@@ -11,11 +11,9 @@
 #include <cstddef>
 #include <cstdio>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include <pthread.h>
 #include <unwind.h>
 
 #include <gtest/gtest.h>
@@ -35,6 +33,7 @@
 #include <magpie/timeout.h>
 #include <support/next_symbol.h>
 #include <support/scale.h>
+#include <support/small_stacks.h>
 #include <support/step_counter.h>
 
 namespace magpie::test {
@@ -291,21 +290,6 @@ inline Task<void> in_start_of_a_group(Nest& nest, std::size_t height) {
 /// So many levels do not fit into one of the stacks below where each of them is a call, which takes
 /// 32 bytes or more, in a sanitizer's build 64.
 inline constexpr std::size_t kVeryDeep = kScale == 1 ? 10'000 : 5'000;
-
-/// Runs `body` on a thread that has a stack of 256 KiB, as have those that are started meanwhile.
-template <class F>
-void on_small_stacks(F body) {
-  pthread_attr_t before;
-  pthread_attr_t small;
-  ASSERT_EQ(pthread_getattr_default_np(&before), 0);
-  ASSERT_EQ(pthread_attr_init(&small), 0);
-  ASSERT_EQ(pthread_attr_setstacksize(&small, 256 * 1024), 0);
-  ASSERT_EQ(pthread_setattr_default_np(&small), 0);
-  std::thread(body).join();
-  EXPECT_EQ(pthread_setattr_default_np(&before), 0);
-  pthread_attr_destroy(&small);
-  pthread_attr_destroy(&before);
-}
 
 // ---- all kinds ----------------------------------------------------------------------------------
 
