@@ -213,18 +213,19 @@ void WorkStealingMachine::inject(Runnable& work) noexcept {
   if (visitor) services_.leave();
 }
 
-// P2. Whoever takes the bit away wakes somebody; he sets it again if others still sleep. False:
+// P2. Whoever takes the bit away wakes so many; they set it again if others still sleep. False:
 // nobody was woken.
-bool WorkStealingMachine::wake_one() noexcept {
+bool WorkStealingMachine::wake(std::uint32_t most) noexcept {
+  if (most == 0) return false;
   const std::uint32_t before =
       attention_.fetch_and(~attention::kSleepers, std::memory_order_seq_cst);
-  return (before & attention::kSleepers) != 0 && sleepers_.notify_one();
+  return (before & attention::kSleepers) != 0 && sleepers_.notify(most);
 }
 
 // After a push: wakes one of those who sleep, or, for more than a strand that is passed on, one of
 // those who nap. False: nobody was woken.
 bool WorkStealingMachine::wake_idle(std::uint32_t bits, bool new_work) noexcept {
-  if ((bits & attention::kSleepers) != 0 && wake_one()) return true;
+  if ((bits & attention::kSleepers) != 0 && wake(1)) return true;
   return new_work && (bits & attention::kNappers) != 0 && nappers_.wake_one(attention_);  // N4
 }
 

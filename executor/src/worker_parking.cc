@@ -33,6 +33,9 @@ constexpr std::uint32_t kStreamTries = 16;
 // often as one would.
 constexpr std::uint64_t kNapNs = 100'000;
 constexpr std::uint64_t kMostNaps = 16;
+// So many does one who was woken wake in turn, if there is work for them: all are up after a few
+// wake-ups that follow one upon the other.
+constexpr std::uint32_t kWakeAtOnce = 2;
 
 }  // namespace
 
@@ -123,10 +126,12 @@ void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
   const std::uint32_t bits =
       (sleeping ? attention::kSleepers : 0) | (napping ? attention::kNappers : 0);
   if (bits != 0) attention_.fetch_or(bits, std::memory_order_seq_cst);
+  // Who is woken here comes to this himself. So the fence is left to the last.
+  if (sleeping && wake(work_in_sight(self, kWakeAtOnce))) return;
   // A push that found no bit may still be in its worker's store buffer: pairs with the light fence
   // of every push.
   if (!all_sleep_but(1)) StdEnv::heavy_fence();
-  if (sleeping && work_in_sight() && wake_one()) return;
+  if (sleeping && wake(work_in_sight(self, kWakeAtOnce))) return;
   if (napping && new_work_in_sight(self) && nappers_.wake_one(attention_)) return;
   if (job_in_sight()) wake_for_job();
 }
@@ -141,16 +146,21 @@ bool WorkStealingMachine::all_sleep_but(std::size_t awake) noexcept {
   return sleepers_.waiters() == asleep && sleepers_.waiters_in_order() == asleep;
 }
 
-bool WorkStealingMachine::work_in_sight() const noexcept {
+// How many workers there is work for, as far as one sees; no more than `enough`.
+std::uint32_t WorkStealingMachine::work_in_sight(Worker& self,
+                                                 std::uint32_t enough) const noexcept {
   // After the attention's seq_cst operation, also where there is no fence: pairs with inject()'s.
-  if (!inbox_.still_empty()) return true;
-  const std::size_t count = slots_.load(std::memory_order_acquire);
-  for (std::size_t i = 0; i < count; ++i) {
-    const Worker* const worker = workers_[i].load(std::memory_order_acquire);
-    if (worker != nullptr && (worker->deque.size_hint() != 0 || worker->jobs.size_hint() != 0))
-      return true;
+  std::size_t seen = inbox_.still_empty() ? 0 : 1;
+  const std::size_t count = slots_.load(std::memory_order_acquire);  // pairs with start_workers()
+  for (std::size_t i = 0; i < count && seen < enough; ++i) {
+    Worker* const worker = workers_[i].load(std::memory_order_acquire);
+    if (worker == nullptr) continue;
+    const std::size_t items = worker->deque.size_hint();
+    seen += items + worker->jobs.size_hint();
+    if (items != 0 && seen < enough && is_bundle(worker->deque.thief(self.mark).peek()))
+      seen = enough;
   }
-  return false;
+  return static_cast<std::uint32_t>(std::min<std::size_t>(seen, enough));
 }
 
 // Whether there is more than strands that are passed on.
@@ -179,7 +189,7 @@ void WorkStealingMachine::park(Worker& self) noexcept {
     const bool shortly = stage == 0 && !last;
     // P3: pairs with the light fence of every push.
     if (!shortly && !last) StdEnv::heavy_fence();
-    if (work_in_sight() || leaving(self)) {  // P4
+    if (work_in_sight(self, 1) != 0 || leaving(self)) {  // P4
       sleepers_.cancel(key);
       break;
     }

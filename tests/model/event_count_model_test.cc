@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <optional>
 #include <vector>
@@ -25,7 +26,8 @@ using detail::EventCount;
 constexpr auto relaxed = std::memory_order_relaxed;
 constexpr auto seq_cst = std::memory_order_seq_cst;
 
-// Each of the takers needs one unit; the givers put in as many, one by one, and notify.
+// Each of the takers needs one unit; the givers put in as many, one by one, and notify; or all, and
+// notify so many at once.
 template <Mutant kMutant>
 struct Units {
   using Env = SimEnv<kMutant>;
@@ -58,17 +60,19 @@ struct Units {
   }
 };
 
+constexpr std::uint32_t kAll = 0x7fffffff;
+
 template <Mutant kMutant>
 Report give_and_take(Options options, int givers, int each, std::optional<std::uint64_t> deadline,
-                     bool all = false) {
+                     std::optional<std::uint32_t> at_once = std::nullopt) {
   return explore(options, [=](Sim& sim) {
     Units<kMutant> units;
     for (int i = 0; i < givers; ++i) {
-      sim.spawn([&, each, all] {
-        if (all) {
+      sim.spawn([&, each, at_once] {
+        if (at_once) {
           units.left.fetch_add(each, relaxed);
           SimEnv<>::fence_seq_cst();
-          units.event.notify_all();
+          static_cast<void>(units.event.notify(*at_once));
         } else {
           for (int n = 0; n < each; ++n) units.give();
         }
@@ -78,7 +82,7 @@ Report give_and_take(Options options, int givers, int each, std::optional<std::u
       sim.spawn([&, deadline] { units.take(deadline); });
     }
     sim.run();
-    sim.check(units.event.waiters() == 0, "a waiter was not counted out");
+    sim.check(units.event.at_rest(), "a waiter or a notification was not counted out");
   });
 }
 
@@ -99,7 +103,7 @@ Report leave_as_notified(Options options, int leavers) {
     });
     sim.spawn([&] { units.take(std::nullopt); });
     sim.run();
-    sim.check(units.event.waiters() == 0, "a waiter was not counted out");
+    sim.check(units.event.at_rest(), "a waiter or a notification was not counted out");
   });
 }
 
@@ -116,7 +120,12 @@ TEST(EventCountModel, ADeadlineMayComeAtAnyMoment) {
 }
 
 TEST(EventCountModel, NotifyAllWakesEverySleeper) {
-  expect_clean(give_and_take<Mutant::none>({.preemptions = bound(2)}, 1, 2, std::nullopt, true));
+  expect_clean(give_and_take<Mutant::none>({.preemptions = bound(2)}, 1, 2, std::nullopt, kAll));
+}
+
+TEST(EventCountModel, OneCallWakesAsManySleepersAsItIsTold) {
+  expect_clean(give_and_take<Mutant::none>({.preemptions = bound(3)}, 1, 2, std::nullopt, 2));
+  expect_clean(give_and_take<Mutant::none>({.preemptions = bound(2)}, 1, 2, 1'000, 2));
 }
 
 TEST(EventCountModel, WhoLeavesAsItIsNotifiedKeepsNothingFromWhoComes) {
@@ -146,6 +155,14 @@ TEST(EventCountModelMutant, AWaiterThatLeavesTakesItsNotificationWithIt) {
 
 TEST(EventCountModelMutant, AWaiterThatIsWokenInPlaceOfAnotherTakesTheNotification) {
   hunt(give_and_take<Mutant::event_count_unmoved_leaver>({.preemptions = 3}, 1, 3, std::nullopt));
+}
+
+TEST(EventCountModelMutant, WhoTakesANotificationThatIsNotThereGivesItBack) {
+  hunt(give_and_take<Mutant::event_count_debt>({.preemptions = 2}, 1, 2, 1'000));
+}
+
+TEST(EventCountModelMutant, WhoGivesANotificationBackLooksWhetherOneHasCome) {
+  hunt(leave_as_notified<Mutant::event_count_full_refund>({.preemptions = 3}, 2));
 }
 
 TEST(EventCountModelMutant, AWaiterThatLeavesANotificationBehindPassesItOn) {
@@ -293,7 +310,8 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
     const auto will_sleep = [&] {
       if ((attention.fetch_or(kSleepers, seq_cst) & kSleepers) == 0) ++said;
     };
-    const auto wake_one = [&] {  // P2
+    const auto wake = [&](std::uint32_t most) {  // P2
+      if (most == 0) return false;
       std::uint32_t before;
       if (kBit == Bit::bit_taken_by_load_and_store) {
         before = attention.load(relaxed);
@@ -301,23 +319,24 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
       } else {
         before = attention.fetch_and(~kSleepers, seq_cst);
       }
-      if ((before & kSleepers) == 0) return;
+      if ((before & kSleepers) == 0) return false;
       sim.check(++calls <= said, "two wake-ups for one who sleeps");
-      sleepers.notify_one();
+      return sleepers.notify(most);
     };
-    const auto work_in_sight = [&] {
+    const auto work_in_sight = [&](std::size_t enough) {
+      std::size_t seen = 0;
       for (const Deque<Env>& deque : deques) {
-        if (deque.size_hint() != 0) return true;
+        if (seen < enough) seen += deque.size_hint();
       }
-      return false;
+      return static_cast<std::uint32_t>(std::min(seen, enough));
     };
 
     for (int i = 0; i < pushers; ++i) {
       sim.spawn([&, i, each] {
         Deque<Env>& mine = deques[static_cast<std::size_t>(i)];
         for (int n = 0; n < each; ++n) {
-          sim.check(mine.owner().push(1), "push failed");              // P6
-          if ((attention.load(relaxed) & kSleepers) != 0) wake_one();  // P6
+          sim.check(mine.owner().push(1), "push failed");           // P6
+          if ((attention.load(relaxed) & kSleepers) != 0) wake(1);  // P6
         }
       });
     }
@@ -332,7 +351,7 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
           return false;
         };
         while (!steal()) {
-          if (work_in_sight()) {
+          if (work_in_sight(1) != 0) {
             Env::yield_thread();
             continue;
           }
@@ -342,7 +361,7 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
             const auto key = sleepers.prepare();                                     // P1
             if (kBit != Bit::bit_after_rescan) will_sleep();                         // P1
             if (stage == 1 && kBit != Bit::without_heavy_fence) Env::heavy_fence();  // P3
-            if (kBit != Bit::without_rescan && work_in_sight()) {                    // P4
+            if (kBit != Bit::without_rescan && work_in_sight(1) != 0) {              // P4
               sleepers.cancel(key);
               break;
             }
@@ -353,8 +372,9 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
         }
         if (kBit != Bit::without_passing_on && woken && sleepers.waiters() != 0) {  // P5
           will_sleep();
+          if (wake(work_in_sight(2))) return;
           if (kBit != Bit::passing_on_without_heavy_fence) Env::heavy_fence();
-          if (work_in_sight()) wake_one();
+          wake(work_in_sight(2));
         }
       });
     }
@@ -368,6 +388,10 @@ TEST(ParkingBitModel, EachOfTwoSleepersIsWokenForItsItem) {
 
 TEST(ParkingBitModel, TwoPushersWakeTwoSleepers) {
   expect_clean(one_item_each<Bit::sound>({.preemptions = bound(2)}, 2, 1, 1));
+}
+
+TEST(ParkingBitModel, WhoIsWokenWakesTwo) {
+  expect_clean(one_item_each<Bit::sound>({.preemptions = 1}, 1, 3, 1));
 }
 
 TEST(ParkingBitModel, AShortParkComesBeforeTheLongOne) {
@@ -431,7 +455,7 @@ Report pool(Options options, std::size_t pieces) {
     Env::Atomic<std::size_t> inbox(0);
 
     const auto wake_one = [&] {  // P2
-      if ((attention.fetch_and(~kSleepers, seq_cst) & kSleepers) != 0) sleepers.notify_one();
+      return (attention.fetch_and(~kSleepers, seq_cst) & kSleepers) != 0 && sleepers.notify_one();
     };
     const auto work_in_sight = [&] {
       if (inbox.load(relaxed) != 0) return true;
@@ -491,8 +515,10 @@ Report pool(Options options, std::size_t pieces) {
         }
         if (woken && sleepers.waiters() != 0) {  // P5
           attention.fetch_or(kSleepers, seq_cst);
-          if (!all_sleep_but(1)) Env::heavy_fence();  // P8
-          if (work_in_sight()) wake_one();
+          if (!work_in_sight() || !wake_one()) {
+            if (!all_sleep_but(1)) Env::heavy_fence();  // P8
+            if (work_in_sight()) wake_one();
+          }
         }
         if (!piece) return;
         sim.check(deques[self].owner().push(1), "push failed");      // P6

@@ -224,14 +224,15 @@ class Machine final : Strand<Env>::Home {
     return false;
   }
 
-  void wake_one() {  // P2
-    if ((attention_.fetch_and(~attention::kSleepers, seq_cst) & attention::kSleepers) != 0)
-      sleepers_.notify_one();
+  bool wake_one() {  // P2
+    return (attention_.fetch_and(~attention::kSleepers, seq_cst) & attention::kSleepers) != 0 &&
+           sleepers_.notify_one();
   }
 
   void pass_on() {  // P5
     if (sleepers_.waiters() == 0) return;
     attention_.fetch_or(attention::kSleepers, seq_cst);
+    if (work_in_sight() && wake_one()) return;
     if (!all_sleep_but(1)) Env::heavy_fence();
     if (work_in_sight()) wake_one();
   }

@@ -5,6 +5,7 @@
 
 #include <magpie/detail/atomic.h>
 
+#include <cstdint>
 #include <optional>
 
 // Where workers sleep: a condition variable without a mutex, for conditions that lie in other
@@ -67,12 +68,42 @@ class EventCount {
   }
 
   // E4 to E6. For one waiter that has no notification coming yet; false if there is none.
-  bool notify_one() noexcept { return notify(false); }
-  void notify_all() noexcept { static_cast<void>(notify(true)); }
+  bool notify_one() noexcept { return notify(1); }
+  // The same for several at once, if there are so many.
+  bool notify(std::uint32_t most) noexcept {
+    // E4. Relaxed: the caller's fence comes before it.
+    std::uint64_t state = state_.load(std::memory_order_relaxed);
+    std::uint32_t count = 0;
+    for (;;) {
+      // No fewer than there are waiters: they leave, or somebody is at the end of E3 and will call
+      // this.
+      const std::int32_t waiters = waiters_of(state);
+      const std::int32_t notified = notified_of(state) > 0 ? notified_of(state) : 0;
+      if (notified >= waiters) [[likely]]
+        return false;
+      const auto without = static_cast<std::uint32_t>(waiters - notified);
+      count = without < most ? without : most;
+      std::uint64_t next = state + count * kNotified;
+      if constexpr (!Env::mutant(Mutant::event_count_no_epoch)) next += kEpoch;
+      // E5. Release: pairs with the loads of state_ in wait() and leave().
+      if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
+                                       std::memory_order_relaxed)) {
+        break;
+      }
+    }
+    Env::futex_wake(state_, static_cast<int>(count));  // E6
+    return true;
+  }
+  void notify_all() noexcept { static_cast<void>(notify(kEverybody)); }
 
   // How many are between prepare() and the end of cancel() or wait().
   std::uint32_t waiters() const noexcept {
-    return waiters_of(state_.load(std::memory_order_relaxed));
+    return static_cast<std::uint32_t>(waiters_of(state_.load(std::memory_order_relaxed)));
+  }
+  // Whether nobody waits and no notification is under way. For tests.
+  bool at_rest() const noexcept {
+    const std::uint64_t state = state_.load(std::memory_order_relaxed);
+    return waiters_of(state) == 0 && notified_of(state) == 0;
   }
 
   // E7. The same in one step between the others' E1 and E3: the caller sees all that those who are
@@ -81,92 +112,70 @@ class EventCount {
   std::uint32_t waiters_in_order() noexcept {
     if constexpr (Env::mutant(Mutant::event_count_loose_census)) return waiters();
     // Acquire and release: pairs with E1 and E3.
-    return waiters_of(state_.fetch_add(0, std::memory_order_acq_rel));
+    return static_cast<std::uint32_t>(waiters_of(state_.fetch_add(0, std::memory_order_acq_rel)));
   }
 
  private:
   // {epoch:32, notified:16, waiters:16}; waiters sleep on the epoch's half. `notified` says how
   // many of the waiters are certain to return by themselves: for them no further call to the kernel
-  // is worth making, although they have not yet run and left. The epoch wraps after 2^32
-  // notifications; a thread would have to lie still between prepare() and wait() for exactly so
-  // many.
+  // is worth making, although they have not yet run and left. It lies above kNobody, and for a
+  // moment may be below. The epoch wraps after 2^32 notifications; a thread would have to lie still
+  // between prepare() and wait() for exactly so many.
   static constexpr std::uint64_t kWaiter = 1;
   static constexpr std::uint64_t kNotified = std::uint64_t{1} << 16;
   static constexpr std::uint64_t kEpoch = std::uint64_t{1} << 32;
+  static constexpr std::int32_t kNobody = 0x8000;
+  static constexpr std::uint32_t kEverybody = 0x7fffffff;
 
-  static constexpr std::uint32_t waiters_of(std::uint64_t state) noexcept {
-    return static_cast<std::uint32_t>(state & 0xffff);
+  static constexpr std::int32_t waiters_of(std::uint64_t state) noexcept {
+    return static_cast<std::int32_t>(state & 0xffff);
   }
-  static constexpr std::uint32_t notified_of(std::uint64_t state) noexcept {
-    return static_cast<std::uint32_t>((state >> 16) & 0xffff);
+  static constexpr std::int32_t notified_of(std::uint64_t state) noexcept {
+    return static_cast<std::int32_t>((state >> 16) & 0xffff) - kNobody;
   }
   static constexpr std::uint32_t epoch_of(std::uint64_t state) noexcept {
     return static_cast<std::uint32_t>(state >> 32);
   }
 
-  bool notify(bool all) noexcept {
-    // E4. Relaxed: the caller's fence comes before it.
-    std::uint64_t state = state_.load(std::memory_order_relaxed);
-    for (;;) {
-      const std::uint32_t waiters = waiters_of(state);
-      const std::uint32_t notified = notified_of(state);
-      // No fewer than there are waiters: they leave, or somebody is at the end of E3 and will call
-      // this.
-      if (notified >= waiters) [[likely]] {
-        return false;
-      }
-      std::uint64_t next = state + (all ? waiters - notified : 1) * kNotified;
-      if constexpr (!Env::mutant(Mutant::event_count_no_epoch)) next += kEpoch;
-      // E5. Release: pairs with the loads of state_ in wait() and leave().
-      if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
-                                       std::memory_order_relaxed)) {
-        break;
-      }
-    }
-    Env::futex_wake(state_, all ? kEverybody : 1);  // E6
-    return true;
-  }
-
-  // E3. A waiter goes, and a notification with it if it had one, by the epoch or the kernel, and
-  // one is under way. True: it had one.
+  // E3. A waiter goes, in one step, however many leave at once; if it was notified, by the epoch or
+  // the kernel, it takes a notification along. True: it was notified.
   bool leave(Key key, bool woken) noexcept {
-    const auto notified = [&](std::uint64_t state) {
-      return (woken && !Env::mutant(Mutant::event_count_unmoved_leaver)) ||
-             epoch_of(state) != key.epoch_;
-    };
-    const auto takes_one = [&](std::uint64_t state) {
-      return !Env::mutant(Mutant::event_count_kept_claim) && notified(state) &&
-             notified_of(state) != 0;
-    };
-    std::uint64_t state = state_.load(std::memory_order_relaxed);
-    while (takes_one(state)) {
-      // Acquire: pairs with E5, for what the notifier wrote before it. Release: with E7.
-      if (state_.compare_exchange_weak(state, state - kWaiter - kNotified,
-                                       std::memory_order_acq_rel, std::memory_order_relaxed)) {
-        return true;
-      }
+    const auto moved = [&](std::uint64_t state) { return epoch_of(state) != key.epoch_; };
+    if constexpr (Env::mutant(Mutant::event_count_unmoved_leaver)) woken = false;
+    const bool notified = woken || moved(state_.load(std::memory_order_relaxed));
+    const bool takes = notified && !Env::mutant(Mutant::event_count_kept_claim);
+    // Acquire: pairs with E5, for what the notifier wrote before it. Release: with E7.
+    const std::uint64_t state =
+        state_.fetch_sub(takes ? kWaiter + kNotified : kWaiter, std::memory_order_acq_rel);
+    if (notified) {
+      if (takes) settle(state);
+      return true;
     }
-    // There is none to take: one step, however many leave at once. The orders are as above.
-    state = state_.fetch_sub(kWaiter, std::memory_order_acq_rel);
-    if (takes_one(state)) [[unlikely]]
-      pass_on();
-    return notified(state);
+    if (!moved(state)) return false;
+    if (notified_of(state) > 0) pass_on();
+    return true;
   }
 
   // The end of E3 where a notification has come between its two looks. Who left has counted out
   // without it, so there is one too many, and somebody may have stopped at E4 on its account: out
   // with it, and on to another waiter. Relaxed: nobody learns anything by it.
   void pass_on() noexcept {
-    std::uint64_t state = state_.load(std::memory_order_relaxed);
-    while (notified_of(state) != 0 &&
-           !state_.compare_exchange_weak(state, state - kNotified, std::memory_order_relaxed)) {
-    }
+    settle(state_.fetch_sub(kNotified, std::memory_order_relaxed));
     if constexpr (!Env::mutant(Mutant::event_count_silent_leaver)) notify_one();
   }
 
-  static constexpr int kEverybody = 0x7fffffff;
+  // Who took a notification where, as `before` says, there was none gives it back, unless one has
+  // come since: then that is the one. Relaxed, as above.
+  void settle(std::uint64_t before) noexcept {
+    if (notified_of(before) > 0 || Env::mutant(Mutant::event_count_debt)) [[likely]]
+      return;
+    std::uint64_t state = state_.load(std::memory_order_relaxed);
+    while ((notified_of(state) < 0 || Env::mutant(Mutant::event_count_full_refund)) &&
+           !state_.compare_exchange_weak(state, state + kNotified, std::memory_order_relaxed)) {
+    }
+  }
 
-  alignas(kCacheLine) typename Env::template Atomic<std::uint64_t> state_{0};
+  alignas(kCacheLine) typename Env::template Atomic<std::uint64_t> state_{kNobody * kNotified};
 };
 
 }  // namespace magpie::detail

@@ -110,7 +110,7 @@ class WorkStealingMachine {
  private:
   friend struct Worker;
   void inject(Runnable& work) noexcept;
-  bool wake_one() noexcept;
+  bool wake(std::uint32_t most) noexcept;
   bool wake_idle(std::uint32_t bits, bool new_work) noexcept;
   static bool attend(LocalQueue* queue) noexcept;
 
@@ -137,7 +137,7 @@ class WorkStealingMachine {
   std::uintptr_t steal(Worker& self) noexcept;
   bool leave_alone(Worker& self, Worker& victim) const noexcept;
   std::uintptr_t search(Worker& self) noexcept;
-  bool work_in_sight() const noexcept;
+  std::uint32_t work_in_sight(Worker& self, std::uint32_t enough) const noexcept;
   bool new_work_in_sight(Worker& self) const noexcept;
   std::optional<std::uint64_t> wants_to_be_up(Worker& self) const noexcept;
   void nap(Worker& self) noexcept;
