@@ -122,12 +122,15 @@ void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
   const bool napping = nappers_.count() != 0;
   // Whoever offers a job wakes one of the sleepers rather than one of those who wait for jobs, so
   // these are looked after here, too.
-  if (!sleeping && !napping && !waiters_.any()) return;
+  const bool others = napping || waiters_.any();
+  if (!sleeping && !others) return;
   const std::uint32_t bits =
       (sleeping ? attention::kSleepers : 0) | (napping ? attention::kNappers : 0);
   if (bits != 0) attention_.fetch_or(bits, std::memory_order_seq_cst);
-  // Who is woken here comes to this himself. So the fence is left to the last.
-  if (sleeping && wake(work_in_sight(self, kWakeAtOnce))) return;
+  // Who is woken comes to this himself, whoever has woken him. So the fence is left to the last.
+  if (const std::uint32_t seen = sleeping ? work_in_sight(self, kWakeAtOnce) : 0;
+      seen != 0 && (wake(seen) || !others))
+    return;
   // A push that found no bit may still be in its worker's store buffer: pairs with the light fence
   // of every push.
   if (!all_sleep_but(1)) StdEnv::heavy_fence();

@@ -108,7 +108,7 @@ class Machine final : Strand<Env>::Home {
     Env::fence_seq_cst();
     std::uint32_t bits = attention_.load(relaxed);
     if ((bits & attention::kInbox) == 0) bits = attention_.fetch_or(attention::kInbox, seq_cst);
-    if ((bits & attention::kSleepers) != 0 && kFlaw != Flaw::silent_inbox) wake_one();
+    if ((bits & attention::kSleepers) != 0 && kFlaw != Flaw::silent_inbox) wake(1);
     if (visitor) life.leave(here);
   }
 
@@ -120,7 +120,7 @@ class Machine final : Strand<Env>::Home {
   void push(std::size_t self, std::uintptr_t item) {
     Sim::current().check(deques_[self].owner().push(item), "push failed");
     const std::uint32_t bits = attention_.load(relaxed);
-    if ((bits & attention::kSleepers) != 0) wake_one();  // P6
+    if ((bits & attention::kSleepers) != 0) wake(1);  // P6
     if ((bits & attention::kInbox) != 0 && inbox_.empty()) unmark_inbox();
   }
   // A sibling that nobody has stolen, to go on with at once.
@@ -224,17 +224,20 @@ class Machine final : Strand<Env>::Home {
     return false;
   }
 
-  bool wake_one() {  // P2
-    return (attention_.fetch_and(~attention::kSleepers, seq_cst) & attention::kSleepers) != 0 &&
-           sleepers_.notify_one();
+  void wake(std::uint32_t most) {  // P2
+    if ((attention_.fetch_and(~attention::kSleepers, seq_cst) & attention::kSleepers) != 0)
+      sleepers_.notify(most);
   }
 
   void pass_on() {  // P5
     if (sleepers_.waiters() == 0) return;
     attention_.fetch_or(attention::kSleepers, seq_cst);
-    if (work_in_sight() && wake_one()) return;
-    if (!all_sleep_but(1)) Env::heavy_fence();
-    if (work_in_sight()) wake_one();
+    bool seen = work_in_sight();
+    if (!seen) {
+      if (!all_sleep_but(1)) Env::heavy_fence();
+      seen = work_in_sight();
+    }
+    if (seen) wake(2);
   }
 
   bool all_sleep_but(std::size_t awake) {  // P8

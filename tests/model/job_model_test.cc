@@ -112,7 +112,7 @@ struct Pool {
     const bool others = idle.waiters() != 0;
     if (!others && (kFlaw == Flaw::forgets_waiters || !waiters.any())) return;
     if (others) word.fetch_or(attention::kSleepers, seq_cst);
-    if (others && job_in_sight() && wake_idle()) return;
+    if (others && job_in_sight() && (wake_idle() || !waiters.any())) return;
     Env::heavy_fence();
     if (others && job_in_sight()) {
       wake_idle();

@@ -126,7 +126,7 @@ Report pass_on_then_fork(Options options, Setup setup) {
         if (!sleeping && !napping) return;
         word.fetch_or((sleeping ? attention::kSleepers : 0) | (napping ? attention::kNappers : 0),
                       seq_cst);
-        if (sleeping && deque.size_hint() != 0 && wake_sleeper()) return;
+        if (sleeping && deque.size_hint() != 0 && (wake_sleeper() || !napping)) return;
         if (kFlaw != Flaw::light_passing_on) Env::heavy_fence();
         if (sleeping && deque.size_hint() != 0 && wake_sleeper()) return;
         if (napping && detail::beyond_a_strand(thief)) wake_napper();

@@ -54,6 +54,7 @@ enum class Mutant : std::uint8_t {
   event_count_kept_claim,      // a waiter that leaves does not take its notification with it
   event_count_unmoved_leaver,  // ... nor does one that was woken while the epoch stood still
   event_count_silent_leaver,   // one that has left its notification behind only takes it out
+  event_count_counts_all,      // notify_all() wakes as many in the kernel as were counted in
   event_count_debt,            // who took one that was not there gives nothing back
   event_count_full_refund,     // ... gives one back though a notification has come meanwhile
   event_count_loose_census,    // waiters are counted by a relaxed load

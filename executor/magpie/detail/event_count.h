@@ -69,29 +69,33 @@ class EventCount {
 
   // E4 to E6. For one waiter that has no notification coming yet; false if there is none.
   bool notify_one() noexcept { return notify(1); }
-  // The same for several at once, if there are so many.
+  // The same for several at once, if there are so many; for kEverybody all who are counted in
+  // return by this call, whatever came before it.
   bool notify(std::uint32_t most) noexcept {
+    const bool all = most == kEverybody;
     // E4. Relaxed: the caller's fence comes before it.
     std::uint64_t state = state_.load(std::memory_order_relaxed);
     std::uint32_t count = 0;
     for (;;) {
-      // No fewer than there are waiters: they leave, or somebody is at the end of E3 and will call
-      // this.
       const std::int32_t waiters = waiters_of(state);
       const std::int32_t notified = notified_of(state) > 0 ? notified_of(state) : 0;
-      if (notified >= waiters) [[likely]]
+      // No fewer than there are waiters: they leave, or somebody is at the end of E3 and will call
+      // this.
+      if (all ? waiters == 0 : notified >= waiters) [[likely]]
         return false;
-      const auto without = static_cast<std::uint32_t>(waiters - notified);
+      const auto without = static_cast<std::uint32_t>(waiters > notified ? waiters - notified : 0);
       count = without < most ? without : most;
       std::uint64_t next = state + count * kNotified;
       if constexpr (!Env::mutant(Mutant::event_count_no_epoch)) next += kEpoch;
-      // E5. Release: pairs with the loads of state_ in wait() and leave().
+      // E5. Release: pairs with the load of state_ in wait() and the subtraction in leave().
       if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
                                        std::memory_order_relaxed)) {
         break;
       }
     }
-    Env::futex_wake(state_, static_cast<int>(count));  // E6
+    // E6. For all it is not so many: one that came after E5 could be woken instead of one before.
+    const bool counted = !all || Env::mutant(Mutant::event_count_counts_all);
+    Env::futex_wake(state_, static_cast<int>(counted ? count : kEverybody));
     return true;
   }
   void notify_all() noexcept { static_cast<void>(notify(kEverybody)); }
@@ -137,23 +141,25 @@ class EventCount {
     return static_cast<std::uint32_t>(state >> 32);
   }
 
-  // E3. A waiter goes, in one step, however many leave at once; if it was notified, by the epoch or
-  // the kernel, it takes a notification along. True: it was notified.
+  // E3. A waiter goes, in one step, however many leave at once; if it was notified, by the kernel
+  // or the epoch, it takes a notification along, if one is under way. True: it was notified.
   bool leave(Key key, bool woken) noexcept {
     const auto moved = [&](std::uint64_t state) { return epoch_of(state) != key.epoch_; };
-    if constexpr (Env::mutant(Mutant::event_count_unmoved_leaver)) woken = false;
-    const bool notified = woken || moved(state_.load(std::memory_order_relaxed));
-    const bool takes = notified && !Env::mutant(Mutant::event_count_kept_claim);
-    // Acquire: pairs with E5, for what the notifier wrote before it. Release: with E7.
-    const std::uint64_t state =
-        state_.fetch_sub(takes ? kWaiter + kNotified : kWaiter, std::memory_order_acq_rel);
-    if (notified) {
-      if (takes) settle(state);
-      return true;
+    constexpr bool kKeeps = Env::mutant(Mutant::event_count_kept_claim);
+    bool takes = woken && !Env::mutant(Mutant::event_count_unmoved_leaver);
+    if (!takes) {
+      const std::uint64_t seen = state_.load(std::memory_order_relaxed);
+      takes = moved(seen) && notified_of(seen) > 0;
     }
-    if (!moved(state)) return false;
-    if (notified_of(state) > 0) pass_on();
-    return true;
+    // Acquire: pairs with E5, for what the notifier wrote before it. Release: with E7.
+    const std::uint64_t state = state_.fetch_sub(takes && !kKeeps ? kWaiter + kNotified : kWaiter,
+                                                 std::memory_order_acq_rel);
+    if (takes && !kKeeps) {
+      settle(state);
+    } else if (!kKeeps && moved(state) && notified_of(state) > 0) {
+      pass_on();
+    }
+    return woken || moved(state);
   }
 
   // The end of E3 where a notification has come between its two looks. Who left has counted out
