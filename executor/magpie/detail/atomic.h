@@ -49,14 +49,7 @@ enum class Mutant : std::uint8_t {
   rings_relaxed_mark,          // marks are set and taken away with relaxed stores
   rings_no_fence,              // an owner looks at the marks without a fence
   rings_plain_fence,           // ... or behind an ordinary one
-  event_count_late_key,        // prepare() reads its key after it has counted itself in
   event_count_no_epoch,        // a notification does not move the epoch
-  event_count_kept_claim,      // a waiter that leaves does not take its notification with it
-  event_count_unmoved_leaver,  // ... nor does one that was woken while the epoch stood still
-  event_count_silent_leaver,   // one that has left its notification behind only takes it out
-  event_count_counts_all,      // notify_all() wakes as many in the kernel as were counted in
-  event_count_debt,            // who took one that was not there gives nothing back
-  event_count_full_refund,     // ... gives one back though a notification has come meanwhile
   event_count_loose_census,    // waiters are counted by a relaxed load
   spin_lock_relaxed_unlock,    // the lock is released with a relaxed store
   spin_lock_plain_lock,        // the lock is taken by a load and a store
