@@ -180,7 +180,7 @@ const std::array kRows{
             co_await as_result(std::move(handle));
           }
         }},
-    Row{"TaskLocal", 1000, 0.5, 270, 0.2, 340,
+    Row{"TaskLocal", 1000, 0.5, 270, 1.1, 810,
         [](std::size_t n) -> Task<> {
           static TaskLocal<int> local{0};
           for (std::size_t i = 0; i < n; ++i) co_await local.with(3, nothing());
