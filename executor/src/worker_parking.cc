@@ -127,7 +127,8 @@ void WorkStealingMachine::pass_on_wake_up(Worker& self) noexcept {
   const std::uint32_t bits =
       (sleeping ? attention::kSleepers : 0) | (napping ? attention::kNappers : 0);
   if (bits != 0) attention_.fetch_or(bits, std::memory_order_seq_cst);
-  // Who is woken comes to this himself, whoever has woken him. So the fence is left to the last.
+  // Who is woken comes to this himself, or to a fence before he sleeps, whoever has woken him. So
+  // the fence is left to the last.
   if (const std::uint32_t seen = sleeping ? work_in_sight(self, kWakeAtOnce) : 0;
       seen != 0 && (wake(seen) || !others))
     return;

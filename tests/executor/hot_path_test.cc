@@ -76,7 +76,8 @@ const std::string objdump = "aarch64-linux-gnu-objdump";
 // has; a barrier; and a load that waits for the stores with release before it.
 bool is_locked(const std::string& instruction) {
   for (const char* part : {"\tldx", "\tldax", "\tstx", "\tstlx", "\tcas", "\tswp", "\tldadd",
-                           "\tldset", "\tldclr", "__aarch64_", "\tdmb", "\tdsb", "\tldar"}) {
+                           "\tldset", "\tldclr", "\tldeor", "\tstadd", "\tstset", "\tstclr",
+                           "__aarch64_", "\tdmb", "\tdsb", "\tldap", "\tldar"}) {
     if (contains(instruction, part)) return true;
   }
   return false;

@@ -180,6 +180,10 @@ TEST(EventCountModel, ManySleepersInRandomSchedules) {
   }
 }
 
+TEST(EventCountModelMutant, WhoComesAfterANotifyAllIsWokenInPlaceOfAnother) {
+  hunt(one_thing_after_the_other<Mutant::event_count_counts_all>({.preemptions = 2}, false));
+}
+
 TEST(EventCountModelMutant, ANotificationMustMoveTheEpoch) {
   hunt(give_and_take<Mutant::event_count_no_epoch>({.preemptions = 3}, 1, 2, std::nullopt));
 }

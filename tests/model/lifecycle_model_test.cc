@@ -248,6 +248,34 @@ TEST(LifecycleModelMutant, WhoWaitsMakesAHeavyFence) {
   hunt(drain_that_expires<Mutant::lifecycle_no_heavy_fence>({.preemptions = 3}));
 }
 
+// Two tasks end, each on a thread of its own, while somebody waits for that.
+template <Mutant kMutant = Mutant::none>
+Report two_that_end(Options options, bool asymmetric = true) {
+  return explore(options, [=](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    sim.set_asymmetric(asymmetric);
+    Machine<Env> machine;
+    machine.shards[0].started.store(2, std::memory_order_relaxed);
+    for (std::size_t i = 0; i < 2; ++i) {
+      sim.spawn([&, i] { machine.life.end(machine.shards[i], true); });
+    }
+    sim.spawn([&] {
+      sim.check(machine.life.wait_idle([] { return false; }, std::nullopt), "left too early");
+      sim.check(machine.life.live() == 0, "something is live");
+    });
+    sim.run();
+  });
+}
+
+TEST(LifecycleModel, WhoWaitsIsToldOfTheLastEnd) {
+  expect_clean(two_that_end({.preemptions = bound(3)}));
+  expect_clean(two_that_end({.preemptions = bound(3)}, false));
+}
+
+TEST(LifecycleModelMutant, WhoWaitsAsksWhenHeIsCountedIn) {
+  hunt(two_that_end<Mutant::lifecycle_early_question>({.preemptions = 3}));
+}
+
 // A stranger brings the last work, or ends it; then the executor is gone.
 template <Flaw kFlaw = Flaw::none>
 Report last_touch(Options options, bool brings, bool asymmetric = true) {

@@ -49,6 +49,7 @@ enum class Mutant : std::uint8_t {
   rings_relaxed_mark,          // marks are set and taken away with relaxed stores
   rings_no_fence,              // an owner looks at the marks without a fence
   rings_plain_fence,           // ... or behind an ordinary one
+  event_count_counts_all,      // notify_all() wakes as many in the kernel as were counted in
   event_count_no_epoch,        // a notification does not move the epoch
   event_count_loose_census,    // waiters are counted by a relaxed load
   spin_lock_relaxed_unlock,    // the lock is released with a relaxed store
@@ -116,6 +117,7 @@ enum class Mutant : std::uint8_t {
   lifecycle_late_count,      // work from outside is counted after the look at the phase
   lifecycle_started_first,   // what started is summed before what ended
   lifecycle_no_heavy_fence,  // whoever waits for the end looks without a heavy fence
+  lifecycle_early_question,  // who waits asks before he is counted in
   lifecycle_light_phase,     // a phase is set without a heavy fence
   lifecycle_no_light_fence,  // a thread with counters of its own looks at the phase without a fence
   registry_no_light_fence,   // whoever takes a task out of the list looks for readers without a

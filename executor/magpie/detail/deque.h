@@ -351,9 +351,9 @@ inline std::uintptr_t Deque<Env>::pop() noexcept {
   const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed) - 1;
   bottom_.store(bottom, std::memory_order_release);  // O1; release: see D2
   Env::compiler_barrier();                           // O2, half of the heavy fence in step S2
-  // O3. Relaxed: what is taken here the owner has put there itself, and before a slot is written
-  // again make_room() has looked, or O7, T1 or B2. An acquire load would be the fence in disguise
-  // that O2 does without: on AArch64 it waits until the store of O1 is seen by all.
+  // O3. Relaxed: a word that O4 accepts is biased, and those the owner alone has written; the item,
+  // too. An acquire load would be the fence in disguise that O2 does without: on AArch64 it waits
+  // until the store of O1 is seen by all.
   const Word top = top_.load(std::memory_order_relaxed);
   // O4. Any mode but biased makes the word greater than the key; within the bias, the key is that
   // of this epoch, and the comparison is one of indices.

@@ -70,10 +70,14 @@ class EventCount {
     // E4. Relaxed: the caller's fence comes before it.
     if (waiters() == 0) [[likely]]
       return false;
-    // E5. Release: pairs with the load of state_ in wait() and the subtraction in leave().
-    if constexpr (!Env::mutant(Mutant::event_count_no_epoch))
-      state_.fetch_add(kEpoch, std::memory_order_acq_rel);
-    Env::futex_wake(state_, static_cast<int>(most));  // E6
+    // E5. Release: pairs with the load of state_ in wait() and the subtraction in leave(). Who is
+    // counted in now leaves after this.
+    const std::uint64_t step = Env::mutant(Mutant::event_count_no_epoch) ? 0 : kEpoch;
+    const std::uint32_t waiters = waiters_of(state_.fetch_add(step, std::memory_order_acq_rel));
+    if (waiters == 0) return false;
+    // E6. For all it is not as many as were counted: one that came after E5 could be woken instead.
+    if (Env::mutant(Mutant::event_count_counts_all) && most == kEverybody) most = waiters;
+    Env::futex_wake(state_, static_cast<int>(most));
     return true;
   }
   void notify_all() noexcept { static_cast<void>(notify(kEverybody)); }
@@ -93,9 +97,10 @@ class EventCount {
   }
 
  private:
-  // {epoch:32, waiters:32}; waiters sleep on the epoch's half. Every step is a single addition:
-  // with many threads at it none makes another try again. The epoch wraps after 2^32 notifications;
-  // a thread would have to lie still between prepare() and wait() for exactly so many.
+  // {epoch:32, waiters:32}; waiters sleep on the epoch's half. What changes the word is an
+  // addition: with many threads at it no step fails because of another. The epoch wraps after 2^32
+  // notifications; a thread would have to lie still between prepare() and wait() for exactly so
+  // many.
   static constexpr std::uint64_t kWaiter = 1;
   static constexpr std::uint64_t kEpoch = std::uint64_t{1} << 32;
   static constexpr std::uint32_t kEverybody = 0x7fffffff;

@@ -66,8 +66,11 @@ class BasicLifecycle {
   /// Whoever waits looks again.
   void poke() noexcept {
     Env::light_fence();  // with the heavy one in wait_idle(): who waits sees the raised count, or
-                         // this sees who waits
-    idle_.notify_all();
+                         // this sees that he asks
+    // Once for each of his looks: until he is up and asks again, all that ends is seen by the next.
+    // Acquire: pairs with the store in wait_idle(), before which he is counted in.
+    if (asks_.load(std::memory_order_relaxed) && asks_.exchange(false, std::memory_order_acquire))
+      idle_.notify_all();
   }
 
   /// What has not ended. If the sums are equal, there was a moment between the two in which nothing
@@ -110,7 +113,11 @@ class BasicLifecycle {
   template <class Over>
   bool wait_idle(Over&& over, std::optional<std::uint64_t> deadline_ns) noexcept {
     for (;;) {
+      if constexpr (Env::mutant(Mutant::lifecycle_early_question))
+        asks_.store(true, std::memory_order_release);
       const auto key = idle_.prepare();
+      if constexpr (!Env::mutant(Mutant::lifecycle_early_question))
+        asks_.store(true, std::memory_order_release);  // pairs with the exchange in poke()
       if constexpr (!Env::mutant(Mutant::lifecycle_no_heavy_fence))
         Env::heavy_fence();  // with the light one in poke()
       if (live() == 0 || over()) {
@@ -167,6 +174,8 @@ class BasicLifecycle {
   typename Env::template Atomic<BasicLifeShard<Env>*> own_{nullptr};
   typename Env::template Atomic<Phase> phase_{Phase::open};
   EventCount<Env> idle_;
+  typename Env::template Atomic<bool> asks_{
+      false};  // beside idle_: somebody waits, and was not told
 };
 
 }  // namespace magpie::detail
