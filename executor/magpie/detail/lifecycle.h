@@ -27,8 +27,8 @@ struct BasicLifeShard {
   BasicLifeShard* next_own = nullptr;
   typename Env::template Atomic<std::uint64_t> started{0};
   typename Env::template Atomic<std::uint64_t> ended{0};
-  typename Env::template Atomic<std::uint64_t> entered{
-      0};  // visits of threads that are not the executor's own
+  // Visits of threads that are not the executor's own.
+  typename Env::template Atomic<std::uint64_t> entered{0};
   typename Env::template Atomic<std::uint64_t> left{0};
 };
 
@@ -174,8 +174,8 @@ class BasicLifecycle {
   typename Env::template Atomic<BasicLifeShard<Env>*> own_{nullptr};
   typename Env::template Atomic<Phase> phase_{Phase::open};
   EventCount<Env> idle_;
-  typename Env::template Atomic<bool> asks_{
-      false};  // beside idle_: somebody waits, and was not told
+  // Beside idle_: somebody waits, and was not told.
+  typename Env::template Atomic<bool> asks_{false};
 };
 
 }  // namespace magpie::detail
