@@ -60,6 +60,7 @@ std::uint64_t deadline_of(const timespec& time) {
 }
 
 long futex(Core& core, const std::array<long, 6>& a) {
+  ++traffic.calls;
   const void* const word = reinterpret_cast<const void*>(a[0]);
   const auto expected = static_cast<std::uint32_t>(a[2]);
   const auto* const until = reinterpret_cast<const timespec*>(a[3]);
@@ -78,6 +79,7 @@ long futex(Core& core, const std::array<long, 6>& a) {
 }
 
 long membarrier(Core& core, long command) {
+  ++traffic.calls;
   spend(core, Costs::kCall);
   switch (command) {
     case MEMBARRIER_CMD_QUERY:

@@ -62,6 +62,7 @@ struct Traffic {
   std::uint64_t shared = 0;  // copies of lines that were not written since others read them
   std::uint64_t claims = 0;  // lines that others have copies of, when this core writes
   std::uint64_t locked = 0;
+  std::uint64_t calls = 0;     // of the kernel: futexes, membarriers
   std::uint64_t wakes = 0;     // of threads that slept in the kernel
   std::uint64_t barriers = 0;  // membarriers
   std::uint64_t waited = 0;    // cycles for lines, in turn with others

@@ -335,6 +335,7 @@ TEST(SimulatedCores, WhoeverWaitsIsWoken) {
     });
   });
   EXPECT_GT(run.traffic.travels(), 20U);
+  EXPECT_GT(run.traffic.calls, 20U);
 }
 
 }  // namespace

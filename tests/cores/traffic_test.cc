@@ -29,7 +29,8 @@
 // the library's doing. A change that makes a figure worse changes the row, and its commit says what
 // that buys; what is better changes it too.
 //
-// MAGPIE_BUSIEST=5 in the environment prints the five places that waited most.
+// MAGPIE_BUSIEST=5 in the environment prints the five places that waited most; MAGPIE_CORES=32
+// shows the bursts on so many cores, which has no limits.
 
 namespace magpie::cores {
 namespace {
@@ -75,10 +76,18 @@ Task<> receive_all(Channel<int>& channel) {
 }
 
 // Three accesses to its own stack a turn, of a cycle each.
-Task<> busy_for_20_us() {
+void busy_for(std::uint64_t us) {
   volatile std::uint64_t turns = 0;
-  while (turns < 20'000 * Costs::kPerNs / 3) turns = turns + 1;
+  while (turns < us * 1'000 * Costs::kPerNs / 3) turns = turns + 1;
+}
+Task<> piece(std::uint64_t us) {
+  busy_for(us);
   co_return;
+}
+Task<> pieces(std::size_t count, std::uint64_t us) {
+  std::vector<Task<>> tasks;
+  for (std::size_t i = 0; i < count; ++i) tasks.push_back(piece(us));
+  co_await gather(std::move(tasks));
 }
 
 // So many operations of one task.
@@ -205,10 +214,10 @@ void print(const char* name, std::size_t cores, double operations, const Reading
   const Traffic& t = run.traffic;
   std::printf(
       "%-12s %3zu cores %9.1f us %8.2f travels %7.2f copies %6.2f locked an operation, %llu "
-      "wake-ups\n",
+      "wake-ups, %llu barriers\n",
       name, cores, run.ns / 1e3, static_cast<double>(t.travels()) / operations,
       static_cast<double>(t.shared) / operations, static_cast<double>(t.locked) / operations,
-      static_cast<unsigned long long>(t.wakes));
+      static_cast<unsigned long long>(t.wakes), static_cast<unsigned long long>(t.barriers));
   if (const char* const count = std::getenv("MAGPIE_BUSIEST"); count != nullptr)
     std::puts(busiest_places(std::strtoul(count, nullptr, 10)).c_str());
 }
@@ -244,10 +253,10 @@ TEST_P(CoresOnTheirOwn, WaitForEachOtherNoMoreThanTheRowAllows) {
 
 INSTANTIATE_TEST_SUITE_P(Of, CoresOnTheirOwn, testing::ValuesIn(kRows), name_of);
 
-// fib(22) has 57,313 calls.
-double ns_of_fib_on(std::size_t cores) {
+// fib(22) has 57,313 calls. The first try that is within the limit, or the least of them all.
+double ns_of_fib_on(std::size_t cores, double limit) {
   double least = std::numeric_limits<double>::max();
-  for (int i = 0; i < kTries; ++i) {
+  for (int i = 0; i < kTries && least > limit; ++i) {
     const Reading measured = simulate(cores, [&](Meter& meter) {
       WorkStealingExecutor executor({.threads = cores});
       executor.run(fib(16));
@@ -259,41 +268,100 @@ double ns_of_fib_on(std::size_t cores) {
   return least;
 }
 
+void expect_fib_within(std::size_t cores, double limit) {
+  EXPECT_LE(ns_of_fib_on(cores, limit), limit) << cores << " cores";
+}
+
 TEST(TreeOfForks, IsFasterOnMoreCores) {
-  const double alone = ns_of_fib_on(1);
-  EXPECT_LE(ns_of_fib_on(2), 0.7 * alone);
-  EXPECT_LE(ns_of_fib_on(8), 0.24 * alone);
+  const double alone = ns_of_fib_on(1, 0);
+  expect_fib_within(2, 0.7 * alone);
+  expect_fib_within(8, 0.24 * alone);
 }
 
 // Far more cores than there is work for: most of them wake up, find nothing and sleep again.
 TEST(TreeOfForks, IsNotHeldUpByCoresThatFindNothing) {
-  const double few = ns_of_fib_on(16);
-  EXPECT_LE(ns_of_fib_on(64), 1.1 * few);
-  EXPECT_LE(ns_of_fib_on(128), 1.5 * few);
+  const double few = ns_of_fib_on(16, 0);
+  expect_fib_within(64, 1.1 * few);
+  expect_fib_within(128, 1.5 * few);
 }
 
-// Pieces of 20 us, two for each of 64 cores, that all sleep: were they woken one after the other,
-// the last would begin when the first are long through, and that took 150 us.
-TEST(PiecesOfWork, AreBegunByAllCoresSoon) {
-  constexpr std::size_t kCores = 64;
-  double least = std::numeric_limits<double>::max();
-  for (int i = 0; i < kTries; ++i) {
-    const Reading measured = simulate(kCores, [](Meter& meter) {
-      WorkStealingExecutor executor({.threads = kCores});
-      executor.run(fib(16));
-      executor.run(sleep_for(300ms));
-      meter.measure([&] {
-        executor.run([]() -> Task<> {
-          std::vector<Task<>> pieces;
-          for (std::size_t n = 0; n < 2 * kCores; ++n) pieces.push_back(busy_for_20_us());
-          co_await gather(std::move(pieces));
-        }());
-      });
-    });
-    print("pieces of 20 us", kCores, 2 * kCores, measured);
-    least = std::min(least, measured.ns);
+// Work that comes while all cores sleep. Were they woken one after the other, the last would begin
+// when the first are long through; and were there a barrier for each, those who work would be
+// interrupted by as many. The limits lie between what such a chain took (64 sleep: some 145 us and
+// 57 barriers, 130 and 33, 160 and 42, 125 and 43) and what it takes now, but for the time of the
+// small pieces: that is 140 or 190 us, as their frames lie in memory.
+struct Burst {
+  const char* name;
+  double us_at_64;
+  std::uint64_t barriers_at_64;
+  Task<> (*program)();
+};
+
+const std::array kBursts{
+    Burst{"Fib", 140, 42, []() -> Task<> { co_await fib(22); }},
+    Burst{"Pieces", 110, 15, []() -> Task<> { co_await pieces(128, 20); }},
+    Burst{"SmallPieces", 240, 21, []() -> Task<> { co_await pieces(1000, 2); }},
+    Burst{"ParallelFor", 115, 30,
+          []() -> Task<> { co_await parallel_for(0, 2000, 0, [](int) { busy_for(1); }); }},
+};
+
+Reading run(const Burst& burst, std::size_t cores) {
+  const Reading measured = simulate(cores, [&](Meter& meter) {
+    WorkStealingExecutor executor({.threads = cores});
+    executor.run(fib(16));
+    executor.run(sleep_for(300ms));
+    meter.measure([&] { executor.run(burst.program()); });
+  });
+  print(burst.name, cores, 1, measured);
+  return measured;
+}
+
+std::string name_of_burst(const testing::TestParamInfo<Burst>& info) {
+  return info.param.name;
+}
+void PrintTo(const Burst& burst, std::ostream* out) {
+  *out << burst.name;
+}
+
+class BurstOfWork : public testing::TestWithParam<Burst> {};
+
+TEST_P(BurstOfWork, IsBegunByAllCoresSoon) {
+  const Burst& burst = GetParam();
+  if (const char* const cores = std::getenv("MAGPIE_CORES"); cores != nullptr) {
+    for (int i = 0; i < kTries; ++i) run(burst, std::strtoul(cores, nullptr, 10));
+    GTEST_SKIP() << "the limits are those of 64 cores";
   }
-  EXPECT_LE(least, 125'000);
+  double us = 0;
+  std::uint64_t barriers = 0;
+  for (int i = 0; i < kTries; ++i) {
+    const Reading measured = run(burst, 64);
+    us = measured.ns / 1e3;
+    barriers = measured.traffic.barriers;
+    if (us <= burst.us_at_64 && barriers <= burst.barriers_at_64) break;
+  }
+  EXPECT_LE(us, burst.us_at_64);
+  EXPECT_LE(barriers, burst.barriers_at_64);
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, BurstOfWork, testing::ValuesIn(kBursts), name_of_burst);
+
+// Who waits for the end sleeps, and most tasks end while he gets up: one of them calls the kernel
+// for him (executor/SHUTDOWN.md, W1 and E2). If each did, that would be 1,200 calls.
+TEST(DrainOfAThousandTasks, CallsTheKernelForFewOfThem) {
+  constexpr std::size_t kCores = 8;
+  constexpr std::size_t kTasks = 1000;
+  const Reading measured = simulate(kCores, [&](Meter& meter) {
+    WorkStealingExecutor executor({.threads = kCores});
+    executor.run([]() -> Task<> {
+      for (std::size_t i = 0; i < kTasks; ++i) spawn(sleep_for(1ms));
+      co_return;
+    }());
+    meter.measure([&] { EXPECT_EQ(executor.shutdown(1h).completed, kTasks); });
+  });
+  print("drain", kCores, kTasks, measured);
+  std::printf("%llu calls of the kernel\n",
+              static_cast<unsigned long long>(measured.traffic.calls));
+  EXPECT_LE(measured.traffic.calls, 600U);
 }
 
 }  // namespace
