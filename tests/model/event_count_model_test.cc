@@ -186,6 +186,7 @@ TEST(EventCountModelMutant, WhoComesAfterANotifyAllIsWokenInPlaceOfAnother) {
 
 TEST(EventCountModelMutant, ANotificationMustMoveTheEpoch) {
   hunt(give_and_take<Mutant::event_count_no_epoch>({.preemptions = 3}, 1, 2, std::nullopt));
+  hunt(leave_as_notified<Mutant::event_count_no_epoch>({.preemptions = 3}, 1));
 }
 
 // ---- parking ----
