@@ -292,7 +292,7 @@ TEST(Reason, IsBuiltOnceWhenManyThreadsAsk) {
 
 TEST(Reason, ChainOfManyCancellationsDoesNotGrowWithoutBound) {
   ReasonRef reason = ReasonRef::sibling_failed("first", oops());
-  for (int i = 0; i < 1'000'000; ++i) {
+  for (std::size_t i = 0; i < scaled(1'000'000); ++i) {
     reason = ReasonRef::sibling_failed("t", std::make_exception_ptr(CancelledError(reason)));
   }
   EXPECT_LT(reason.get().message.size(), 1000u);
