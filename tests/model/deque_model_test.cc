@@ -6,6 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 
 #include "expect.h"
 #include "sim.h"
@@ -88,18 +91,21 @@ Report play(Options options, const char* owner, unsigned thieves, const char* vi
         }
       }
     });
-    for (unsigned i = 0; i < thieves; ++i) {
-      sim.spawn([&, i] {
-        const auto thief = deque.thief(marks[i]);
-        for (const char* op = visits; *op != '\0'; ++op) {
-          if (*op == 's') {
-            ledger.steal(thief);
-          } else {
-            const std::uintptr_t seen = thief.peek();
-            sim.check(seen <= ledger.pushed, "a slot showed what was never there");
-          }
+    const auto visit = [&, visits](std::size_t i) {
+      const auto thief = deque.thief(marks[i]);
+      for (const char* op = visits; *op != '\0'; ++op) {
+        if (*op == 's') {
+          ledger.steal(thief);
+        } else {
+          const std::uintptr_t seen = thief.peek();
+          sim.check(seen <= ledger.pushed, "a slot showed what was never there");
         }
-      });
+      }
+    };
+    if (std::strchr(owner, 'r') == nullptr) {
+      sim.spawn_alike(thieves, visit);
+    } else {  // whose mark is looked at first makes a difference
+      for (unsigned i = 0; i < thieves; ++i) sim.spawn([&visit, i] { visit(i); });
     }
     sim.run();
     ledger.settle(deque);

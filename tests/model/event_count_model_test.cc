@@ -63,24 +63,22 @@ struct Units {
 constexpr std::uint32_t kAll = 0x7fffffff;
 
 template <Mutant kMutant>
-Report give_and_take(Options options, int givers, int each, std::optional<std::uint64_t> deadline,
+Report give_and_take(Options options, std::size_t givers, int each,
+                     std::optional<std::uint64_t> deadline,
                      std::optional<std::uint32_t> at_once = std::nullopt) {
   return explore(options, [=](Sim& sim) {
     Units<kMutant> units;
-    for (int i = 0; i < givers; ++i) {
-      sim.spawn([&, each, at_once] {
-        if (at_once) {
-          units.left.fetch_add(each, relaxed);
-          SimEnv<>::fence_seq_cst();
-          static_cast<void>(units.event.notify(*at_once));
-        } else {
-          for (int n = 0; n < each; ++n) units.give();
-        }
-      });
-    }
-    for (int i = 0; i < givers * each; ++i) {
-      sim.spawn([&, deadline] { units.take(deadline); });
-    }
+    sim.spawn_alike(givers, [&, each, at_once](std::size_t) {
+      if (at_once) {
+        units.left.fetch_add(each, relaxed);
+        SimEnv<>::fence_seq_cst();
+        static_cast<void>(units.event.notify(*at_once));
+      } else {
+        for (int n = 0; n < each; ++n) units.give();
+      }
+    });
+    sim.spawn_alike(givers * static_cast<std::size_t>(each),
+                    [&, deadline](std::size_t) { units.take(deadline); });
     sim.run();
     sim.check(units.event.waiters() == 0, "a waiter was not counted out");
   });
@@ -94,9 +92,7 @@ Report leave_as_notified(Options options, int leavers) {
     Units<kMutant> units;
     std::vector<typename EventCount<SimEnv<kMutant>>::Key> keys;
     for (int i = 0; i < leavers; ++i) keys.push_back(units.event.prepare());
-    for (int i = 0; i < leavers; ++i) {
-      sim.spawn([&, i] { units.event.cancel(keys[static_cast<std::size_t>(i)]); });
-    }
+    sim.spawn_alike(keys.size(), [&](std::size_t i) { units.event.cancel(keys[i]); });
     sim.spawn([&, leavers] {
       for (int i = 0; i < leavers; ++i) units.event.notify_one();
       units.give();
@@ -197,8 +193,8 @@ enum class Push { sound, without_looking };
 // One worker pushes `items`, looks for sleepers after each push, and takes none itself: the parker
 // must get them all. In a pool the pusher would go on with them; here it is busy for ever.
 template <Park kPark, Push kPush = Push::sound>
-Report park_against_push(Options options, std::uintptr_t items, int parkers, bool asymmetric = true,
-                         bool timed = false) {
+Report park_against_push(Options options, std::uintptr_t items, std::size_t parkers,
+                         bool asymmetric = true, bool timed = false) {
   return explore(options, [=](Sim& sim) {
     using Env = SimEnv<>;
     sim.set_asymmetric(asymmetric);
@@ -217,47 +213,45 @@ Report park_against_push(Options options, std::uintptr_t items, int parkers, boo
       }
     });
 
-    for (int i = 0; i < parkers; ++i) {
-      sim.spawn([&, items, timed] {
-        const auto look = [&] {  // true: no reason to sleep
-          const auto stolen = deque.thief(marks[sim.this_thread()]).steal();
-          if (stolen.item != 0) {
-            taken += 1;
-            // More where it came from: the next sleeper is this worker's to wake.
-            if (deque.size_hint() > 0 && attention.load(seq_cst) != 0) sleepers.notify_one();
-          }
-          return stolen.outcome != Deque<Env>::Steal::empty;
-        };
-        bool short_park = timed;
-        while (taken < items) {
-          if (look()) {
-            Env::yield_thread();
-            continue;
-          }
-          if constexpr (kPark == Park::rescan_before_counting_in) {
-            Env::heavy_fence();
-            if (look()) continue;
-          }
-          attention.fetch_add(1, seq_cst);      // P1
-          const auto key = sleepers.prepare();  // P1
-          // P3. A short park does without the heavy fence: it ends by itself.
-          if (kPark != Park::without_heavy_fence && !short_park) Env::heavy_fence();
-          const bool rescan = kPark == Park::sound || kPark == Park::without_heavy_fence;
-          if (taken >= items || (rescan && look())) {
-            sleepers.cancel(key);
-            attention.fetch_sub(1, seq_cst);
-            continue;
-          }
-          const std::optional<std::uint64_t> deadline =
-              short_park ? std::optional<std::uint64_t>(sim.now_ns() + 50) : std::nullopt;
-          short_park = sleepers.wait(key, deadline) && timed;
-          attention.fetch_sub(1, seq_cst);
+    sim.spawn_alike(parkers, [&, items, timed](std::size_t) {
+      const auto look = [&] {  // true: no reason to sleep
+        const auto stolen = deque.thief(marks[sim.this_thread()]).steal();
+        if (stolen.item != 0) {
+          taken += 1;
+          // More where it came from: the next sleeper is this worker's to wake.
+          if (deque.size_hint() > 0 && attention.load(seq_cst) != 0) sleepers.notify_one();
         }
-        // Whoever took the last item tells the others, which is this model's shutdown.
-        Env::fence_seq_cst();
-        sleepers.notify_all();
-      });
-    }
+        return stolen.outcome != Deque<Env>::Steal::empty;
+      };
+      bool short_park = timed;
+      while (taken < items) {
+        if (look()) {
+          Env::yield_thread();
+          continue;
+        }
+        if constexpr (kPark == Park::rescan_before_counting_in) {
+          Env::heavy_fence();
+          if (look()) continue;
+        }
+        attention.fetch_add(1, seq_cst);      // P1
+        const auto key = sleepers.prepare();  // P1
+        // P3. A short park does without the heavy fence: it ends by itself.
+        if (kPark != Park::without_heavy_fence && !short_park) Env::heavy_fence();
+        const bool rescan = kPark == Park::sound || kPark == Park::without_heavy_fence;
+        if (taken >= items || (rescan && look())) {
+          sleepers.cancel(key);
+          attention.fetch_sub(1, seq_cst);
+          continue;
+        }
+        const std::optional<std::uint64_t> deadline =
+            short_park ? std::optional<std::uint64_t>(sim.now_ns() + 50) : std::nullopt;
+        short_park = sleepers.wait(key, deadline) && timed;
+        attention.fetch_sub(1, seq_cst);
+      }
+      // Whoever took the last item tells the others, which is this model's shutdown.
+      Env::fence_seq_cst();
+      sleepers.notify_all();
+    });
     sim.run();
     sim.check(taken == items, "an item was lost");
   });
@@ -360,47 +354,45 @@ Report one_item_each(Options options, int pushers, int each, int stages = 2) {
         }
       });
     }
-    for (int i = 0; i < pushers * each; ++i) {
-      sim.spawn([&, stages] {
-        bool woken = false;
-        const auto steal = [&] {
-          for (Deque<Env>& deque : deques) {
-            if (deque.size_hint() != 0 && deque.thief(marks[sim.this_thread()]).steal().item != 0)
-              return true;
-          }
-          return false;
-        };
-        while (!steal()) {
-          if (work_in_sight(1) != 0) {
-            Env::yield_thread();
-            continue;
-          }
-          woken = true;
-          bool notified = false;
-          for (int stage = 2 - stages; stage < 2 && !notified; ++stage) {
-            const auto key = sleepers.prepare();                                     // P1
-            if (kBit != Bit::bit_after_rescan) will_sleep();                         // P1
-            if (stage == 1 && kBit != Bit::without_heavy_fence) Env::heavy_fence();  // P3
-            if (kBit != Bit::without_rescan && work_in_sight(1) != 0) {              // P4
-              sleepers.cancel(key);
-              break;
-            }
-            if (kBit == Bit::bit_after_rescan) will_sleep();
-            notified = sleepers.wait(
-                key, stage == 0 ? std::optional<std::uint64_t>(sim.now_ns() + 50) : std::nullopt);
-          }
+    sim.spawn_alike(static_cast<std::size_t>(pushers * each), [&, stages](std::size_t) {
+      bool woken = false;
+      const auto steal = [&] {
+        for (Deque<Env>& deque : deques) {
+          if (deque.size_hint() != 0 && deque.thief(marks[sim.this_thread()]).steal().item != 0)
+            return true;
         }
-        if (kBit != Bit::without_passing_on && woken && sleepers.waiters() != 0) {  // P5
-          will_sleep();
-          if (const std::uint32_t seen = work_in_sight(2); seen != 0) {
-            wake(seen);
-            return;
-          }
-          if (kBit != Bit::passing_on_without_heavy_fence) Env::heavy_fence();
-          wake(work_in_sight(2));
+        return false;
+      };
+      while (!steal()) {
+        if (work_in_sight(1) != 0) {
+          Env::yield_thread();
+          continue;
         }
-      });
-    }
+        woken = true;
+        bool notified = false;
+        for (int stage = 2 - stages; stage < 2 && !notified; ++stage) {
+          const auto key = sleepers.prepare();                                     // P1
+          if (kBit != Bit::bit_after_rescan) will_sleep();                         // P1
+          if (stage == 1 && kBit != Bit::without_heavy_fence) Env::heavy_fence();  // P3
+          if (kBit != Bit::without_rescan && work_in_sight(1) != 0) {              // P4
+            sleepers.cancel(key);
+            break;
+          }
+          if (kBit == Bit::bit_after_rescan) will_sleep();
+          notified = sleepers.wait(
+              key, stage == 0 ? std::optional<std::uint64_t>(sim.now_ns() + 50) : std::nullopt);
+        }
+      }
+      if (kBit != Bit::without_passing_on && woken && sleepers.waiters() != 0) {  // P5
+        will_sleep();
+        if (const std::uint32_t seen = work_in_sight(2); seen != 0) {
+          wake(seen);
+          return;
+        }
+        if (kBit != Bit::passing_on_without_heavy_fence) Env::heavy_fence();
+        wake(work_in_sight(2));
+      }
+    });
     sim.run();
   });
 }

@@ -184,18 +184,24 @@ Report siblings(Options options, bool complete_first) {
     for (std::size_t i = 0; i < 2; ++i) nests.emplace_back(middle.innermost(), task.core).enter(1);
     if (complete_first)
       sim.check(waitings[0].park(nests[0].innermost()), "nobody has cancelled anything");
-    for (std::size_t i = 0; i < 2; ++i) {
-      sim.spawn([&, i] {
-        if (complete_first && i == 0) {
-          waitings[i].resumed();
-        } else {
-          waitings[i].await(nests[i].innermost());
-        }
-        nests[i].leave();
-        if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) middle.leave();
+    const auto leave = [&](std::size_t i) {
+      nests[i].leave();
+      if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) middle.leave();
+    };
+    const auto await = [&](std::size_t i) {
+      waitings[i].await(nests[i].innermost());
+      leave(i);
+    };
+    if (complete_first) {
+      sim.spawn([&] {
+        waitings[0].resumed();
+        leave(0);
       });
+      sim.spawn([&] { await(1); });
+      sim.spawn([&] { waitings[0].complete(); });
+    } else {
+      sim.spawn_alike(2, await);
     }
-    if (complete_first) sim.spawn([&] { waitings[0].complete(); });
     sim.spawn([&] { cancel_now(task.root); });
     sim.run();
     middle.check();
@@ -338,9 +344,7 @@ TEST(ScopeModel, OfTwoCancellationsOfOneScopeOneCounts) {
     Waiting<Env> waiting;
     unsigned requests = 0;
     sim.spawn([&] { waiting.await(task.root); });
-    for (int i = 0; i < 2; ++i) {
-      sim.spawn([&] { requests += cancel_now(task.root); });
-    }
+    sim.spawn_alike(2, [&](std::size_t) { requests += cancel_now(task.root); });
     sim.run();
     sim.check(requests == 1 && task.counted() == 1, "not one cancellation was the first");
   }));

@@ -416,11 +416,9 @@ Report adds(Options options) {
     SemaphoreCore<ModelTraits<SimEnv<kMutant>>> core(2, 3);
     sim.check(core.try_take(2), "it begins without permits");
     int added = 0;
-    for (int i = 0; i < 2; ++i) {
-      sim.spawn([&] {
-        if (core.add(1)) ++added;
-      });
-    }
+    sim.spawn_alike(2, [&](std::size_t) {
+      if (core.add(1)) ++added;
+    });
     sim.spawn([&] { core.give_back(2); });
     sim.run();
     sim.check(added == 1 && core.available() == 3, "there are too many permits");

@@ -140,6 +140,16 @@ class Sim {
     become(thread, State::ready);
   }
 
+  // Adds so many that do the same, each with its number, on objects that differ in nothing: they
+  // begin in that order. With two of them exchanged a schedule is the same once more.
+  template <class Body>
+  void spawn_alike(std::size_t threads, Body body) {
+    for (std::size_t i = 0; i < threads; ++i) {
+      if (i != 0) alike_ |= Set{1} << static_cast<unsigned>(count_);
+      spawn([body, i] { body(i); });
+    }
+  }
+
   // Runs all threads to their ends. Afterwards all stores have arrived.
   void run() {
     for (std::size_t i = 0; i < count_; ++i) threads_[i].fiber.restart(&Sim::enter);
@@ -400,8 +410,10 @@ class Sim {
     Sim& sim = current();
     Thread& thread = sim.self();
     thread.fiber.arrived();
+    sim.begun_ |= sim.current_set();
     thread.body();
-    sim.step();
+    // Others may go on before its last stores arrive. If there are none, its end changes nothing.
+    if (!thread.buffer.empty()) sim.step();
     sim.flush(thread);
     sim.become(thread, State::ended);
     sim.leave_current(false);
@@ -537,11 +549,12 @@ class Sim {
     const auto add = [&](Set threads) {
       for (; threads != 0; threads &= threads - 1) options[found++] = std::countr_zero(threads);
     };
+    const Set too_early = alike_ & ~(begun_ << 1);
     bool loops_wait = rounds_of_loops_ > kMostRounds;
     for (;;) {
       // The present one first: the default is to go on.
       if (keeps) options[found++] = current_;
-      add((ready_ & ~current_set()) | (loops_wait ? 0 : those_that_can_run(yielded_)));
+      add((ready_ & ~current_set() & ~too_early) | (loops_wait ? 0 : those_that_can_run(yielded_)));
       if (found == 0 && loops_wait) {
         loops_wait = false;
         if (const int longest = longest_in_loop(); longest != kMain) options[found++] = longest;
@@ -667,7 +680,7 @@ class Sim {
       thread.steps_since_yield = kStepsOfLoop;
       thread.state = State::ended;
     }
-    ready_ = yielded_ = timed_ = storing_ = 0;
+    ready_ = yielded_ = timed_ = storing_ = begun_ = alike_ = 0;
     try {
       body(*this);
     } catch (const Abandoned&) {
@@ -703,6 +716,8 @@ class Sim {
   Set yielded_ = 0;
   Set timed_ = 0;    // asleep, with a deadline
   Set storing_ = 0;  // whose buffer holds something
+  Set begun_ = 0;
+  Set alike_ = 0;  // those that do what the thread before them does
   int current_ = kMain;
   bool failed_ = false;
   bool asymmetric_ = true;

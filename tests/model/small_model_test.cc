@@ -36,20 +36,18 @@ using detail::TimerNode;
 using detail::TimerWord;
 
 template <Mutant kMutant>
-Report exclude(int threads, unsigned preemptions) {
+Report exclude(std::size_t threads, unsigned preemptions) {
   return explore({.preemptions = preemptions}, [=](Sim& sim) {
     SpinLock<SimEnv<kMutant>> lock;
     int inside = 0;
-    for (int i = 0; i < threads; ++i) {
-      sim.spawn([&] {
-        for (int n = 0; n < 2; ++n) {
-          std::lock_guard hold(lock);
-          sim.check(++inside == 1, "two threads are inside");
-          sim.pass();
-          --inside;
-        }
-      });
-    }
+    sim.spawn_alike(threads, [&](std::size_t) {
+      for (int n = 0; n < 2; ++n) {
+        std::lock_guard hold(lock);
+        sim.check(++inside == 1, "two threads are inside");
+        sim.pass();
+        --inside;
+      }
+    });
     sim.run();
   });
 }
