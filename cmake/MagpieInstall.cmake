@@ -6,13 +6,13 @@
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/magpie)
 
-foreach(set IN ITEMS magpieTargets magpieTbbTargets magpieStatusTargets)
-  if(set STREQUAL "magpieTbbTargets" AND NOT TARGET magpie::tbb)
-    continue()
-  elseif(set STREQUAL "magpieStatusTargets" AND NOT TARGET magpie::status)
-    continue()
+install(EXPORT magpieTargets NAMESPACE magpie:: DESTINATION ${package_dir})
+set(peers tbb status asio)
+set(peer_sets magpieTbbTargets magpieStatusTargets magpieAsioTargets)
+foreach(peer set IN ZIP_LISTS peers peer_sets)
+  if(TARGET magpie::${peer})
+    install(EXPORT ${set} NAMESPACE magpie:: DESTINATION ${package_dir})
   endif()
-  install(EXPORT ${set} NAMESPACE magpie:: DESTINATION ${package_dir})
 endforeach()
 
 configure_package_config_file(cmake/magpieConfig.cmake.in ${PROJECT_BINARY_DIR}/magpieConfig.cmake
@@ -56,4 +56,7 @@ endif()
 if(TARGET magpie::status)
   magpie_install_pc(magpie-status "magpie's results as Abseil statuses"
                     "magpie = ${PROJECT_VERSION}, absl_status, absl_statusor" status)
+endif()
+if(TARGET magpie::asio)
+  magpie_install_pc(magpie-asio "magpie's tasks and Asio's operations" "magpie = ${PROJECT_VERSION}" asio)
 endif()

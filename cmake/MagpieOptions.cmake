@@ -12,8 +12,15 @@ set(MAGPIE_SANITIZE "" CACHE STRING "Sanitizers for everything: 'address,undefin
 
 find_package(TBB CONFIG QUIET)
 find_package(absl CONFIG QUIET)
+find_path(MAGPIE_ASIO_INCLUDE_DIR asio.hpp)
+if(MAGPIE_ASIO_INCLUDE_DIR)
+  set(asio_found ON)
+else()
+  set(asio_found OFF)
+endif()
 option(MAGPIE_WITH_TBB "Build magpie::tbb" ${TBB_FOUND})
 option(MAGPIE_WITH_ABSEIL "Build magpie::status" ${absl_FOUND})
+option(MAGPIE_WITH_ASIO "Build magpie::asio" ${asio_found})
 
 # Relacy runs threads as fibers, which the sanitizers do not follow: the models are left out there.
 if(MAGPIE_SANITIZE)

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Everything but status.h, tbb_executor.h and testing/, which a program includes where it needs
-// them. And <thread>, which costs next to nothing beside them: most programs have threads of their
-// own, too.
+// Everything but status.h, tbb_executor.h, asio.h and testing/, which a program includes where it
+// needs them. And <thread>, which costs next to nothing beside them: most programs have threads of
+// their own, too.
 
 #include <thread>
 

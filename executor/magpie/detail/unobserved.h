@@ -10,6 +10,8 @@
 #include <functional>
 #include <string_view>
 
+#include <magpie/config.h>
+
 namespace magpie::detail {
 
 using UnobservedHandler = std::function<void(std::string_view, std::exception_ptr)>;
@@ -28,7 +30,7 @@ struct CountedHandler {
   std::atomic<std::uint32_t> refs_{1};
 };
 /// To the handler, or without one to stderr.
-void report_unobserved(const UnobservedHandler* handler, std::string_view name,
-                       std::exception_ptr error) noexcept;
+MAGPIE_EXPORT void report_unobserved(const UnobservedHandler* handler, std::string_view name,
+                                     std::exception_ptr error) noexcept;
 
 }  // namespace magpie::detail

@@ -1,0 +1,597 @@
+// SPDX-FileCopyrightText: 2026 The magpie authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Asio's operations as awaitables, and tasks as its operations. Sockets and their timers know real
+// time alone: what waits for it here waits for milliseconds.
+
+#include <magpie/asio.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <future>
+#include <memory>
+#include <optional>
+#include <semaphore>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <asio/bind_cancellation_slot.hpp>
+#include <asio/bind_executor.hpp>
+#include <asio/buffer.hpp>
+#include <asio/experimental/as_tuple.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/local/connect_pair.hpp>
+#include <asio/local/stream_protocol.hpp>
+#include <asio/read.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/strand.hpp>
+#include <asio/use_future.hpp>
+#include <asio/write.hpp>
+
+#include <gtest/gtest.h>
+
+#include <magpie/errors.h>
+#include <magpie/gather.h>
+#include <magpie/sleep.h>
+#include <magpie/timeout.h>
+#include <magpie/work_stealing_executor.h>
+
+#include <support/counting_new.h>
+
+namespace magpie {
+namespace {
+
+using namespace std::chrono_literals;
+using Socket = asio::local::stream_protocol::socket;
+
+// Keeps the thread of an io_context busy until it is let go.
+class Blocked {
+ public:
+  explicit Blocked(IoThread& io) {
+    std::promise<void> there;
+    std::future<void> is_there = there.get_future();
+    asio::post(io.context(), [this, there = std::move(there)]() mutable {
+      there.set_value();
+      go_.acquire();
+    });
+    is_there.wait();
+  }
+  void let_go() { go_.release(); }
+
+ private:
+  std::binary_semaphore go_{0};
+};
+
+// An operation of a user's: `start` gets the handler.
+template <class Signature, class Start>
+auto operation(Start start) {
+  return asio::async_initiate<const UseTask&, Signature>(std::move(start), use_task);
+}
+// The same on an executor.
+template <class Start>
+struct OnExecutor {
+  using executor_type = asio::io_context::executor_type;
+  executor_type get_executor() const noexcept { return executor; }
+  template <class Handler>
+  void operator()(Handler handler) {
+    start(std::move(handler));
+  }
+  executor_type executor;
+  Start start;
+};
+
+class AsioTest : public ::testing::Test {
+ protected:
+  AsioTest() { asio::local::connect_pair(near, far); }
+
+  void send(const std::string& text) { asio::write(far, asio::buffer(text)); }
+  auto read_some() { return near.async_read_some(asio::buffer(buffer), use_task); }
+  std::string text(std::size_t size) const { return std::string(buffer.data(), size); }
+  template <class Signature, class Start>
+  auto on_thread(Start start) {
+    return operation<Signature>(OnExecutor<Start>{io.get_executor(), std::move(start)});
+  }
+
+  // The only task.
+  void wait_until_it_waits() const {
+    for (std::string tasks; tasks.find("a future") == std::string::npos;) {
+      std::ostringstream out;
+      workers.dump_tasks(out);
+      tasks = out.str();
+    }
+  }
+
+  IoThread io;
+  Socket near{io.context()};
+  Socket far{io.context()};
+  std::array<char, 64> buffer{};
+  WorkStealingExecutor workers{{.threads = 2}};
+};
+
+template <class A>
+std::error_code code_of(WorkStealingExecutor& workers, A&& task) {
+  try {
+    workers.run(std::forward<A>(task));
+  } catch (const asio::system_error& error) {
+    return error.code();
+  }
+  return {};
+}
+
+TEST_F(AsioTest, AnOperationGivesItsValueToTheTaskOnItsWorker) {
+  auto task = [&]() -> Task<> {
+    Executor& here = co_await this_task::executor();
+    EXPECT_EQ(co_await asio::async_write(far, asio::buffer("hello", 5), use_task), 5u);
+    EXPECT_EQ(text(co_await read_some()), "hello");
+    EXPECT_EQ(&co_await this_task::executor(), &here);
+    EXPECT_EQ(detail::current_executor(), &workers);
+  };
+  workers.run(task());
+}
+
+TEST_F(AsioTest, AnOperationStartsWhenItIsAwaited) {
+  send("early");
+  std::atomic<int> begun{0};
+  auto start = [&](auto handler) {
+    ++begun;
+    std::move(handler)();
+  };
+  {
+    auto never = on_thread<void()>(start);
+  }
+  auto later = on_thread<void()>(start);
+  EXPECT_EQ(begun, 0);
+  workers.run(std::move(later));
+  EXPECT_EQ(begun, 1);
+}
+
+TEST_F(AsioTest, AnErrorIsThrown) {
+  far.close();
+  EXPECT_EQ(code_of(workers, read_some()), asio::error::eof);
+}
+
+TEST_F(AsioTest, WhatACompletionSaysDecidesTheTaskType) {
+  using Several = void(std::error_code, int, std::string);
+  auto both = [](auto handler) { std::move(handler)(std::error_code(), 7, "seven"); };
+  EXPECT_EQ(workers.run(on_thread<Several>(both)), std::make_tuple(7, std::string("seven")));
+  using Pointer = void(std::error_code, std::unique_ptr<int>);
+  auto moved = [](auto handler) { std::move(handler)({}, std::make_unique<int>(8)); };
+  EXPECT_EQ(*workers.run(on_thread<Pointer>(moved)), 8);
+  auto plain = [](auto handler) { std::move(handler)(9); };
+  EXPECT_EQ(workers.run(on_thread<void(int)>(plain)), 9);
+  static_assert(std::is_same_v<decltype(asio::post(io.context(), use_task)), Task<>>);
+  workers.run(asio::post(io.context(), use_task));
+  workers.run(asio::post(use_task));
+}
+
+TEST_F(AsioTest, AnExceptionOfACompletionIsThrown) {
+  auto failing = [](auto handler) {
+    std::move(handler)(std::make_exception_ptr(std::domain_error("no")), 0);
+  };
+  EXPECT_THROW(workers.run(on_thread<void(std::exception_ptr, int)>(failing)), std::domain_error);
+  auto fine = [](auto handler) { std::move(handler)(nullptr, 5); };
+  EXPECT_EQ(workers.run(on_thread<void(std::exception_ptr, int)>(fine)), 5);
+}
+
+TEST_F(AsioTest, AnAcceptedSocketIsMovedOut) {
+  using asio::ip::tcp;
+  tcp::acceptor acceptor(io.context(), tcp::endpoint(asio::ip::address_v4::loopback(), 0));
+  tcp::socket client(io.context());
+  auto accept = [&]() -> Task<> {
+    auto [server, nothing] = co_await gather(
+        acceptor.async_accept(use_task), client.async_connect(acceptor.local_endpoint(), use_task));
+    EXPECT_EQ(server.local_endpoint(), acceptor.local_endpoint());
+  };
+  workers.run(accept());
+}
+
+TEST_F(AsioTest, ItIsTheDefaultTokenOfAnObjectThatSaysSo) {
+  auto timer = UseTask::as_default_on(asio::steady_timer(io.context(), 1ms));
+  workers.run(timer.async_wait());
+}
+
+TEST_F(AsioTest, AsTupleMakesTheErrorAValue) {
+  far.close();
+  auto [error, n] = workers.run(
+      near.async_read_some(asio::buffer(buffer), asio::experimental::as_tuple(use_task)));
+  EXPECT_EQ(error, asio::error::eof);
+  EXPECT_EQ(n, 0u);
+}
+
+// --- cancellation --------------------------------------------------------------------------------
+
+TEST_F(AsioTest, ACancelledOperationIsOverWhenItsTaskGoesOn) {
+  auto give_up = [&]() -> Task<> {
+    auto short_lived = std::make_unique<std::array<char, 64>>();
+    auto mutable_buffer = asio::buffer(*short_lived);
+    co_await timeout(near.async_read_some(mutable_buffer, use_task), 2ms);
+  };
+  EXPECT_THROW(workers.run(give_up()), TimeoutError);
+  send("whole");
+  EXPECT_EQ(text(workers.run(read_some())), "whole");
+}
+
+TEST_F(AsioTest, ASuccessThatMeetsACancellationKeepsItsValue) {
+  send("kept");
+  Blocked blocked(io);
+  std::atomic<bool> seen = false;
+  auto task = [&]() -> Task<> {
+    EXPECT_EQ(text(co_await read_some()), "kept");
+    seen = true;
+    co_await this_task::checkpoint();
+    ADD_FAILURE() << "the cancellation was not seen";
+  };
+  JoinHandle<> handle = workers.spawn(task());
+  wait_until_it_waits();
+  handle.cancel();
+  blocked.let_go();
+  EXPECT_TRUE(handle.wait().is_cancelled());
+  EXPECT_TRUE(seen);
+}
+
+TEST_F(AsioTest, NothingBeginsInACancelledScope) {
+  std::atomic<int> begun{0};
+  auto task = [&]() -> Task<> {
+    auto body = [&](CancelScope& scope) -> Task<> {
+      scope.cancel();
+      co_await on_thread<void()>([&](auto handler) {
+        ++begun;
+        std::move(handler)();
+      });
+    };
+    EXPECT_TRUE((co_await cancel_scope(body)).is_cancelled());
+  };
+  workers.run(task());
+  EXPECT_EQ(begun, 0);
+}
+
+TEST_F(AsioTest, WhatWasReadBeforeTheCancellationIsToldAsATuple) {
+  send("abc");
+  auto task = [&]() -> Task<std::size_t> {
+    std::size_t read = 0;
+    auto body = [&](CancelScope&) -> Task<> {
+      auto all =
+          asio::async_read(near, asio::buffer(buffer), asio::experimental::as_tuple(use_task));
+      auto [error, n] = co_await std::move(all);
+      EXPECT_EQ(error, asio::error::operation_aborted);
+      read = n;
+      co_await this_task::checkpoint();
+      ADD_FAILURE() << "the cancellation was not seen";
+    };
+    auto scoped = [&]() -> Task<> { (void)co_await cancel_scope(body); };
+    EXPECT_TRUE((co_await try_timeout(scoped(), 2ms)).is_timeout());
+    co_return read;
+  };
+  EXPECT_EQ(workers.run(task()), 3u);
+}
+
+TEST_F(AsioTest, ATokenThatAdaptsItKeepsTheExecutor) {
+  asio::error_code error;
+  auto token = asio::redirect_error(asio::experimental::as_tuple(use_task), error);
+  auto task = [&]() -> Task<> {
+    auto body = [&]() -> Task<> {
+      (void)co_await near.async_read_some(asio::buffer(buffer), token);
+      EXPECT_EQ(error, asio::error::operation_aborted);
+    };
+    co_await timeout(body(), 2ms);
+  };
+  workers.run(task());
+}
+
+TEST_F(AsioTest, AnAbortThatIsNotTheTasksOwnIsAnError) {
+  asio::steady_timer timer(io.context(), 1h);
+  JoinHandle<> handle = workers.spawn(timer.async_wait(use_task));
+  std::atomic<std::size_t> cancelled{0};
+  while (cancelled == 0) asio::post(io.context(), [&] { cancelled += timer.cancel(); });
+  try {
+    handle.wait().value();
+    ADD_FAILURE() << "no error";
+  } catch (const asio::system_error& error) {
+    EXPECT_EQ(error.code(), asio::error::operation_aborted);
+  }
+  std::promise<void> all_posted;
+  asio::post(io.context(), [&] { all_posted.set_value(); });
+  all_posted.get_future().wait();
+}
+
+TEST_F(AsioTest, AnOperationThatKnowsNoExecutorStartsOnTheWorkerAndCannotBeTold) {
+  auto start = [](auto handler) {
+    EXPECT_NE(detail::current_executor(), nullptr);
+    EXPECT_FALSE(handler.get_cancellation_slot().is_connected());
+    std::thread([kept = std::move(handler)]() mutable {
+      std::this_thread::sleep_for(3ms);
+      std::move(kept)(asio::error_code(), 5);
+    }).detach();
+  };
+  auto task = [&]() -> Task<int> {
+    auto late = operation<void(asio::error_code, int)>(start);
+    co_return co_await timeout(std::move(late), 1ms);
+  };
+  EXPECT_EQ(workers.run(task()), 5);
+}
+
+TEST_F(AsioTest, AnExecutorThatIsBoundToTheTokenIsTheOperations) {
+  auto start = [](auto handler) {
+    EXPECT_EQ(detail::current_executor(), nullptr);
+    asio::cancellation_slot slot = handler.get_cancellation_slot();
+    slot.assign([kept = std::make_shared<decltype(handler)>(std::move(handler))](
+                    asio::cancellation_type type) {
+      EXPECT_EQ(type, asio::cancellation_type::all);
+      EXPECT_EQ(detail::current_executor(), nullptr);
+      std::move (*kept)(asio::error::operation_aborted);
+    });
+  };
+  auto token = asio::bind_executor(asio::make_strand(io.context()), use_task);
+  auto bound = asio::async_initiate<decltype(token), void(asio::error_code)>(start, token);
+  EXPECT_THROW(workers.run(timeout(std::move(bound), 2ms)), TimeoutError);
+}
+
+TEST_F(AsioTest, AnOperationThatWillNotBeCancelledIsWaitedFor) {
+  std::promise<void> waiting;
+  std::function<void()> finish;
+  auto stubborn = on_thread<void(int)>([&](auto handler) {
+    auto kept = std::make_shared<decltype(handler)>(std::move(handler));
+    finish = [kept] { std::move (*kept)(4); };
+    waiting.set_value();
+  });
+  JoinHandle<int> handle = workers.spawn(std::move(stubborn));
+  waiting.get_future().wait();
+  handle.cancel();
+  EXPECT_FALSE(handle.done());
+  asio::post(io.context(), finish);
+  EXPECT_EQ(handle.wait().value(), 4);
+  finish = nullptr;
+}
+
+// --- what goes wrong -----------------------------------------------------------------------------
+
+TEST_F(AsioTest, WhatTheStartThrowsIsThrown) {
+  auto before = on_thread<void(int)>([](auto) { throw std::domain_error("before"); });
+  EXPECT_THROW(workers.run(std::move(before)), std::domain_error);
+  auto behind = on_thread<void(int)>([](auto handler) {
+    {
+      const auto taken = std::move(handler);
+    }
+    throw std::domain_error("behind");
+  });
+  EXPECT_THROW(workers.run(std::move(behind)), std::domain_error);
+}
+
+TEST_F(AsioTest, AHandlerThatIsDroppedEndsTheOperation) {
+  EXPECT_EQ(code_of(workers, on_thread<void(int)>([](auto) {})), asio::error::operation_aborted);
+}
+
+TEST_F(AsioTest, AnIoContextThatIsDestroyedEndsItsOperations) {
+  std::optional<asio::io_context> context(std::in_place);
+  JoinHandle<> waiting = workers.spawn(asio::post(*context, use_task));
+  wait_until_it_waits();
+  context.reset();
+  EXPECT_THROW(waiting.wait().value(), asio::system_error);
+}
+
+#if !defined(MAGPIE_TSAN)
+TEST_F(AsioTest, WhicheverAllocationFailsTheOperationEnds) {
+  bool reached = true;
+  std::size_t failed = 0;
+  for (std::size_t n = 0; reached; ++n) {
+    auto task = [&]() -> Task<> {
+      test::fail_allocation_after(n);
+      try {
+        co_await timeout(read_some(), 100us);
+        ADD_FAILURE() << "nothing was sent";
+      } catch (const TimeoutError&) {
+      } catch (const std::bad_alloc&) {
+        ++failed;
+      }
+      reached = test::allocations() >= test::failing_allocation.exchange(0);
+    };
+    workers.run(task());
+  }
+  EXPECT_GT(failed, 0u);
+  send("still there");
+  EXPECT_EQ(text(workers.run(read_some())), "still there");
+}
+#endif
+
+// --- many at once --------------------------------------------------------------------------------
+
+TEST_F(AsioTest, ASocketIsReadAndWrittenAtOnce) {
+  constexpr std::size_t kBytes = 100'000;
+  auto write = [&](Socket& socket) -> Task<> {
+    std::array<char, 100> some{};
+    for (std::size_t n = 0; n < kBytes; n += some.size()) {
+      auto all = asio::async_write(socket, asio::buffer(some), use_task);
+      co_await std::move(all);
+    }
+  };
+  auto read = [&](Socket& socket) -> Task<> {
+    std::array<char, 70> some{};
+    for (std::size_t n = 0; n < kBytes;) {
+      auto next = socket.async_read_some(asio::buffer(some), use_task);
+      n += co_await std::move(next);
+    }
+  };
+  auto all = [&]() -> Task<> { co_await gather(write(near), read(near), write(far), read(far)); };
+  workers.run(all());
+}
+
+// Deadlines that come while the answer does: no byte is lost or comes twice.
+TEST_F(AsioTest, CancellationsRaceWithCompletions) {
+  constexpr int kBytes = 2'000;
+  auto sender = [&]() -> Task<> {
+    for (int i = 0; i < kBytes; ++i) {
+      const char byte = static_cast<char>(1 + i % 100);
+      auto one = asio::async_write(far, asio::buffer(&byte, 1), use_task);
+      co_await std::move(one);
+      if (i % 3 == 0) co_await sleep_for(std::chrono::microseconds(i % 50));
+    }
+  };
+  int timeouts = 0;
+  auto receiver = [&]() -> Task<> {
+    for (int received = 0; received < kBytes;) {
+      char byte = 0;
+      auto one = near.async_read_some(asio::buffer(&byte, 1), use_task);
+      try {
+        co_await timeout(std::move(one), std::chrono::microseconds((received + timeouts) % 40));
+      } catch (const TimeoutError&) {
+        ++timeouts;
+        EXPECT_EQ(byte, 0) << "taken, and not given";
+        continue;
+      }
+      EXPECT_EQ(byte, static_cast<char>(1 + received % 100));
+      ++received;
+    }
+  };
+  auto both = [&]() -> Task<> { co_await gather(sender(), receiver()); };
+  workers.run(both());
+  EXPECT_GT(timeouts, 0);
+}
+
+// --- tasks as operations -------------------------------------------------------------------------
+
+// A handler that notes how it was called.
+struct Told {
+  std::exception_ptr error;
+  int value = -1;
+  std::thread::id thread;
+};
+auto note(std::promise<Told>& told) {
+  return [&told](std::exception_ptr error, int value) {
+    told.set_value({std::move(error), value, std::this_thread::get_id()});
+  };
+}
+std::error_code code_in(const std::exception_ptr& error) {
+  try {
+    if (error) std::rethrow_exception(error);
+  } catch (const asio::system_error& failure) {
+    return failure.code();
+  }
+  return {};
+}
+
+Task<int> returns(int value) {
+  co_return value;
+}
+Task<int> sleeps() {
+  co_await sleep_for(1h);
+  co_return 0;
+}
+
+TEST_F(AsioTest, ATaskGivesItsValueToTheHandlerOnItsExecutor) {
+  std::promise<std::thread::id> id;
+  asio::post(io.context(), [&] { id.set_value(std::this_thread::get_id()); });
+  std::promise<Told> promise;
+  async_spawn(workers, returns(6), asio::bind_executor(io.get_executor(), note(promise)));
+  const Told told = promise.get_future().get();
+  EXPECT_FALSE(told.error);
+  EXPECT_EQ(told.value, 6);
+  EXPECT_EQ(told.thread, id.get_future().get());
+}
+
+TEST_F(AsioTest, ATaskIsAnOperationForEveryToken) {
+  EXPECT_EQ(async_spawn(workers, returns(6), asio::use_future).get(), 6);
+  auto nothing = []() -> Task<> { co_return; };
+  async_spawn(workers, nothing(), asio::use_future).get();
+  auto fails = []() -> Task<> {
+    co_await this_task::yield();
+    throw std::domain_error("no");
+  };
+  EXPECT_THROW(async_spawn(workers, fails(), asio::use_future).get(), std::domain_error);
+}
+
+TEST_F(AsioTest, TheSignalOfAHandlerCancelsItsTask) {
+  asio::cancellation_signal signal;
+  std::promise<Told> promise;
+  async_spawn(workers, sleeps(), asio::bind_cancellation_slot(signal.slot(), note(promise)));
+  signal.emit(asio::cancellation_type::terminal);
+  EXPECT_EQ(code_in(promise.get_future().get().error), asio::error::operation_aborted);
+  signal.emit(asio::cancellation_type::terminal);
+}
+
+TEST_F(AsioTest, ATaskIsWorkForTheContextOfItsHandler) {
+  asio::io_context own;
+  std::promise<Told> promise;
+  auto slow = []() -> Task<int> {
+    co_await sleep_for(2ms);
+    co_return 1;
+  };
+  async_spawn(workers, slow(), asio::bind_executor(own, note(promise)));
+  own.run();
+  EXPECT_EQ(promise.get_future().get().thread, std::this_thread::get_id());
+}
+
+TEST_F(AsioTest, ATaskThatNeverBeginsIsToldToItsHandler) {
+  asio::io_context own;
+  int told = 0;
+  auto handler = [&](std::exception_ptr error, int) {
+    ++told;
+    EXPECT_EQ(code_in(error), asio::error::operation_aborted);
+  };
+  workers.shutdown(0ns);
+  asio::dispatch(own, [&] {
+    async_spawn(workers, returns(1), asio::bind_executor(own, handler));
+    EXPECT_EQ(told, 0) << "called by the initiating function";
+  });
+  own.run();
+  EXPECT_EQ(told, 1);
+}
+
+TEST_F(AsioTest, ATaskOfAnotherExecutorIsAnOperationToo) {
+  WorkStealingExecutor others({.threads = 1});
+  auto there = [](Executor& executor) -> Task<int> {
+    EXPECT_EQ(&co_await this_task::executor(), &executor);
+    co_return 3;
+  };
+  EXPECT_EQ(workers.run(async_spawn(others, there(others), use_task)), 3);
+  EXPECT_THROW(workers.run(timeout(async_spawn(others, sleeps(), use_task), 2ms)), TimeoutError);
+}
+
+// --- the thread ----------------------------------------------------------------------------------
+
+TEST(IoThreadTest, ReportsWhatHandlersThrowAndGoesOn) {
+  std::promise<std::string> reported;
+  IoThread io([&](std::string_view, std::exception_ptr error) {
+    try {
+      std::rethrow_exception(std::move(error));
+    } catch (const std::exception& thrown) {
+      reported.set_value(thrown.what());
+    }
+  });
+  asio::post(io.context(), [] { throw std::domain_error("of a handler"); });
+  EXPECT_EQ(reported.get_future().get(), "of a handler");
+  asio::post(io.context(), asio::use_future).get();
+}
+
+// Goes round in its context for ever.
+template <class Handler>
+struct Round {
+  void operator()() { asio::post(context, Round{context, std::move(handler)}); }
+  asio::io_context& context;
+  Handler handler;
+};
+
+TEST(IoThreadTest, EndsTheOperationsThatAreUnderWay) {
+  std::optional<IoThread> io(std::in_place);
+  WorkStealingExecutor workers({.threads = 1});
+  std::promise<void> begun;
+  auto start = [&](auto handler) {
+    Round{io->context(), std::move(handler)}();
+    begun.set_value();
+  };
+  JoinHandle<> never =
+      workers.spawn(operation<void()>(OnExecutor{io->get_executor(), std::move(start)}));
+  begun.get_future().wait();
+  io.reset();
+  EXPECT_THROW(never.wait().value(), asio::system_error);
+}
+
+}  // namespace
+}  // namespace magpie
