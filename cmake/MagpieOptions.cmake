@@ -12,7 +12,7 @@ set(MAGPIE_SANITIZE "" CACHE STRING "Sanitizers for everything: 'address,undefin
 
 find_package(TBB CONFIG QUIET)
 find_package(absl CONFIG QUIET)
-find_path(MAGPIE_ASIO_INCLUDE_DIR asio.hpp)
+find_path(MAGPIE_ASIO_INCLUDE_DIR asio/bind_allocator.hpp)  # has it since 1.22
 if(MAGPIE_ASIO_INCLUDE_DIR)
   set(asio_found ON)
 else()

@@ -47,11 +47,13 @@ Task<std::string> answer(std::string request) {
 Task<void> serve(tcp::socket client) {
   try {
     for (std::string received;;) {
-      auto line = asio::async_read_until(client, asio::dynamic_buffer(received), '\n', use_task);
+      auto buffer = asio::dynamic_buffer(received, 4096);  // longer lines are refused
+      auto line = asio::async_read_until(client, buffer, '\n', use_task);
       const std::size_t size = co_await timeout(std::move(line), 60s);
       const std::string reply = co_await answer(received.substr(0, size));
       received.erase(0, size);
-      co_await asio::async_write(client, asio::buffer(reply), use_task);
+      auto written = asio::async_write(client, asio::buffer(reply), use_task);
+      co_await timeout(std::move(written), 60s);
     }
   } catch (const std::exception& error) {  // the end of this connection, not of the service
     std::fprintf(stderr, "a client is gone: %s\n", error.what());

@@ -21,21 +21,28 @@
 // per-operation cancellation (every type at once), and is waited for: when CancelledError is
 // thrown, nothing reads or writes its buffers any more. One that has succeeded all the same gives
 // its value. What an operation had done before it was aborted is told by `as_tuple(use_task)`: its
-// error code is a value then, and the cancellation is seen at the next cancellation point. An
-// operation of an initiating function that knows no executor, and was given none, starts on the
-// worker; it cannot be told, and so is waited for.
+// error code is a value then, and the cancellation is seen at the next cancellation point. Two
+// kinds cannot be told, and so are waited for: those of an initiating function that knows no
+// executor, and was given none, which start on the worker; and those whose token has a cancellation
+// slot of its own.
+//
+// The io_context must outlive the tasks that use it, and run until they have ended: one that is
+// stopped keeps them waiting, cancelled or not.
 //
 // Not in <magpie/magpie.h>, as it includes Asio (standalone, 1.22 or later): link magpie::asio.
 
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <variant>
 
 #include <asio/associated_cancellation_slot.hpp>
 #include <asio/associated_executor.hpp>
@@ -44,7 +51,9 @@
 #include <asio/cancellation_signal.hpp>
 #include <asio/dispatch.hpp>
 #include <asio/error.hpp>
+#include <asio/execution/executor.hpp>
 #include <asio/executor_work_guard.hpp>
+#include <asio/experimental/channel_error.hpp>
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
 #include <asio/system_error.hpp>
@@ -52,6 +61,8 @@
 
 #include <magpie/as_result.h>
 #include <magpie/cancellation.h>
+#include <magpie/detail/awaitable.h>
+#include <magpie/detail/foreign.h>
 #include <magpie/detail/join.h>
 #include <magpie/detail/unobserved.h>
 #include <magpie/errors.h>
@@ -87,9 +98,9 @@ struct UseTask {
 ///   void(error_code, T...), void(exception_ptr, T...)  throws the error, asio::system_error
 ///   void(T...)
 ///
-/// Of T... nothing gives Task<void>, one Task<T>, several Task<std::tuple<T...>>. If the io_context
-/// is destroyed under the operation: asio::system_error of operation_aborted. An operation that
-/// throws while it starts throws that.
+/// Of T... nothing gives Task<void>, one Task<T>, several Task<std::tuple<T...>>. An operation
+/// whose handler is dropped, by an io_context that ends say: asio::system_error of
+/// operation_aborted. One that throws while it starts throws that.
 inline constexpr UseTask use_task{};
 
 namespace detail {
@@ -121,7 +132,8 @@ inline std::exception_ptr asio_failure(std::exception_ptr error) noexcept {
   return error;
 }
 inline bool is_aborted(asio::error_code error) noexcept {
-  return error == asio::error::operation_aborted;
+  return error == asio::error::operation_aborted || error == std::errc::operation_canceled ||
+         error == asio::experimental::error::channel_cancelled;
 }
 inline bool is_aborted(const std::exception_ptr& error) {
   try {
@@ -132,6 +144,18 @@ inline bool is_aborted(const std::exception_ptr& error) {
   }
   return false;
 }
+
+/// What a handler says of its executor: nothing, where the operation has none.
+template <class Executor>
+struct AsioExecutorOf {
+  using executor_type = Executor;
+  executor_type get_executor() const noexcept { return executor; }
+  Executor executor;
+};
+template <>
+struct AsioExecutorOf<asio::system_executor> {
+  explicit AsioExecutorOf(const asio::system_executor&) noexcept {}
+};
 
 /// One operation of Asio under way, in the frame of the coroutine that waits for it. It has two
 /// parts: to be started, and to complete, which the handler is for. When both have ended, or were
@@ -175,16 +199,14 @@ class AsioOperation {
   };
 
   template <class Start>
-  class Handler {
+  class Handler : public AsioExecutorOf<typename Start::Executor> {
    public:
-    using executor_type = typename Start::Executor;
     using cancellation_slot_type = asio::cancellation_slot;
 
     Handler(Parts part, const Start& start) noexcept
-        : part_(std::move(part)), executor_(start.executor) {
+        : AsioExecutorOf<typename Start::Executor>{start.executor}, part_(std::move(part)) {
       if constexpr (Start::kCancellable) slot_ = part_->signal_.slot();
     }
-    executor_type get_executor() const noexcept { return executor_; }
     cancellation_slot_type get_cancellation_slot() const noexcept { return slot_; }
 
     void operator()(Args... arguments) {
@@ -195,7 +217,6 @@ class AsioOperation {
    private:
     Parts part_;
     asio::cancellation_slot slot_;
-    executor_type executor_;
   };
 
   Future<> ended() const { return ended_.future(); }
@@ -207,11 +228,16 @@ class AsioOperation {
     try {
       start(Handler<Start>(parts.take_one(), start));
     } catch (...) {
-      parts->thrown_ = std::current_exception();
+      parts->not_started_ = std::current_exception();
     }
+    parts->started_ = true;
+    if (parts->cancelled_) parts->cancel();
   }
+  /// Takes effect as soon as it has started.
   void cancel() {
-    if (!completed_) signal_.emit(asio::cancellation_type::all);
+    cancelled_ = true;
+    if (started_ && !completed_.load(std::memory_order_relaxed))
+      signal_.emit(asio::cancellation_type::all);
   }
 
   // After it has ended.
@@ -225,10 +251,11 @@ class AsioOperation {
     }
   }
   value_type take() {
-    if (thrown_) std::rethrow_exception(std::move(thrown_));
+    if (not_started_) std::rethrow_exception(std::move(not_started_));
+    if (not_kept_) std::rethrow_exception(std::move(not_kept_));
     if (!outcome_) {
       throw asio::system_error(asio::error::operation_aborted,
-                               "the io_context ended before the operation");
+                               "the operation was dropped, by an io_context that ended");
     }
     if constexpr (kMayFail) {
       if (auto failure = asio_failure(std::move(std::get<0>(*outcome_))))
@@ -246,11 +273,11 @@ class AsioOperation {
   }
 
   void complete(Args&&... arguments) noexcept {
-    completed_ = true;
+    completed_.store(true, std::memory_order_relaxed);
     try {
       outcome_.emplace(std::move(arguments)...);
     } catch (...) {
-      thrown_ = std::current_exception();
+      not_kept_ = std::current_exception();
     }
   }
 
@@ -262,28 +289,47 @@ class AsioOperation {
   Promise<> ended_;
   asio::cancellation_signal signal_;
   BasicJoinCounter<StdEnv> parts_{2};
-  bool completed_ = false;
+  bool started_ = false;
+  bool cancelled_ = false;
+  // Atomic, though relaxed, for what is cancelled anywhere: a signal too many does no harm there.
+  std::atomic<bool> completed_{false};
   std::optional<std::tuple<Args...>> outcome_;
-  std::exception_ptr thrown_;
+  std::exception_ptr not_started_;
+  std::exception_ptr not_kept_;
 };
 
 /// The executor of what an initiating function leaves to its token; of none, Asio's
-/// system_executor, which runs what it is given on the spot.
+/// system_executor, which runs what it is given on the spot. Asio wraps the initiation once for
+/// each token that adapts another one: bind_executor's has an `ex_`; the others, such as
+/// as_tuple's, hid the executor of their `initiation_` until 1.30.
 template <class Initiation>
 auto asio_executor_of(const Initiation& initiation) noexcept {
-  if constexpr (requires { typename Initiation::executor_type; }) {
+  if constexpr (requires {
+                  requires asio::execution::is_executor<
+                      std::remove_cvref_t<decltype(initiation.ex_)>>::value;
+                }) {
+    return initiation.ex_;
+  } else if constexpr (requires { typename Initiation::executor_type; }) {
     return initiation.get_executor();
   } else if constexpr (requires { initiation.initiation_; }) {
-    // Of a token that adapts another, as as_tuple does: until 1.30 these hide the executor.
     return asio_executor_of(initiation.initiation_);
   } else {
     return asio::system_executor();
   }
 }
 
-/// Of an operation that is cancelled on any thread, whatever else happens to it.
+/// Whether it may be cancelled on any thread, whatever else happens to it there.
 template <class Initiation>
-inline constexpr bool kCancelledAnywhere = false;
+constexpr bool is_cancelled_anywhere() noexcept {
+  if constexpr (requires { Initiation::kCancelledAnywhere; }) {
+    return true;
+  } else if constexpr (requires(const Initiation& initiation) { initiation.initiation_; }) {
+    return is_cancelled_anywhere<
+        std::remove_cvref_t<decltype(std::declval<Initiation>().initiation_)>>();
+  } else {
+    return false;
+  }
+}
 
 /// How an operation is started.
 template <class Ex, class Initiation, class... Args>
@@ -291,7 +337,7 @@ struct AsioStart {
   using Executor = Ex;
   // Else nothing orders a cancellation with what happens to the operation.
   static constexpr bool kCancellable =
-      !std::is_same_v<Executor, asio::system_executor> || kCancelledAnywhere<Initiation>;
+      !std::is_same_v<Executor, asio::system_executor> || is_cancelled_anywhere<Initiation>();
 
   template <class Handler>
   void operator()(Handler handler) {
@@ -305,20 +351,24 @@ struct AsioStart {
   std::tuple<Args...> arguments;
 };
 
-/// Tells the operation that it is cancelled; the future is set when it has been told.
+/// Tells the operation that it is cancelled. The future is set when it has been told; broken, if it
+/// cannot be. Needs memory, and waits for it.
 template <class Operation, class Executor>
-Future<> cancel_asio(Operation& operation, const Executor& executor) {
+Future<> cancel_asio(Operation& operation, const Executor& executor) noexcept {
   for (;;) {
+    Future<> heard;
     try {
       Promise<> told;
-      Future<> heard = told.future();
+      heard = told.future();
       asio::dispatch(executor, [&operation, told = std::move(told)]() mutable {
         operation.cancel();
         told.set_value();
       });
       return heard;
     } catch (const std::bad_alloc&) {
-      std::this_thread::yield();  // this has to be told: wait for memory
+      std::this_thread::yield();
+    } catch (...) {
+      return heard;
     }
   }
 }
@@ -328,10 +378,18 @@ Task<typename Operation::value_type> await_asio(Start start) {
   co_await this_task::checkpoint();
   Operation operation;
   const Future<> ended = operation.ended();
-  asio::dispatch(start.executor, [parts = typename Operation::Parts(operation), &start]() mutable {
-    Operation::start(std::move(parts), start);
-  });
-  // It must not be left alone now: until it has ended nothing here may throw.
+  // It must not be left alone: from here on nothing may throw before it has ended.
+  std::exception_ptr refused;
+  try {
+    asio::dispatch(start.executor,
+                   [parts = typename Operation::Parts(operation), &start]() mutable {
+                     Operation::start(std::move(parts), start);
+                   });
+  } catch (...) {
+    refused = std::current_exception();
+  }
+  // Not done: the executor has queued it and then thrown, as a strand may without memory.
+  if (refused && ended.done()) std::rethrow_exception(std::move(refused));
   Result<void> waited = co_await as_result(ended);
   if (!waited.has_value()) {
     if constexpr (Start::kCancellable) {
@@ -339,7 +397,7 @@ Task<typename Operation::value_type> await_asio(Start start) {
       try {
         co_await uncancellable(heard);
       } catch (const BrokenPromiseError&) {
-        // The io_context is destroyed, and the operation with it.
+        // It was dropped unseen, or refused.
       }
     }
     co_await uncancellable(ended);
@@ -348,22 +406,6 @@ Task<typename Operation::value_type> await_asio(Start start) {
   co_return operation.take();
 }
 
-template <class Signature>
-struct AsioTask;
-template <class R, class... Args>
-struct AsioTask<R(Args...)> {
-  using Operation = AsioOperation<std::decay_t<Args>...>;
-  using return_type = Task<typename Operation::value_type>;
-
-  template <class Ex, class Initiation, class... Given>
-  static return_type make(Ex executor, Initiation&& initiation, Given&&... given) {
-    using Start = AsioStart<Ex, std::decay_t<Initiation>, std::decay_t<Given>...>;
-    return await_asio<Operation>(Start{std::move(executor),
-                                       std::forward<Initiation>(initiation),
-                                       {std::forward<Given>(given)...}});
-  }
-};
-
 /// Who asked Asio for a task: is told once how it has ended, on the executor of the handler.
 template <class T, class Handler>
 class AsioAsker {
@@ -371,49 +413,70 @@ class AsioAsker {
   explicit AsioAsker(Handler&& handler) : asked_(std::make_shared<Asked>(std::move(handler))) {}
   AsioAsker(AsioAsker&&) noexcept = default;
   AsioAsker& operator=(AsioAsker&&) = delete;
-  /// The task was never begun. The caller may be the initiating function, in which no handler runs.
+  /// The task has not begun. The caller may be the initiating function, in which no handler runs.
   ~AsioAsker() {
-    if (asked_) tell([](const auto& executor, auto call) { asio::post(executor, call); });
+    if (!asked_) return;
+    asked_->error = aborted("the task was cancelled or refused before it began");
+    try {
+      tell([](const auto& executor, auto call) { asio::post(executor, std::move(call)); });
+    } catch (...) {
+      report_unobserved(nullptr, "async_spawn", std::current_exception());
+    }
   }
 
-  void operator()(Result<T>&& result) {
-    asked_->result.emplace(std::move(result));
-    tell([](const auto& executor, auto call) { asio::dispatch(executor, call); });
+  void operator()(Result<T> result) {
+    if (result.is_cancelled()) {
+      asked_->error = aborted("the task was cancelled");
+    } else if (!result.has_value()) {
+      asked_->error = result.error();
+    } else if constexpr (!std::is_void_v<T>) {
+      try {
+        asked_->value.emplace(std::move(result).value());
+      } catch (...) {
+        asked_->error = std::current_exception();
+      }
+    }
+    tell([](const auto& executor, auto call) { asio::dispatch(executor, std::move(call)); });
   }
 
  private:
+  using Work = asio::executor_work_guard<typename asio::associated_executor<Handler>::type>;
+  using Kept = std::optional<std::conditional_t<std::is_void_v<T>, std::monostate, T>>;
+
   struct Asked {
     explicit Asked(Handler&& asking)
         : handler(std::move(asking)), work(asio::make_work_guard(handler)) {}
+    // Leaves nothing that is the handler's, or its executor's, to whoever has told it.
     void call() {
       called = true;
-      std::exception_ptr error = failure();
+      const Work working = std::move(work);
+      Handler asking = std::move(handler);
       if constexpr (std::is_void_v<T>) {
-        std::move(handler)(std::move(error));
-      } else if (error) {
-        std::move(handler)(std::move(error), T());
+        std::move(asking)(std::move(error));
       } else {
-        std::move(handler)(std::move(error), std::move(*result).value());
+        Kept kept = std::move(value);
+        std::move(asking)(std::move(error), kept ? T(*std::move(kept)) : T());
       }
-    }
-    std::exception_ptr failure() const {
-      if (result && !result->is_cancelled()) return result->error();
-      return std::make_exception_ptr(
-          asio::system_error(asio::error::operation_aborted, "the task was cancelled"));
     }
 
     Handler handler;
-    asio::executor_work_guard<typename asio::associated_executor<Handler>::type> work;
-    std::optional<Result<T>> result;
+    Work work;
+    std::exception_ptr error;
+    Kept value;
     bool called = false;
   };
+
+  static std::exception_ptr aborted(const char* why) noexcept {
+    return std::make_exception_ptr(asio::system_error(asio::error::operation_aborted, why));
+  }
 
   template <class Submit>
   void tell(Submit submit) {
     const std::shared_ptr<Asked> asked = std::move(asked_);
+    const auto executor = asked->work.get_executor();
     for (;;) {
       try {
-        submit(asked->work.get_executor(), [asked] { asked->call(); });
+        submit(executor, [asked] { asked->call(); });
         return;
       } catch (const std::bad_alloc&) {
         if (asked->called) throw;
@@ -431,6 +494,8 @@ Task<> spawned_by_asio(Task<T> task, CancellationToken token, Asker asker) {
 }
 
 struct SpawnForAsio {
+  static constexpr bool kCancelledAnywhere = true;  // its slot cancels a source
+
   template <class Handler, class T>
   void operator()(Handler&& handler, Task<T> task) const {
     CancellationToken token;
@@ -445,16 +510,13 @@ struct SpawnForAsio {
     try {
       executor.spawn(spawned_by_asio(std::move(task), std::move(token), std::move(asker)),
                      SpawnOptions("async_spawn"));
-    } catch (const ExecutorShutdownError&) {
-      // Never begun: he has been told.
+    } catch (...) {
+      // Refused, or without memory: it has not begun, and he has been told.
     }
   }
 
   Executor& executor;
 };
-
-template <>
-inline constexpr bool kCancelledAnywhere<SpawnForAsio> = true;
 
 template <class T>
 struct SpawnSignature {
@@ -471,19 +533,24 @@ struct SpawnSignature<void> {
 }  // namespace detail
 
 /// Spawns the task on the executor, as an operation of Asio: `void(std::exception_ptr, T)`, without
-/// T for Task<void>. The handler runs on its own executor, for which it counts as work until then;
-/// without one, on the worker. Cancellation by the handler's slot, of any type, cancels the task. A
-/// task that was cancelled, or refused since the executor is shut down, gives asio::system_error of
-/// operation_aborted, as Asio's own operations do. Any thread; the slot as for any operation.
-template <class T, class CompletionToken>
-auto async_spawn(Executor& executor, Task<T> task, CompletionToken&& token) {
+/// T for Task<void>. The handler runs on its own executor, for which it counts as work until then,
+/// and whose io_context must outlive the task; without one, on the worker. Cancellation by the
+/// handler's slot, of any type, cancels the task. A task that was cancelled gives
+/// asio::system_error of operation_aborted, as Asio's own operations do; so does one that could not
+/// begin, as the executor is shut down or memory is short (a handler without an executor then runs
+/// on Asio's system_context). Any thread; the slot as for any operation.
+template <detail::Awaitable A, class CompletionToken>
+auto async_spawn(Executor& executor, A&& task, CompletionToken&& token) {
+  auto owned = detail::as_task(std::forward<A>(task));
+  using T = typename decltype(owned)::value_type;
   return asio::async_initiate<CompletionToken, typename detail::SpawnSignature<T>::type>(
-      detail::SpawnForAsio{executor}, token, std::move(task));
+      detail::SpawnForAsio{executor}, token, std::move(owned));
 }
 
 /// A thread that runs an io_context, for as long as this object lives. Then operations that have
 /// not ended are dropped. Their tasks may still have sockets, so they must have ended before: make
-/// this object first, then the executor, whose destructor waits for them.
+/// this object first, then the executor, whose destructor waits for them. For the same reason
+/// nobody else stops the io_context.
 class IoThread {
  public:
   /// What handlers throw that belong to no awaited operation goes to `on_unobserved_error`, on this
@@ -521,24 +588,20 @@ class IoThread {
 
 }  // namespace magpie
 
-template <class Signature>
-struct asio::async_result<magpie::UseTask, Signature> {
-  using return_type = typename magpie::detail::AsioTask<Signature>::return_type;
+template <class R, class... Args>
+class asio::async_result<magpie::UseTask, R(Args...)> {
+  using Operation = magpie::detail::AsioOperation<std::decay_t<Args>...>;
+
+ public:
+  using return_type = magpie::Task<typename Operation::value_type>;
 
   template <class Initiation, class... Given>
   static return_type initiate(Initiation&& initiation, magpie::UseTask, Given&&... given) {
     auto executor = magpie::detail::asio_executor_of(initiation);
-    return magpie::detail::AsioTask<Signature>::make(
-        std::move(executor), std::forward<Initiation>(initiation), std::forward<Given>(given)...);
-  }
-};
-template <class Executor, class Signature>
-struct asio::async_result<asio::executor_binder<magpie::UseTask, Executor>, Signature> {
-  using return_type = typename magpie::detail::AsioTask<Signature>::return_type;
-
-  template <class Initiation, class Token, class... Given>
-  static return_type initiate(Initiation&& initiation, const Token& token, Given&&... given) {
-    return magpie::detail::AsioTask<Signature>::make(
-        token.get_executor(), std::forward<Initiation>(initiation), std::forward<Given>(given)...);
+    using Start = magpie::detail::AsioStart<decltype(executor), std::decay_t<Initiation>,
+                                            std::decay_t<Given>...>;
+    return magpie::detail::await_asio<Operation>(Start{std::move(executor),
+                                                       std::forward<Initiation>(initiation),
+                                                       {std::forward<Given>(given)...}});
   }
 };

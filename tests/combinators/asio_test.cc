@@ -4,14 +4,18 @@
 // Asio's operations as awaitables, and tasks as its operations. Sockets and their timers know real
 // time alone: what waits for it here waits for milliseconds.
 
+// Else Asio does not allocate by operator new.
+#define ASIO_DISABLE_STD_ALIGNED_ALLOC
 #include <magpie/asio.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <semaphore>
 #include <sstream>
@@ -88,6 +92,58 @@ struct OnExecutor {
   Start start;
 };
 
+// An executor that runs nothing before it is told to, and may refuse.
+class Manual {
+ public:
+  struct Moods {
+    std::mutex mutex;
+    std::deque<std::function<void()>> queue;
+    int refusals = 0;  // so many of the next it throws at
+    bool queues_and_throws = false;
+  };
+  explicit Manual(Moods& moods) noexcept : moods_(&moods) {}
+  bool operator==(const Manual&) const noexcept = default;
+
+  template <class F>
+  void execute(F function) const {
+    std::lock_guard guard(moods_->mutex);
+    if (moods_->refusals > 0) {
+      --moods_->refusals;
+      throw std::domain_error("refused");
+    }
+    moods_->queue.push_back(
+        [kept = std::make_shared<F>(std::move(function))] { std::move (*kept)(); });
+    if (moods_->queues_and_throws) throw std::domain_error("queued");
+  }
+  std::size_t queued() const {
+    std::lock_guard guard(moods_->mutex);
+    return moods_->queue.size();
+  }
+  void run_newest() const {
+    std::function<void()> newest;
+    {
+      std::lock_guard guard(moods_->mutex);
+      newest = std::move(moods_->queue.back());
+      moods_->queue.pop_back();
+    }
+    newest();
+  }
+
+ private:
+  Moods* moods_;
+};
+
+// Completes at once when it is told, and then only.
+template <class Handler>
+void complete_when_told(Handler handler, asio::error_code error) {
+  auto slot = asio::get_associated_cancellation_slot(handler);
+  slot.assign(
+      [kept = std::make_shared<Handler>(std::move(handler)), error](asio::cancellation_type type) {
+        EXPECT_EQ(type, asio::cancellation_type::all);
+        std::move (*kept)(error);
+      });
+}
+
 class AsioTest : public ::testing::Test {
  protected:
   AsioTest() { asio::local::connect_pair(near, far); }
@@ -109,6 +165,7 @@ class AsioTest : public ::testing::Test {
     }
   }
 
+  asio::io_context own;  // which each test runs itself
   IoThread io;
   Socket near{io.context()};
   Socket far{io.context()};
@@ -306,6 +363,8 @@ TEST_F(AsioTest, AnOperationThatKnowsNoExecutorStartsOnTheWorkerAndCannotBeTold)
   auto start = [](auto handler) {
     EXPECT_NE(detail::current_executor(), nullptr);
     EXPECT_FALSE(handler.get_cancellation_slot().is_connected());
+    // Else Asio would run the steps of other operations there.
+    static_assert(!requires { typename decltype(handler)::executor_type; });
     std::thread([kept = std::move(handler)]() mutable {
       std::this_thread::sleep_for(3ms);
       std::move(kept)(asio::error_code(), 5);
@@ -319,19 +378,47 @@ TEST_F(AsioTest, AnOperationThatKnowsNoExecutorStartsOnTheWorkerAndCannotBeTold)
 }
 
 TEST_F(AsioTest, AnExecutorThatIsBoundToTheTokenIsTheOperations) {
-  auto start = [](auto handler) {
-    EXPECT_EQ(detail::current_executor(), nullptr);
-    asio::cancellation_slot slot = handler.get_cancellation_slot();
-    slot.assign([kept = std::make_shared<decltype(handler)>(std::move(handler))](
-                    asio::cancellation_type type) {
-      EXPECT_EQ(type, asio::cancellation_type::all);
-      EXPECT_EQ(detail::current_executor(), nullptr);
-      std::move (*kept)(asio::error::operation_aborted);
-    });
+  const auto strand = asio::make_strand(io.context());
+  auto start = [&](auto handler) {
+    EXPECT_TRUE(strand.running_in_this_thread());
+    complete_when_told(std::move(handler), asio::error::operation_aborted);
   };
-  auto token = asio::bind_executor(asio::make_strand(io.context()), use_task);
+  auto token = asio::bind_executor(strand, use_task);
   auto bound = asio::async_initiate<decltype(token), void(asio::error_code)>(start, token);
   EXPECT_THROW(workers.run(timeout(std::move(bound), 2ms)), TimeoutError);
+
+  auto adapted = asio::bind_executor(strand, asio::experimental::as_tuple(use_task));
+  auto tuple = asio::async_initiate<decltype(adapted), void(asio::error_code)>(start, adapted);
+  auto [error] = workers.run(timeout(std::move(tuple), 2ms));
+  EXPECT_EQ(error, asio::error::operation_aborted);
+}
+
+TEST_F(AsioTest, EveryErrorThatSaysSoIsItsCancellation) {
+  for (const asio::error_code error :
+       {asio::error_code(asio::error::operation_aborted),
+        std::make_error_code(std::errc::operation_canceled),
+        asio::error_code(asio::experimental::error::channel_cancelled)}) {
+    auto waits = on_thread<void(asio::error_code)>(
+        [&](auto handler) { complete_when_told(std::move(handler), error); });
+    EXPECT_THROW(workers.run(timeout(std::move(waits), 1ms)), TimeoutError);
+  }
+}
+
+TEST_F(AsioTest, ACancellationThatComesBeforeTheStartIsNotLost) {
+  Manual::Moods moods;
+  const Manual manual(moods);
+  auto token = asio::bind_executor(manual, use_task);
+  auto start = [](auto handler) {
+    complete_when_told(std::move(handler), asio::error::operation_aborted);
+  };
+  auto task = asio::async_initiate<decltype(token), void(asio::error_code)>(start, token);
+  JoinHandle<> handle = workers.spawn(std::move(task));
+  while (manual.queued() < 1) std::this_thread::yield();
+  handle.cancel();
+  while (manual.queued() < 2) std::this_thread::yield();
+  manual.run_newest();
+  manual.run_newest();
+  EXPECT_TRUE(handle.wait().is_cancelled());
 }
 
 TEST_F(AsioTest, AnOperationThatWillNotBeCancelledIsWaitedFor) {
@@ -363,6 +450,56 @@ TEST_F(AsioTest, WhatTheStartThrowsIsThrown) {
     throw std::domain_error("behind");
   });
   EXPECT_THROW(workers.run(std::move(behind)), std::domain_error);
+}
+
+TEST_F(AsioTest, AnExecutorThatRefusesTheStartIsHeard) {
+  Manual::Moods moods;
+  moods.refusals = 1;
+  const Manual manual(moods);
+  auto token = asio::bind_executor(manual, use_task);
+  auto start = [](auto) { ADD_FAILURE() << "refused, and started"; };
+  auto task = asio::async_initiate<decltype(token), void()>(start, token);
+  EXPECT_THROW(workers.run(std::move(task)), std::domain_error);
+}
+
+TEST_F(AsioTest, AnExecutorThatQueuesTheStartAndThrowsIsWaitedFor) {
+  Manual::Moods moods;
+  moods.queues_and_throws = true;
+  const Manual manual(moods);
+  auto token = asio::bind_executor(manual, use_task);
+  auto start = [](auto handler) { std::move(handler)(3); };
+  auto task = asio::async_initiate<decltype(token), void(int)>(start, token);
+  JoinHandle<int> handle = workers.spawn(std::move(task));
+  while (manual.queued() < 1) std::this_thread::yield();
+  wait_until_it_waits();
+  manual.run_newest();
+  EXPECT_EQ(handle.wait().value(), 3);
+}
+
+TEST_F(AsioTest, AnOperationWhoseExecutorRefusesTheCancellationIsWaitedFor) {
+  Manual::Moods moods;
+  const Manual manual(moods);
+  auto token = asio::bind_executor(manual, use_task);
+  std::function<void()> finish;
+  auto start = [&](auto handler) {
+    auto kept = std::make_shared<decltype(handler)>(std::move(handler));
+    finish = [kept] { std::move (*kept)(4); };
+  };
+  auto task = asio::async_initiate<decltype(token), void(int)>(start, token);
+  JoinHandle<int> handle = workers.spawn(std::move(task));
+  while (manual.queued() < 1) std::this_thread::yield();
+  manual.run_newest();
+  {
+    std::lock_guard guard(moods.mutex);
+    moods.refusals = 1;
+  }
+  handle.cancel();
+  for (bool refused = false; !refused;) {
+    std::lock_guard guard(moods.mutex);
+    refused = moods.refusals == 0;
+  }
+  finish();
+  EXPECT_EQ(handle.wait().value(), 4);
 }
 
 TEST_F(AsioTest, AHandlerThatIsDroppedEndsTheOperation) {
@@ -517,7 +654,6 @@ TEST_F(AsioTest, TheSignalOfAHandlerCancelsItsTask) {
 }
 
 TEST_F(AsioTest, ATaskIsWorkForTheContextOfItsHandler) {
-  asio::io_context own;
   std::promise<Told> promise;
   auto slow = []() -> Task<int> {
     co_await sleep_for(2ms);
@@ -529,7 +665,6 @@ TEST_F(AsioTest, ATaskIsWorkForTheContextOfItsHandler) {
 }
 
 TEST_F(AsioTest, ATaskThatNeverBeginsIsToldToItsHandler) {
-  asio::io_context own;
   int told = 0;
   auto handler = [&](std::exception_ptr error, int) {
     ++told;
@@ -552,7 +687,56 @@ TEST_F(AsioTest, ATaskOfAnotherExecutorIsAnOperationToo) {
   };
   EXPECT_EQ(workers.run(async_spawn(others, there(others), use_task)), 3);
   EXPECT_THROW(workers.run(timeout(async_spawn(others, sleeps(), use_task), 2ms)), TimeoutError);
+  auto adapted = async_spawn(others, sleeps(), asio::experimental::as_tuple(use_task));
+  auto [error, value] = workers.run(timeout(std::move(adapted), 2ms));
+  EXPECT_EQ(code_in(error), asio::error::operation_aborted);
+  // Cancelled while they end.
+  auto brief = [&]() -> Task<> {
+    for (int i = 0; i < 300; ++i) {
+      auto spawned = async_spawn(others, sleep_for(std::chrono::microseconds(i % 30)), use_task);
+      (void)co_await with_timeout(std::move(spawned), std::chrono::microseconds(i % 40));
+    }
+  };
+  workers.run(brief());
 }
+
+TEST_F(AsioTest, NothingOfAHandlerIsLeftWithTheWorker) {
+  for (int i = 0; i < 300; ++i) {
+    std::atomic<bool> done = false;
+    auto held = std::shared_ptr<int>(new int(i), [thread = std::this_thread::get_id()](int* value) {
+      EXPECT_EQ(std::this_thread::get_id(), thread);
+      delete value;
+    });
+    async_spawn(
+        workers, returns(i),
+        asio::bind_executor(own, [&, held = std::move(held)](std::exception_ptr, int value) {
+          EXPECT_EQ(value, *held);
+          done = true;
+        }));
+    own.restart();
+    own.run();
+    EXPECT_TRUE(done);
+  }
+}
+
+#if !defined(MAGPIE_TSAN)
+TEST_F(AsioTest, WhicheverAllocationFailsAHandlerIsToldOnceOrItsSpawnThrows) {
+  for (std::size_t n = 0; n < 40; ++n) {
+    int told = 0;
+    auto handler = [&](std::exception_ptr, int) { ++told; };
+    test::fail_allocation_after(n);
+    try {
+      async_spawn(workers, returns(1), asio::bind_executor(own, handler));
+      own.restart();
+      own.run();
+      EXPECT_EQ(told, 1) << n;
+    } catch (const std::bad_alloc&) {
+      EXPECT_EQ(told, 0) << n;
+    }
+    test::failing_allocation = 0;
+  }
+}
+#endif
 
 // --- the thread ----------------------------------------------------------------------------------
 
