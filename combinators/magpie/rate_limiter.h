@@ -24,8 +24,8 @@
 // they do not drift and late timers cost no token. A limiter whose users live on executors with
 // different clocks should be given one of its own: without, no time passes for it from a call by
 // one clock to the next call by another. A clock that is not the executor's is looked at when the
-// executor's timers say that so much time has passed and, if it lags, again up to half a second
-// later.
+// executor's timers say that so much time has passed, and every 512 ms until then: so one that is
+// as fast is exact, and one that jumps or lags is seen after half a second at most.
 //
 // Threads: all members from any thread; the limiter must outlive its waiters.
 
@@ -122,7 +122,7 @@ class MAGPIE_EXPORT RateLimiter {
     return detail::RateOperation(*this, n);
   }
   /// Without waiting; false if somebody waits already. std::invalid_argument as acquire.
-  [[nodiscard]] bool try_acquire(std::size_t n = 1);
+  bool try_acquire(std::size_t n = 1);
 
  private:
   friend class detail::RateOperation;

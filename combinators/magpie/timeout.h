@@ -290,8 +290,8 @@ auto timeout_at(A&& task, Deadline deadline) {
 }
 
 /// The task's value; the fallback if this timeout expired. Other errors, an inner timeout's too, go
-/// on.
-template <detail::Awaitable A, class U>
+/// on. {} is a value as T makes it.
+template <detail::Awaitable A, class U = detail::awaited_t<A>>
 requires(std::constructible_from<detail::awaited_t<A>, U &&> &&
          (!std::is_reference_v<detail::awaited_t<A>> || std::is_lvalue_reference_v<U &&>))
 auto with_timeout(A&& task, Duration duration, U&& fallback) {

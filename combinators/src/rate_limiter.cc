@@ -95,13 +95,17 @@ inline void RateTraits::arm(RateOperation& head, const Clock& base, std::int64_t
   Executor& home = *head.home_;
   Timers& timers = ExecutorAccess::timers(home);
   if (&base != &home.clock()) {
-    // Somebody else's clock: so much later by the executor's own. If the other one is not there by
-    // then it is looked at again, after a millisecond, two, four, up to 512.
+    // Somebody else's clock: so much later by the executor's own, and after half a second at most,
+    // as it may jump ahead. If it is not there when it should be it is looked at again, after a
+    // millisecond, two, four, up to 512.
     constexpr std::int64_t kLook = 1'000'000;
     constexpr unsigned kMostLooks = 10;
-    const std::int64_t least = head.looks_ == 0 ? 1 : kLook << head.looks_ >> 1;
-    if (head.looks_ < kMostLooks) ++head.looks_;
-    deadline = time_sum(timers.now_ns(), std::max(wait, least));
+    constexpr std::int64_t kMostWait = kLook << kMostLooks >> 1;
+    if (wait < kMostWait) {
+      wait = std::max(wait, head.looks_ == 0 ? 1 : kLook << head.looks_ >> 1);
+      if (head.looks_ < kMostLooks) ++head.looks_;
+    }
+    deadline = time_sum(timers.now_ns(), std::min(wait, kMostWait));
   }
   if (deadline == kNeverNs) return;
   head.armed_ = true;

@@ -15,6 +15,7 @@
 // std::invalid_argument without signals.
 
 #include <concepts>
+#include <csignal>
 #include <utility>
 #include <vector>
 

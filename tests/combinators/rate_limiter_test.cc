@@ -447,6 +447,34 @@ TEST_ON_THREADS(RateLimiterTest, WaitersFollowAClockThatIsNotTheExecutors) {
   });
 }
 
+TEST_ON_THREADS(RateLimiterTest, AForeignClockThatJumpsIsSeenWithinHalfASecond) {
+  SetClock clock;
+  RateLimiter limiter(0.1, 1, &clock);
+  machine.run([&]() -> Task<> {
+    co_await limiter.acquire();
+    JoinHandle<void> waiting = executor.spawn(limiter.acquire());
+    co_await sleep_for(1s);
+    EXPECT_FALSE(waiting.done());
+    clock.ns = 10'000'000'000;
+    co_await waiting;
+  });
+  EXPECT_LE(machine.elapsed(), 1512ms);
+}
+
+// Its time passes as the executor's does: looks before the token is due do not make it later.
+TEST_ON_THREADS(RateLimiterTest, AForeignClockOfTheSamePaceIsExact) {
+  struct Shifted : Clock {
+    Deadline now() const override { return executors->now() - 1h; }
+    Clock* executors = nullptr;
+  } clock;
+  clock.executors = &executor.clock();
+  RateLimiter limiter(0.1, 1, &clock);
+  machine.run([&]() -> Task<> {
+    for (int i = 0; i < 3; ++i) co_await limiter.acquire();
+  });
+  EXPECT_EQ(machine.elapsed(), 20s);
+}
+
 TEST_ON_THREADS(RateLimiterTest, UsersOnTwoClocksDoNotHang) {
   RateLimiter limiter(10, 1);
   Machine other(1);

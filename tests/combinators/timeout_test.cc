@@ -97,6 +97,8 @@ TEST_ON_THREADS(Timeout, NothingOrLessStartsNoTask) {  // B147
     EXPECT_TRUE(present.is_timeout());
     const int fallback = co_await with_timeout(started(ran), 0s, 7);
     EXPECT_EQ(fallback, 7);
+    const int zeroed = co_await with_timeout(started(ran), 0s, {});
+    EXPECT_EQ(zeroed, 0);
     Result<int> tried = co_await try_timeout(started(ran), 0s);
     EXPECT_TRUE(tried.is_timeout());
     auto body = [&](TimeoutScope&) -> Task<int> { return started(ran); };

@@ -7,7 +7,6 @@
 #include <magpie/signals.h>
 
 #include <atomic>
-#include <csignal>
 #include <cstdlib>
 #include <stdexcept>
 #include <system_error>
