@@ -234,10 +234,14 @@ class AsioOperation {
     if (parts->cancelled_) parts->cancel();
   }
   /// Takes effect as soon as it has started.
-  void cancel() {
+  void cancel() noexcept {
     cancelled_ = true;
-    if (started_ && !completed_.load(std::memory_order_relaxed))
+    if (!started_ || completed_.load(std::memory_order_relaxed)) return;
+    try {
       signal_.emit(asio::cancellation_type::all);
+    } catch (...) {
+      // What an operation throws at its cancellation ends neither of them.
+    }
   }
 
   // After it has ended.

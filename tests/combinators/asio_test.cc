@@ -45,10 +45,12 @@
 #include <magpie/errors.h>
 #include <magpie/gather.h>
 #include <magpie/sleep.h>
+#include <magpie/testing/simulated_executor.h>
 #include <magpie/timeout.h>
 #include <magpie/work_stealing_executor.h>
 
 #include <support/counting_new.h>
+#include <support/scale.h>
 
 namespace magpie {
 namespace {
@@ -590,6 +592,59 @@ TEST_F(AsioTest, CancellationsRaceWithCompletions) {
   auto both = [&]() -> Task<> { co_await gather(sender(), receiver()); };
   workers.run(both());
   EXPECT_GT(timeouts, 0);
+}
+
+// The io_context is run by a task, so its steps lie anywhere among the others'.
+TEST(AsioInASimulation, AnOperationEndsOnceWhateverIsCancelledWhen) {
+  std::size_t values = 0;
+  std::size_t cancellations = 0;
+  testing::explore(test::scaled(1000), [&](testing::SimulatedExecutor& executor) {
+    asio::io_context io;
+    detail::Random random(executor.seed());
+    bool over = false;
+    auto run_io = [&]() -> Task<> {
+      while (!over) {
+        io.restart();
+        if (random.below(2) == 0) io.poll_one();
+        co_await this_task::yield();
+      }
+    };
+    // Completes after some turns of the io_context, or at its cancellation.
+    auto start = [&](auto handler) {
+      asio::cancellation_slot slot = handler.get_cancellation_slot();
+      auto kept = std::make_shared<decltype(handler)>(std::move(handler));
+      auto complete = [kept, done = std::make_shared<bool>(false)](asio::error_code error) {
+        if (!std::exchange(*done, true)) std::move (*kept)(error);
+      };
+      slot.assign(
+          [complete](asio::cancellation_type) { complete(asio::error::operation_aborted); });
+      asio::post(io, [&io, complete, twice = random.below(2) == 0] {
+        if (!twice) return complete({});
+        asio::post(io, [complete] { complete({}); });
+      });
+    };
+    auto cancels = [&](CancelScope& scope) -> Task<> {
+      for (auto turns = random.below(12); turns > 0; --turns) co_await this_task::yield();
+      scope.cancel();
+    };
+    auto one = [&]() -> Task<> {
+      auto body = [&](CancelScope& scope) -> Task<> {
+        co_await gather(operation<void(asio::error_code)>(OnExecutor{io.get_executor(), start}),
+                        cancels(scope));
+      };
+      const Result<void> result = co_await cancel_scope(body);
+      ++(result.is_cancelled() ? cancellations : values);
+      EXPECT_FALSE(result.is_error());
+    };
+    auto all = [&]() -> Task<> {
+      co_await gather(one(), one());
+      co_await one();
+      over = true;
+    };
+    executor.run(gather(run_io(), all()));
+  });
+  EXPECT_GT(values, 0u);
+  EXPECT_GT(cancellations, 0u);
 }
 
 // --- tasks as operations -------------------------------------------------------------------------
