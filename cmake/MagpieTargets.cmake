@@ -8,7 +8,7 @@
 # MAGPIE_VERIFY_HEADERS is on.
 
 # Headers that stand for another library; they belong to a target of their own, never to the core.
-set(MAGPIE_PEER_HEADERS tbb_executor.h status.h asio.h mpi.h)
+set(MAGPIE_PEER_HEADERS tbb_executor.h status.h asio.h detail/asio_operation.h detail/asio_spawn.h mpi.h)
 
 function(magpie_add_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "BASE_DIR;EXPORT" "HEADERS;SOURCES;LINK")

@@ -20,7 +20,7 @@ CODE = (".h", ".cc")
 WITH_HEAD = CODE + (".cmake", ".py", ".sh", ".supp")
 CHECKED = WITH_HEAD + (".md",)
 ATOMIC_HEADER = "executor/magpie/detail/atomic.h"
-PEER_HEADERS = ("tbb_executor.h", "status.h", "asio.h", "mpi.h")
+PEER_HEADERS = ("tbb_executor.h", "status.h", "asio.h", "asio_operation.h", "asio_spawn.h", "mpi.h")
 
 STD_HEADERS = set(
     """algorithm any array atomic barrier bit bitset charconv chrono compare complex concepts condition_variable

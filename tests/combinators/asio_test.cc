@@ -17,6 +17,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <semaphore>
 #include <sstream>
@@ -30,6 +31,7 @@
 #include <asio/bind_cancellation_slot.hpp>
 #include <asio/bind_executor.hpp>
 #include <asio/buffer.hpp>
+#include <asio/execution/blocking.hpp>
 #include <asio/experimental/as_tuple.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/local/connect_pair.hpp>
@@ -127,11 +129,12 @@ class Manual {
   struct Moods {
     std::mutex mutex;
     std::deque<std::function<void()>> queue;
-    int refusals = 0;  // so many of the next it throws at
-    bool queues_and_throws = false;
+    int refusals = 0;           // so many of the next it throws at
+    std::exception_ptr behind;  // thrown at the next, which is queued all the same
   };
   explicit Manual(Moods& moods) noexcept : moods_(&moods) {}
   bool operator==(const Manual&) const noexcept = default;
+  Manual require(asio::execution::blocking_t::never_t) const noexcept { return *this; }
 
   template <class F>
   void execute(F function) const {
@@ -142,7 +145,7 @@ class Manual {
     }
     moods_->queue.push_back(
         [kept = std::make_shared<F>(std::move(function))] { std::move (*kept)(); });
-    if (moods_->queues_and_throws) throw std::domain_error("queued");
+    if (moods_->behind) std::rethrow_exception(std::exchange(moods_->behind, nullptr));
   }
   std::size_t queued() const {
     std::lock_guard guard(moods_->mutex);
@@ -485,7 +488,7 @@ TEST_F(AsioTest, AnExecutorThatRefusesTheStartIsHeard) {
 
 TEST_F(AsioTest, AnExecutorThatQueuesTheStartAndThrowsIsWaitedFor) {
   Manual::Moods moods;
-  moods.queues_and_throws = true;
+  moods.behind = std::make_exception_ptr(std::domain_error("queued"));
   const Manual manual(moods);
   auto token = asio::bind_executor(manual, use_task);
   auto start = [](auto handler) { handler(3); };
@@ -517,6 +520,55 @@ TEST_F(AsioTest, AnOperationWhoseExecutorRefusesTheCancellationIsWaitedFor) {
     refused = moods.refusals == 0;
   }
   finish();
+  EXPECT_EQ(handle.wait().value(), 4);
+}
+
+TEST_F(AsioTest, ACancellationThatIsQueuedAndThrownForIsNotQueuedTwice) {
+  Manual::Moods moods;
+  const Manual manual(moods);
+  auto token = asio::bind_executor(manual, use_task);
+  std::function<void()> finish;
+  int cancellations = 0;
+  auto start = [&](auto handler) {
+    handler.slot.assign([&](asio::cancellation_type) { ++cancellations; });
+    finish = [handler] { handler(4); };
+  };
+  auto task = operation<void(int)>(start, token);
+  JoinHandle<int> handle = workers.spawn(std::move(task));
+  while (manual.queued() < 1) std::this_thread::yield();
+  manual.run_newest();
+  {
+    std::lock_guard guard(moods.mutex);
+    moods.behind = std::make_exception_ptr(std::bad_alloc());
+  }
+  handle.cancel();
+  while (manual.queued() < 1) std::this_thread::yield();
+  wait_until_it_waits();
+  EXPECT_EQ(manual.queued(), 1u);
+  manual.run_newest();
+  EXPECT_EQ(cancellations, 1);
+  finish();
+  EXPECT_EQ(handle.wait().value(), 4);
+  EXPECT_EQ(manual.queued(), 0u) << "it names an operation that has ended";
+}
+
+TEST_F(AsioTest, AnOperationThatHasCompletedIsNotToldOfItsCancellation) {
+  Manual::Moods moods;
+  const Manual manual(moods);
+  auto token = asio::bind_executor(manual, use_task);
+  std::function<void()> finish;
+  auto start = [&](auto handler) {
+    handler.slot.assign([&](asio::cancellation_type) { ADD_FAILURE() << "it has completed"; });
+    finish = [handler] { handler(4); };
+  };
+  auto task = operation<void(int)>(start, token);
+  JoinHandle<int> handle = workers.spawn(std::move(task));
+  while (manual.queued() < 1) std::this_thread::yield();
+  manual.run_newest();
+  handle.cancel();
+  while (manual.queued() < 1) std::this_thread::yield();
+  finish();
+  manual.run_newest();
   EXPECT_EQ(handle.wait().value(), 4);
 }
 
@@ -785,6 +837,24 @@ TEST_F(AsioTest, NothingOfAHandlerIsLeftWithTheWorker) {
     own.run();
     EXPECT_TRUE(done);
   }
+}
+
+TEST_F(AsioTest, AHandlerWhoseExecutorQueuesAndThrowsIsToldOnce) {
+  Manual::Moods moods;
+  moods.behind = std::make_exception_ptr(std::bad_alloc());
+  const Manual manual(moods);
+  int told = 0;
+  auto handler = [&](std::exception_ptr error, int value) {
+    ++told;
+    EXPECT_FALSE(error);
+    EXPECT_EQ(value, 7);
+  };
+  async_spawn(workers, returns(7), asio::bind_executor(manual, handler));
+  while (manual.queued() < 2) std::this_thread::yield();
+  manual.run_newest();
+  EXPECT_EQ(told, 1);
+  manual.run_newest();
+  EXPECT_EQ(told, 1);
 }
 
 #if !defined(MAGPIE_TSAN)
