@@ -100,7 +100,7 @@ class Leaving {
 
 // Counts down; outlives the executor, since the last job may still be in it when the waiter goes
 // on.
-class Countdown {
+class alignas(128) Countdown {
  public:
   void start(std::size_t n) { left_.store(n, std::memory_order_relaxed); }
   void done() {

@@ -333,7 +333,7 @@ std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
   // inbox comes out of the deque first, then an item of its own.
   if (self.from_inbox != 0) {
     --self.from_inbox;
-  } else if (inbox && (!inbox_.empty() || deque.size_hint() != 0)) {
+  } else if (inbox && (deque.size_hint() != 0 || (self.inbox_due && !inbox_.empty()))) {
     // With nothing to do at all the mark may stay: the next one to push need not set it again.
     if (const std::uintptr_t item = take_from_inbox(self); item != 0) return item;
   }
@@ -351,7 +351,7 @@ std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
   }
   // The queue itself is asked, not the bit: who pushed may be held up before it sets that, and this
   // worker would look for work, and see it, for as long.
-  return inbox_.empty() ? 0 : take_from_inbox(self);
+  return !self.inbox_due || inbox_.empty() ? 0 : take_from_inbox(self);
 }
 
 // A bundle that was the oldest: its first child is one piece, the others are the oldest still. On
@@ -378,33 +378,24 @@ std::uintptr_t WorkStealingMachine::open_oldest(Worker& self, std::uintptr_t bun
 std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
   auto deque = self.deque.owner();
   const bool idle = deque.size_hint() == 0;
-  auto chain = inbox_.pop_batch(idle ? kInboxBatch : 1);
-  if (chain.first == nullptr) {
+  std::array<Runnable*, kInboxBatch> taken;
+  const std::size_t count = inbox_.pop_batch(taken.data(), idle ? kInboxBatch : 1);
+  if (count == 0) {
     unmark_inbox();
     return 0;
   }
-  WorkerCounters::add<std::uint64_t>(self.counters.injected, chain.count);
-  self.from_inbox = chain.count;
+  WorkerCounters::add<std::uint64_t>(self.counters.injected, count);
+  self.from_inbox = count;
+  self.inbox_due = self.in_stream == 0 || count == kInboxBatch;
   if (VirtualTime* const time = services_.virtual_time(); time != nullptr) {
-    for (std::size_t i = 0; i < chain.count; ++i)
-      time->work_ends();  // this worker is counted itself
+    for (std::size_t i = 0; i < count; ++i) time->work_ends();  // this worker is counted itself
   }
   // The rest goes to the deque, newest first, so that it comes out in its order.
-  Runnable* const first = chain.first;
-  Runnable* reversed = nullptr;
-  for (Runnable* r = first->next; r != nullptr;) {
-    Runnable* const next = r->next;
-    r->next = reversed;
-    reversed = r;
-    r = next;
+  for (std::size_t i = count; --i > 0;) {
+    if (!deque.push(reinterpret_cast<std::uintptr_t>(taken[i]))) inject(*taken[i]);
   }
-  while (reversed != nullptr) {
-    Runnable* const next = reversed->next;
-    if (!deque.push(reinterpret_cast<std::uintptr_t>(reversed))) inject(*reversed);
-    reversed = next;
-  }
-  if (chain.count > 1) wake_idle(attention_.load(std::memory_order_relaxed), true);
-  return reinterpret_cast<std::uintptr_t>(first);
+  if (count > 1) wake_idle(attention_.load(std::memory_order_relaxed), true);
+  return reinterpret_cast<std::uintptr_t>(taken.front());
 }
 
 // P7. Whether a thief leaves the only item of `victim` to him: a strand that he has just woken, and

@@ -50,7 +50,7 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   // machine. But whoever has left a strand to its worker cannot sleep, so he waits until it is
   // gone, or his.
   const bool spins = spinners_.load(std::memory_order_relaxed) < most_spinners_;
-  if (!spins && !self.left_some) return 0;
+  if (!spins && !self.left_some) return std::exchange(self.inbox_due, true) ? 0 : next_item(self);
   if (spins) spinners_.fetch_add(1, std::memory_order_relaxed);
   const bool stream = self.in_stream != 0 || ++self.searches % kTryStreamEvery == 0;
   std::uint64_t now = StdEnv::now_ns();
@@ -69,6 +69,7 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
       now = StdEnv::now_ns();
     } while (now < blind_until || (now < look && inbox_.empty()));
     self.from_inbox = 0;
+    self.inbox_due = true;
     item = next_item(self);
     if (stream && item != 0) {
       if (self.from_inbox > 1) {
@@ -101,6 +102,7 @@ std::optional<std::uint64_t> WorkStealingMachine::wants_to_be_up(Worker& self) c
 
 // N1 to N3. Without a heavy fence: it ends by itself.
 void WorkStealingMachine::nap(Worker& self) noexcept {
+  self.inbox_due = true;
   self.woken = true;  // as in park(), and from the sleep before
   const std::uint64_t now = StdEnv::now_ns();
   const std::uint64_t naps = std::min<std::uint64_t>(nappers_.count() + 1, kMostNaps);
@@ -181,6 +183,7 @@ bool WorkStealingMachine::new_work_in_sight(Worker& self) const noexcept {
 }
 
 void WorkStealingMachine::park(Worker& self) noexcept {
+  self.inbox_due = true;
   self.woken = true;  // also on the way out by cancel(): that may swallow a notification
   VirtualTime* const time = services_.virtual_time();
   bool notified = false;

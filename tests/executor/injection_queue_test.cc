@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <atomic>
+#include <cstddef>
 #include <thread>
 #include <vector>
 
@@ -27,11 +27,6 @@ std::vector<Numbered> numbered(int count) {
   std::vector<Numbered> nodes(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) nodes[static_cast<std::size_t>(i)].number = i;
   return nodes;
-}
-
-InjectionQueue<>::Chain chain_of(std::vector<Numbered>& nodes) {
-  for (std::size_t i = 0; i + 1 < nodes.size(); ++i) nodes[i].next = &nodes[i + 1];
-  return {&nodes.front(), &nodes.back(), nodes.size()};
 }
 
 TEST(InjectionQueue, RunnablesComeOutInTheOrderInWhichTheyWentIn) {
@@ -55,36 +50,33 @@ TEST(InjectionQueue, ARunnableMayGoInAgainOnceItIsOut) {
   }
 }
 
-TEST(InjectionQueue, AChainGoesInAsAWhole) {
-  InjectionQueue<> queue;
-  Numbered first;
-  first.number = -1;
-  auto nodes = numbered(3);
-  queue.push_all({});
-  EXPECT_TRUE(queue.empty());
-  queue.push(first);
-  queue.push_all(chain_of(nodes));
-  for (int i = -1; i < 3; ++i) EXPECT_EQ(number_of(queue.pop()), i);
-  EXPECT_TRUE(queue.empty());
-}
-
 TEST(InjectionQueue, ABatchTakesUpToItsLimit) {
   InjectionQueue<> queue;
   auto nodes = numbered(5);
-  queue.push_all(chain_of(nodes));
-  EXPECT_EQ(queue.pop_batch(0).count, 0U);
-  auto batch = queue.pop_batch(3);
-  EXPECT_EQ(batch.count, 3U);
-  EXPECT_EQ(batch.first, &nodes[0]);
-  EXPECT_EQ(batch.last, &nodes[2]);
-  EXPECT_EQ(batch.last->next, nullptr);
-  batch = queue.pop_batch(3);
-  EXPECT_EQ(batch.count, 2U);
-  EXPECT_EQ(batch.first, &nodes[3]);
-  EXPECT_EQ(queue.pop_batch(3).first, nullptr);
+  for (Numbered& node : nodes) queue.push(node);
+  std::array<Runnable*, 3> taken{};
+  EXPECT_EQ(queue.pop_batch(taken.data(), 0), 0U);
+  EXPECT_EQ(queue.pop_batch(taken.data(), 3), 3U);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(taken[i], &nodes[i]);
+  EXPECT_EQ(queue.pop_batch(taken.data(), 3), 2U);
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_EQ(taken[i], &nodes[3 + i]);
+  EXPECT_EQ(queue.pop_batch(taken.data(), 3), 0U);
   Numbered late;
   queue.push(late);
   EXPECT_EQ(queue.pop(), &late);
+}
+
+TEST(InjectionQueue, WhatComesLaterIsTakenLater) {
+  InjectionQueue<> queue;
+  auto nodes = numbered(4);
+  queue.push(nodes[0]);
+  queue.push(nodes[1]);
+  EXPECT_EQ(queue.pop(), nodes.data());
+  queue.push(nodes[2]);
+  queue.push(nodes[3]);
+  EXPECT_FALSE(queue.still_empty());
+  for (int i = 1; i < 4; ++i) EXPECT_EQ(number_of(queue.pop()), i);
+  EXPECT_TRUE(queue.still_empty());
 }
 
 TEST(InjectionQueue, EachProducersOrderIsKeptAmongMany) {
@@ -103,11 +95,13 @@ TEST(InjectionQueue, EachProducersOrderIsKeptAmongMany) {
   }
   std::array<int, kProducers> next{};
   for (int taken = 0; taken < kProducers * kEach;) {
-    for (auto batch = queue.pop_batch(7); batch.first != nullptr; ++taken) {
-      auto* node = static_cast<Numbered*>(batch.first);
-      batch.first = node->next;
+    std::array<Runnable*, 7> batch{};
+    const std::size_t count = queue.pop_batch(batch.data(), batch.size());
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto* node = static_cast<Numbered*>(batch[i]);
       ASSERT_EQ(node->number, next[static_cast<std::size_t>(node->producer)]++);
     }
+    taken += static_cast<int>(count);
   }
   for (std::thread& producer : producers) producer.join();
   EXPECT_TRUE(queue.empty());

@@ -196,14 +196,16 @@ class Machine final : Strand<Env>::Home {
   }
 
   std::uintptr_t take_from_inbox(std::size_t self) {
-    auto chain = inbox_.pop_batch(deques_[self].size_hint() == 0 ? 2 : 1);
-    if (chain.first == nullptr) {
+    std::array<Runnable*, 2> taken{};
+    const std::size_t count =
+        inbox_.pop_batch(taken.data(), deques_[self].size_hint() == 0 ? 2 : 1);
+    if (count == 0) {
       unmark_inbox();
       return 0;
     }
-    from_inbox_[self] = chain.count;
-    if (chain.count > 1) push(self, reinterpret_cast<std::uintptr_t>(chain.first->next));
-    return reinterpret_cast<std::uintptr_t>(chain.first);
+    from_inbox_[self] = count;
+    if (count > 1) push(self, reinterpret_cast<std::uintptr_t>(taken[1]));
+    return reinterpret_cast<std::uintptr_t>(taken[0]);
   }
 
   std::uintptr_t steal(std::size_t self) {

@@ -268,23 +268,74 @@ TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
       queue.push(runnables[1]);
     });
     sim.spawn([&] {
-      runnables[2].next = &runnables[3];
-      queue.push_all({&runnables[2], &runnables[3], 2});
+      queue.push(runnables[2]);
+      queue.push(runnables[3]);
     });
     sim.spawn([&] {
       take(queue.pop());
       take(queue.pop());
     });
     sim.run();
-    auto rest = queue.pop_batch(10);
-    while (rest.first != nullptr) {
-      Runnable* next = rest.first->next;
-      take(rest.first);
-      rest.first = next;
-    }
+    while (Runnable* const rest = queue.pop()) take(rest);
     sim.check(order == 4 && queue.empty(), "a runnable was lost");
-    sim.check(out[0] < out[1] && out[2] + 1 == out[3], "runnables came out in a wrong order");
+    sim.check(out[0] < out[1] && out[2] < out[3], "runnables came out in a wrong order");
   }));
+}
+
+TEST(InjectionQueueModel, TwoWhoTakeGetEachRunnableOnce) {
+  expect_clean(explore({.preemptions = bound(3)}, [](Sim& sim) {
+    InjectionQueue<SimEnv<>> queue;
+    std::array<Runnable, 3> runnables{};
+    std::array<int, 3> out{};
+    const auto take = [&] {
+      std::array<Runnable*, 2> taken{};
+      const std::size_t count = queue.pop_batch(taken.data(), taken.size());
+      for (std::size_t i = 0; i < count; ++i)
+        ++out[static_cast<std::size_t>(taken[i] - runnables.data())];
+    };
+    sim.spawn([&] {
+      for (Runnable& runnable : runnables) queue.push(runnable);
+    });
+    sim.spawn(take);
+    sim.spawn(take);
+    sim.run();
+    while (!queue.empty()) take();
+    for (const int times : out) sim.check(times == 1, "a runnable came out another time than once");
+  }));
+}
+
+// One pushes two and then looks for sleepers, as inject() does; another one takes one; and a third,
+// who has said that he will sleep, looks whether something is left.
+template <Mutant kMutant>
+Report push_move_and_look() {
+  return explore({.preemptions = bound(3)}, [](Sim& sim) {
+    using Env = SimEnv<kMutant>;
+    InjectionQueue<Env> queue;
+    typename Env::template Atomic<int> sleeps{0};
+    std::array<Runnable, 2> runnables{};
+    bool seen_to = false;
+    bool found = false;
+    sim.spawn([&] {
+      for (Runnable& runnable : runnables) queue.push(runnable);
+      Env::fence_seq_cst();
+      seen_to = sleeps.load(std::memory_order_relaxed) != 0;
+    });
+    sim.spawn([&] { (void)queue.pop(); });
+    sim.spawn([&] {
+      sleeps.fetch_add(1, std::memory_order_seq_cst);
+      found = !queue.still_empty();
+    });
+    sim.run();
+    sim.check(seen_to || found, "something is left, and who sleeps is not woken");
+  });
+}
+
+TEST(InjectionQueueModel, WhatIsMovedToTheOldListIsSeenByWhoeverWillSleep) {
+  expect_clean(push_move_and_look<Mutant::none>());
+}
+
+TEST(InjectionQueueModelMutant, WhatIsInNeitherListForAMomentIsNotSeen) {
+  hunt(push_move_and_look<Mutant::injection_gone_for_a_moment>());
 }
 
 // ---- the depot of frames ----

@@ -3,13 +3,6 @@
 
 #pragma once
 
-#include <magpie/detail/atomic.h>
-#include <magpie/detail/runnable.h>
-#include <magpie/detail/spin_lock.h>
-
-#include <cstddef>
-#include <mutex>  // std::lock_guard
-
 // The door of an executor: work from threads that are not its workers, first in, first out.
 //
 // Intrusive, so that scheduling never allocates and never fails. Not for work between workers: that
@@ -18,20 +11,26 @@
 //     queue.push(runnable);   // then a fence and a notification: PARKING.md, P6
 //     if (Runnable* work = queue.pop()) work->run();
 //
+// Two lists, each with a lock: who pushes appends to the new one; who takes has the old one, and
+// when that is empty, makes the new one the old one as a whole. So nobody who pushes waits while
+// somebody walks along nodes that other processors have written (the two locks of Michael and
+// Scott, 1996, would have both sides write the node between them).
+//
 // Threads: any. Whoever destroys the queue has emptied it. No cancellation, no errors.
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>  // std::lock_guard
+
+#include <magpie/detail/atomic.h>
+#include <magpie/detail/runnable.h>
+#include <magpie/detail/spin_lock.h>
 
 namespace magpie::detail {
 
 template <class Env = StdEnv>
 class InjectionQueue {
  public:
-  // A chain of runnables, linked by `next`, for push_all() and from pop_batch().
-  struct Chain {
-    Runnable* first = nullptr;
-    Runnable* last = nullptr;
-    std::size_t count = 0;
-  };
-
   InjectionQueue() = default;
   InjectionQueue(const InjectionQueue&) = delete;
   InjectionQueue& operator=(const InjectionQueue&) = delete;
@@ -39,75 +38,76 @@ class InjectionQueue {
   void push(Runnable& runnable) noexcept {
     runnable.next = nullptr;
     if constexpr (Env::mutant(Mutant::injection_no_lock)) {
-      append(runnable, runnable);
+      append(runnable);
       return;
     }
-    std::lock_guard hold(lock_);
-    append(runnable, runnable);
-  }
-
-  // In the order of the chain, nothing in between.
-  void push_all(const Chain& chain) noexcept {
-    if (chain.first == nullptr) return;
-    chain.last->next = nullptr;
-    std::lock_guard hold(lock_);
-    append(*chain.first, *chain.last);
+    std::lock_guard hold(new_.lock);
+    append(runnable);
   }
 
   // The oldest, or null.
   [[nodiscard("the work has left the queue")]] Runnable* pop() noexcept {
-    if (empty()) return nullptr;
-    std::lock_guard hold(lock_);
-    Runnable* runnable = first_.load(std::memory_order_relaxed);
-    if (runnable == nullptr) return nullptr;
-    remove_up_to(*runnable);
-    return runnable;
+    Runnable* oldest = nullptr;
+    return pop_batch(&oldest, 1) != 0 ? oldest : nullptr;
   }
 
-  // Up to `limit` of the oldest.
-  [[nodiscard("the work has left the queue")]] Chain pop_batch(std::size_t limit) noexcept {
-    Chain chain;
-    if (limit == 0 || empty()) return chain;
-    std::lock_guard hold(lock_);
-    chain.first = first_.load(std::memory_order_relaxed);
-    if (chain.first == nullptr) return chain;
-    chain.last = chain.first;
-    chain.count = 1;
-    while (chain.count < limit && chain.last->next != nullptr) {
-      chain.last = chain.last->next;
-      ++chain.count;
-    }
-    remove_up_to(*chain.last);
-    return chain;
+  // Up to `limit` of the oldest, in order: how many. Fewer does not mean that there are no more.
+  [[nodiscard("the work has left the queue")]] std::size_t pop_batch(Runnable** taken,
+                                                                     std::size_t limit) noexcept {
+    if (empty()) return 0;
+    std::lock_guard hold(old_.lock);
+    Runnable* next = old_.first.load(std::memory_order_relaxed);
+    if (next == nullptr) next = age();
+    std::size_t count = 0;
+    for (; count < limit && next != nullptr; next = next->next) taken[count++] = next;
+    old_.first.store(next, std::memory_order_relaxed);
+    return count;
   }
 
-  // One relaxed load. A worker that is about to park asks after its fence.
-  bool empty() const noexcept { return first_.load(std::memory_order_relaxed) == nullptr; }
+  // Two relaxed loads. A worker that is about to park asks after its fence.
+  bool empty() const noexcept {
+    return new_.first.load(std::memory_order_relaxed) == nullptr &&
+           old_.first.load(std::memory_order_relaxed) == nullptr;
+  }
   /// After a seq_cst operation on what pushers look at behind their fence: either they see that, or
-  /// this sees what they pushed.
-  bool still_empty() const noexcept { return first_.load(std::memory_order_seq_cst) == nullptr; }
+  /// this sees what they pushed, until it is taken.
+  bool still_empty() const noexcept {
+    // In this order: what is no longer in the new list is in the old one by then. Pairs with the
+    // release in age(), and with the fence behind a push.
+    return new_.first.load(std::memory_order_seq_cst) == nullptr &&
+           old_.first.load(std::memory_order_relaxed) == nullptr;
+  }
 
  private:
-  void append(Runnable& first, Runnable& last) noexcept {
-    if (last_ != nullptr) {
-      last_->next = &first;
+  // Each on a line of its own: who takes the lock needs the rest. Written under the lock.
+  struct alignas(kCacheLine) List {
+    SpinLock<Env> lock;
+    typename Env::template Atomic<Runnable*> first{nullptr};
+    Runnable* last = nullptr;  // of the new one, if there is one
+  };
+
+  void append(Runnable& runnable) noexcept {
+    if (new_.first.load(std::memory_order_relaxed) != nullptr) {
+      new_.last->next = &runnable;
     } else {
-      first_.store(&first, std::memory_order_relaxed);  // read under the lock, or as a hint
+      new_.first.store(&runnable, std::memory_order_relaxed);
     }
-    last_ = &last;
+    new_.last = &runnable;
   }
 
-  void remove_up_to(Runnable& last) noexcept {
-    Runnable* rest = last.next;
-    last.next = nullptr;
-    if (rest == nullptr) last_ = nullptr;
-    first_.store(rest, std::memory_order_relaxed);
+  // Under the lock of the old list, which is empty: the first of it from now on.
+  Runnable* age() noexcept {
+    std::lock_guard hold(new_.lock);
+    Runnable* const first = new_.first.load(std::memory_order_relaxed);
+    if constexpr (Env::mutant(Mutant::injection_gone_for_a_moment))
+      new_.first.store(nullptr, std::memory_order_release);
+    old_.first.store(first, std::memory_order_relaxed);
+    new_.first.store(nullptr, std::memory_order_release);  // pairs with the load in still_empty()
+    return first;
   }
 
-  // All on one line: who takes the lock needs the rest.
-  alignas(kCacheLine) SpinLock<Env> lock_;
-  typename Env::template Atomic<Runnable*> first_{nullptr};
-  Runnable* last_ = nullptr;
+  List new_;
+  List old_;
 };
 
 }  // namespace magpie::detail
