@@ -99,7 +99,7 @@ class Leaving {
 // ---- post: jobs from threads that are no workers ------------------------------------------------
 
 // Counts down; outlives the executor, since the last job may still be in it when the waiter goes
-// on.
+// on. On lines of its own: it lies on the stack of the thread that posts.
 class alignas(128) Countdown {
  public:
   void start(std::size_t n) { left_.store(n, std::memory_order_relaxed); }

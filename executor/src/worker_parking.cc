@@ -42,7 +42,10 @@ constexpr std::uint32_t kWakeAtOnce = 2;
 // Looks everywhere, for a while. Nothing: `left_some` says whether it has left a strand to its
 // worker.
 std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
-  if (const std::uintptr_t item = steal(self); item != 0) return item;
+  if (const std::uintptr_t item = steal(self); item != 0) {
+    self.inbox_due = true;  // else posts would wait for as long as there is something to steal
+    return item;
+  }
   housekeeping(self);
   if (const std::uintptr_t item = next_item(self); item != 0) return item;
   if (services_.virtual_time() != nullptr) return 0;

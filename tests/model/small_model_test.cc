@@ -335,7 +335,7 @@ TEST(InjectionQueueModel, WhatIsMovedToTheOldListIsSeenByWhoeverWillSleep) {
 }
 
 TEST(InjectionQueueModelMutant, WhatIsInNeitherListForAMomentIsNotSeen) {
-  hunt(push_move_and_look<Mutant::injection_gone_for_a_moment>());
+  hunt(push_move_and_look<Mutant::injection_in_neither>());
 }
 
 // ---- the depot of frames ----

@@ -232,6 +232,43 @@ TEST(InjectionQueueRelacyMutant, APushWithoutTheLockLosesARunnable) {
   expect_killed<PushAndPop<Mutant::injection_no_lock>>(3);
 }
 
+// One pushes two and then looks for a sleeper, one takes one, and one who will sleep looks whether
+// something is left.
+template <Mutant kMutant>
+struct PushMoveAndLook : RelacyTest<PushMoveAndLook<kMutant>, 3> {
+  using Env = RelacyEnv<kMutant>;
+  InjectionQueue<Env> queue;
+  typename Env::template Atomic<int> sleeps{0};
+  std::array<Runnable, 2> runnables{};
+  bool seen_to = false;
+  bool found = false;
+
+  void thread(unsigned index) {
+    if (index == 0) {
+      for (Runnable& runnable : runnables) queue.push(runnable);
+      Env::fence_seq_cst();
+      seen_to = sleeps.load(std::memory_order_relaxed) != 0;
+    } else if (index == 1) {
+      (void)queue.pop();
+    } else {
+      sleeps.fetch_add(1, std::memory_order_seq_cst);
+      Env::fence_seq_cst();  // Relacy does not order a fence with a sequentially consistent load
+      found = !queue.still_empty();
+    }
+  }
+  void after() { relacy_check(seen_to || found); }
+};
+
+TEST(InjectionQueueRelacy, WhatIsMovedIsSeenByWhoeverWillSleep) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<PushMoveAndLook<Mutant::none>>(3);
+}
+
+TEST(InjectionQueueRelacyMutant, ARelaxedMoveMayBeSeenByHalf) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<PushMoveAndLook<Mutant::injection_relaxed_move>>(3);
+}
+
 // Two sleepers and one who wakes them, one by one. A sleeper that is never woken is a deadlock.
 template <Mutant kMutant>
 struct SleepAndWake : RelacyTest<SleepAndWake<kMutant>, 3> {

@@ -42,31 +42,32 @@ enum class Mutant : std::uint8_t {
   deque_no_fence_in_steal,  // a fenced steal without its fence
   deque_no_barrier,         // a thief revokes the bias without the heavy fence
   deque_relaxed_push,       // bottom is published with a relaxed store
-  deque_last_pop_without_cas,   // a fenced pop takes the last item by a plain store
-  rings_no_mark,                // a thief reads a ring without a mark
-  rings_late_mark,              // ... or with one that it sets when it has the ring
-  rings_early_unmark,           // ... or takes away before it has read the slot
-  rings_relaxed_mark,           // marks are set and taken away with relaxed stores
-  rings_no_fence,               // an owner looks at the marks without a fence
-  rings_plain_fence,            // ... or behind an ordinary one
-  event_count_counts_all,       // notify_all() wakes as many in the kernel as were counted in
-  event_count_no_epoch,         // a notification does not move the epoch
-  event_count_loose_census,     // waiters are counted by a relaxed load
-  spin_lock_relaxed_unlock,     // the lock is released with a relaxed store
-  spin_lock_plain_lock,         // the lock is taken by a load and a store
-  timer_word_no_wait,           // disarm() does not wait for a callback that is running
-  timer_word_relaxed_end,       // end_fire() publishes with a relaxed store
-  timer_word_plain_end,         // ... or ends by a load and a store
-  timer_relaxed_earliest,       // a new deadline is shown with a relaxed store
-  timer_relaxed_plan,           // so is the monitor's plan
-  timer_single_look,            // the monitor does not look again after it has planned
-  timer_firings_no_wait,        // an owner does not wait for who has claimed his timer
-  injection_no_lock,            // push() without the lock
-  injection_gone_for_a_moment,  // what is moved to the old chain is in neither for a moment
-  depot_no_lock,                // a chain is taken without the lock
-  depot_single_look,       // who puts a chain does not look at the bound when it has counted it
-  depot_kept_count,        // a chain that is refused stays counted
-  waiter_plain_decide,     // a waiter's state is decided by a load and a store
+  deque_last_pop_without_cas,  // a fenced pop takes the last item by a plain store
+  rings_no_mark,               // a thief reads a ring without a mark
+  rings_late_mark,             // ... or with one that it sets when it has the ring
+  rings_early_unmark,          // ... or takes away before it has read the slot
+  rings_relaxed_mark,          // marks are set and taken away with relaxed stores
+  rings_no_fence,              // an owner looks at the marks without a fence
+  rings_plain_fence,           // ... or behind an ordinary one
+  event_count_counts_all,      // notify_all() wakes as many in the kernel as were counted in
+  event_count_no_epoch,        // a notification does not move the epoch
+  event_count_loose_census,    // waiters are counted by a relaxed load
+  spin_lock_relaxed_unlock,    // the lock is released with a relaxed store
+  spin_lock_plain_lock,        // the lock is taken by a load and a store
+  timer_word_no_wait,          // disarm() does not wait for a callback that is running
+  timer_word_relaxed_end,      // end_fire() publishes with a relaxed store
+  timer_word_plain_end,        // ... or ends by a load and a store
+  timer_relaxed_earliest,      // a new deadline is shown with a relaxed store
+  timer_relaxed_plan,          // so is the monitor's plan
+  timer_single_look,           // the monitor does not look again after it has planned
+  timer_firings_no_wait,       // an owner does not wait for who has claimed his timer
+  injection_no_lock,           // push() without the lock
+  injection_in_neither,        // what is moved to the old list is in neither for a moment
+  injection_relaxed_move,      // ... or may seem to be
+  depot_no_lock,               // a chain is taken without the lock
+  depot_single_look,           // who puts a chain does not look at the bound when it has counted it
+  depot_kept_count,            // a chain that is refused stays counted
+  waiter_plain_decide,         // a waiter's state is decided by a load and a store
   scope_early_check,       // park() asks whether the scope is cancelled before it takes the lock
   scope_no_link,           // a scope that links itself stays out of its parent's list
   scope_relaxed_link,      // that a scope is linked is read with a relaxed load

@@ -19,7 +19,6 @@
 // Threads: any. Whoever destroys the queue has emptied it. No cancellation, no errors.
 
 #include <cstddef>
-#include <cstdint>
 #include <mutex>  // std::lock_guard
 
 #include <magpie/detail/atomic.h>
@@ -99,10 +98,13 @@ class InjectionQueue {
   Runnable* age() noexcept {
     std::lock_guard hold(new_.lock);
     Runnable* const first = new_.first.load(std::memory_order_relaxed);
-    if constexpr (Env::mutant(Mutant::injection_gone_for_a_moment))
+    if constexpr (Env::mutant(Mutant::injection_in_neither))
       new_.first.store(nullptr, std::memory_order_release);
     old_.first.store(first, std::memory_order_relaxed);
-    new_.first.store(nullptr, std::memory_order_release);  // pairs with the load in still_empty()
+    // Release: pairs with the load in still_empty().
+    new_.first.store(nullptr, Env::mutant(Mutant::injection_relaxed_move)
+                                  ? std::memory_order_relaxed
+                                  : std::memory_order_release);
     return first;
   }
 
