@@ -42,9 +42,10 @@ constexpr std::uint32_t kWakeAtOnce = 2;
 // Looks everywhere, for a while. Nothing: `left_some` says whether it has left a strand to its
 // worker.
 std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
-  if (const std::uintptr_t item = steal(self); item != 0) {
-    self.inbox_due = true;  // else posts would wait for as long as there is something to steal
-    return item;
+  self.left_some = false;
+  // Not before it has looked at the inbox again: a post would wait for what it steals to end.
+  if (self.inbox_due) {
+    if (const std::uintptr_t item = steal(self); item != 0) return item;
   }
   housekeeping(self);
   if (const std::uintptr_t item = next_item(self); item != 0) return item;
@@ -53,7 +54,11 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   // machine. But whoever has left a strand to its worker cannot sleep, so he waits until it is
   // gone, or his.
   const bool spins = spinners_.load(std::memory_order_relaxed) < most_spinners_;
-  if (!spins && !self.left_some) return std::exchange(self.inbox_due, true) ? 0 : next_item(self);
+  if (!spins && !self.left_some) {
+    if (std::exchange(self.inbox_due, true)) return 0;
+    const std::uintptr_t item = next_item(self);
+    return item != 0 ? item : steal(self);
+  }
   if (spins) spinners_.fetch_add(1, std::memory_order_relaxed);
   const bool stream = self.in_stream != 0 || ++self.searches % kTryStreamEvery == 0;
   std::uint64_t now = StdEnv::now_ns();
@@ -74,12 +79,10 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
     self.from_inbox = 0;
     self.inbox_due = true;
     item = next_item(self);
-    if (stream && item != 0) {
-      if (self.from_inbox > 1) {
-        self.in_stream = kStreamTries;
-      } else if (self.in_stream != 0) {
-        --self.in_stream;
-      }
+    if (stream && self.from_inbox > 1) {
+      self.in_stream = kStreamTries;
+    } else if (self.in_stream != 0) {
+      --self.in_stream;
     }
     if (item == 0) item = steal(self);
     left_some |= self.left_some;
@@ -229,6 +232,7 @@ void WorkStealingMachine::park(Worker& self) noexcept {
   }
   if (counted_out) time->work_begins();
   if (slept_from != 0) {
+    self.in_stream = 0;
     WorkerCounters::add<std::int64_t>(self.counters.idle_ns,
                                       static_cast<std::int64_t>(StdEnv::now_ns()) - slept_from);
     if (services_.tracing()) [[unlikely]]

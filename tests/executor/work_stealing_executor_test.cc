@@ -306,6 +306,51 @@ TEST(WorkStealingExecutor, WhatComesFromOutsideIsServedWithinSoManySteps) {
   for (auto& handle : spinners) handle.wait();
 }
 
+// A worker that has just run a post of a stream goes to the injection queue again before it takes
+// from another one what may last.
+TEST(WorkStealingExecutor, APostThatIsThereIsNotOvertakenByWhatCanBeStolen) {
+  WorkStealingExecutor executor({.threads = 2});
+  std::atomic<bool> offer{false};
+  std::atomic<bool> offered{false};
+  std::atomic<int> stolen{0};
+  std::atomic<int> order{0};
+  std::atomic<int> end{0};
+  const auto until = [](const auto& done) {
+    while (!done()) std::this_thread::yield();
+  };
+  std::atomic<bool> begun{false};
+  executor.post([&] {  // one worker is at this all the time
+    begun = true;
+    until([&] { return offer.load(); });
+    for (int i = 0; i < 2; ++i)
+      executor.post([&] {
+        int none = 0;
+        stolen.compare_exchange_strong(none, ++order);
+        ++end;
+      });
+    offered = true;
+    until([&] { return stolen != 0; });
+    ++end;
+  });
+  until([&] { return begun.exchange(false); });
+  constexpr int kStream = 20'000;
+  std::atomic<int> ran{0};
+  for (int i = 0; i < kStream; ++i) executor.post([&] { ++ran; });
+  executor.post([&] {
+    begun = true;
+    until([&] { return offered.load(); });
+  });
+  until([&] { return begun.load(); });
+  int posted = 0;
+  executor.post([&] {
+    posted = ++order;
+    ++end;
+  });
+  offer = true;
+  until([&] { return end == 4 && ran == kStream; });
+  EXPECT_LT(posted, stolen);
+}
+
 TEST(WorkStealingExecutor, TimersFireWhileEveryWorkerIsBusyAndNothingSuspends) {
   WorkStealingExecutor executor({.threads = 1});
   auto busy = []() -> Task<bool> {

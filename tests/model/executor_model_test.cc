@@ -219,7 +219,7 @@ class Machine final : Strand<Env>::Home {
   }
 
   bool work_in_sight() {
-    if (kFlaw != Flaw::no_look_at_inbox && !inbox_.empty()) return true;
+    if (kFlaw != Flaw::no_look_at_inbox && !inbox_.still_empty()) return true;
     for (const Deque<Env>& deque : deques_) {
       if (deque.size_hint() != 0) return true;
     }

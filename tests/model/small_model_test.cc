@@ -251,13 +251,19 @@ TEST(FiringsModelMutant, WithoutTheWaitTheFrameIsGoneWhileItsTimerFires) {
   hunt(serve_against_leave<Mutant::timer_firings_no_wait>(2));
 }
 
+template <class Env>
+struct Linked {
+  typename Env::template Atomic<Linked*> next{nullptr};
+};
+
 TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
   expect_clean(explore({.preemptions = bound(3)}, [](Sim& sim) {
-    InjectionQueue<SimEnv<>> queue;
-    std::array<Runnable, 4> runnables{};
+    using Node = Linked<SimEnv<>>;
+    InjectionQueue<SimEnv<>, Node> queue;
+    std::array<Node, 4> runnables{};
     std::array<int, 4> out{};
     int order = 0;
-    const auto take = [&](Runnable* runnable) {
+    const auto take = [&](Node* runnable) {
       if (runnable == nullptr) return;
       const auto index = static_cast<std::size_t>(runnable - runnables.data());
       sim.check(out[index] == 0, "a runnable came out twice");
@@ -276,51 +282,68 @@ TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
       take(queue.pop());
     });
     sim.run();
-    while (Runnable* const rest = queue.pop()) take(rest);
+    while (Node* const rest = queue.pop()) take(rest);
     sim.check(order == 4 && queue.empty(), "a runnable was lost");
     sim.check(out[0] < out[1] && out[2] < out[3], "runnables came out in a wrong order");
   }));
 }
 
-TEST(InjectionQueueModel, TwoWhoTakeGetEachRunnableOnce) {
-  expect_clean(explore({.preemptions = bound(3)}, [](Sim& sim) {
-    InjectionQueue<SimEnv<>> queue;
-    std::array<Runnable, 3> runnables{};
+template <Mutant kMutant>
+Report two_who_take() {
+  return explore({.preemptions = bound(3)}, [](Sim& sim) {
+    using Node = Linked<SimEnv<kMutant>>;
+    InjectionQueue<SimEnv<kMutant>, Node> queue;
+    std::array<Node, 3> runnables{};
     std::array<int, 3> out{};
     const auto take = [&] {
-      std::array<Runnable*, 2> taken{};
+      std::array<Node*, 2> taken{};
       const std::size_t count = queue.pop_batch(taken.data(), taken.size());
       for (std::size_t i = 0; i < count; ++i)
         ++out[static_cast<std::size_t>(taken[i] - runnables.data())];
     };
     sim.spawn([&] {
-      for (Runnable& runnable : runnables) queue.push(runnable);
+      for (Node& runnable : runnables) queue.push(runnable);
     });
     sim.spawn(take);
     sim.spawn(take);
     sim.run();
     while (!queue.empty()) take();
     for (const int times : out) sim.check(times == 1, "a runnable came out another time than once");
-  }));
+  });
 }
 
-// One pushes two and then looks for sleepers, as inject() does; another one takes one; and a third,
-// who has said that he will sleep, looks whether something is left.
-template <Mutant kMutant>
-Report push_move_and_look() {
+TEST(InjectionQueueModel, TwoWhoTakeGetEachRunnableOnce) {
+  expect_clean(two_who_take<Mutant::none>());
+}
+
+TEST(InjectionQueueModelMutant, TwoWhoTakeWithoutTheLockGetTheSame) {
+  hunt(two_who_take<Mutant::injection_no_lock>());
+}
+
+TEST(InjectionQueueModelMutant, AnEndMarkCannotLieBehindItself) {
+  hunt(two_who_take<Mutant::injection_one_end>());
+}
+
+// One pushes some and then looks for sleepers, as inject() does; another one takes all but one; and
+// a third, who has said that he will sleep, looks whether something is left.
+template <Mutant kMutant, std::size_t kPushes>
+Report push_mark_and_look() {
   return explore({.preemptions = bound(3)}, [](Sim& sim) {
     using Env = SimEnv<kMutant>;
-    InjectionQueue<Env> queue;
+    using Node = Linked<Env>;
+    InjectionQueue<Env, Node> queue;
     typename Env::template Atomic<int> sleeps{0};
-    std::array<Runnable, 2> runnables{};
+    std::array<Node, kPushes> runnables{};
     bool seen_to = false;
     bool found = false;
     sim.spawn([&] {
-      for (Runnable& runnable : runnables) queue.push(runnable);
+      for (Node& runnable : runnables) queue.push(runnable);
       Env::fence_seq_cst();
       seen_to = sleeps.load(std::memory_order_relaxed) != 0;
     });
-    sim.spawn([&] { (void)queue.pop(); });
+    sim.spawn([&] {
+      for (std::size_t i = 1; i < kPushes; ++i) (void)queue.pop();
+    });
     sim.spawn([&] {
       sleeps.fetch_add(1, std::memory_order_seq_cst);
       found = !queue.still_empty();
@@ -330,12 +353,21 @@ Report push_move_and_look() {
   });
 }
 
-TEST(InjectionQueueModel, WhatIsMovedToTheOldListIsSeenByWhoeverWillSleep) {
-  expect_clean(push_move_and_look<Mutant::none>());
+TEST(InjectionQueueModel, WhatIsBeforeTheMarkIsSeenByWhoeverWillSleep) {
+  expect_clean(push_mark_and_look<Mutant::none, 2>());
 }
 
-TEST(InjectionQueueModelMutant, WhatIsInNeitherListForAMomentIsNotSeen) {
-  hunt(push_move_and_look<Mutant::injection_in_neither>());
+// The second mark behind which something may be left is the first one, again.
+TEST(InjectionQueueModel, WhatIsBeforeTheSecondMarkIsSeenByWhoeverWillSleep) {
+  expect_clean(push_mark_and_look<Mutant::none, 3>());
+}
+
+TEST(InjectionQueueModelMutant, TheFirstThatIsTheLastMayBeLeft) {
+  hunt(push_mark_and_look<Mutant::injection_any_end, 2>());
+}
+
+TEST(InjectionQueueModelMutant, AMarkThatIsTheFirstNowMayBeTheLastAgainLater) {
+  hunt(push_mark_and_look<Mutant::injection_first_first, 3>());
 }
 
 // ---- the depot of frames ----

@@ -196,10 +196,16 @@ TEST(TimerWordRelacyMutant, ARelaxedEndTellsNothing) {
   expect_killed<FireAgainstLeave<Mutant::timer_word_relaxed_end>>(3);
 }
 
+template <class Env>
+struct Linked {
+  typename Env::template Atomic<Linked*> next{nullptr};
+};
+
 template <Mutant kMutant>
 struct PushAndPop : RelacyTest<PushAndPop<kMutant>, 3> {
-  InjectionQueue<RelacyEnv<kMutant>> queue;
-  std::array<Runnable, 2> runnables{};
+  using Node = Linked<RelacyEnv<kMutant>>;
+  InjectionQueue<RelacyEnv<kMutant>, Node> queue;
+  std::array<Node, 2> runnables{};
   std::array<RelacyData<int>, 2> payload;
   int out = 0;
 
@@ -211,13 +217,13 @@ struct PushAndPop : RelacyTest<PushAndPop<kMutant>, 3> {
       take(queue.pop());
     }
   }
-  void take(Runnable* runnable) {
+  void take(Node* runnable) {
     if (runnable == nullptr) return;
     relacy_check(payload[static_cast<std::size_t>(runnable - runnables.data())].read() == 7);
     ++out;
   }
   void after() {
-    while (Runnable* runnable = queue.pop()) take(runnable);
+    while (Node* runnable = queue.pop()) take(runnable);
     relacy_check(out == 2);
   }
 };
@@ -227,29 +233,24 @@ TEST(InjectionQueueRelacy, WhoPopsSeesWhatWasWrittenBeforeThePush) {
   expect_clean<PushAndPop<Mutant::none>>(3);
 }
 
-TEST(InjectionQueueRelacyMutant, APushWithoutTheLockLosesARunnable) {
-  MAGPIE_SKIP_RELACY();
-  expect_killed<PushAndPop<Mutant::injection_no_lock>>(3);
-}
-
-// One pushes two and then looks for a sleeper, one takes one, and one who will sleep looks whether
-// something is left.
-template <Mutant kMutant>
-struct PushMoveAndLook : RelacyTest<PushMoveAndLook<kMutant>, 3> {
+// One pushes some and then looks for a sleeper, one takes all but one, and one who will sleep looks
+// whether something is left.
+template <Mutant kMutant, std::size_t kPushes>
+struct PushMarkAndLook : RelacyTest<PushMarkAndLook<kMutant, kPushes>, 3> {
   using Env = RelacyEnv<kMutant>;
-  InjectionQueue<Env> queue;
+  InjectionQueue<Env, Linked<Env>> queue;
   typename Env::template Atomic<int> sleeps{0};
-  std::array<Runnable, 2> runnables{};
+  std::array<Linked<Env>, kPushes> runnables{};
   bool seen_to = false;
   bool found = false;
 
   void thread(unsigned index) {
     if (index == 0) {
-      for (Runnable& runnable : runnables) queue.push(runnable);
+      for (auto& runnable : runnables) queue.push(runnable);
       Env::fence_seq_cst();
       seen_to = sleeps.load(std::memory_order_relaxed) != 0;
     } else if (index == 1) {
-      (void)queue.pop();
+      for (std::size_t i = 1; i < kPushes; ++i) (void)queue.pop();
     } else {
       sleeps.fetch_add(1, std::memory_order_seq_cst);
       Env::fence_seq_cst();  // Relacy does not order a fence with a sequentially consistent load
@@ -259,14 +260,25 @@ struct PushMoveAndLook : RelacyTest<PushMoveAndLook<kMutant>, 3> {
   void after() { relacy_check(seen_to || found); }
 };
 
-TEST(InjectionQueueRelacy, WhatIsMovedIsSeenByWhoeverWillSleep) {
+TEST(InjectionQueueRelacy, WhatIsBeforeTheMarkIsSeenByWhoeverWillSleep) {
   MAGPIE_SKIP_RELACY();
-  expect_clean<PushMoveAndLook<Mutant::none>>(3);
+  expect_clean<PushMarkAndLook<Mutant::none, 2>>(3);
 }
 
-TEST(InjectionQueueRelacyMutant, ARelaxedMoveMayBeSeenByHalf) {
+// The second mark behind which something may be left is the first one, again.
+TEST(InjectionQueueRelacy, WhatIsBeforeTheSecondMarkIsSeenByWhoeverWillSleep) {
   MAGPIE_SKIP_RELACY();
-  expect_killed<PushMoveAndLook<Mutant::injection_relaxed_move>>(3);
+  expect_clean<PushMarkAndLook<Mutant::none, 3>>(3);
+}
+
+TEST(InjectionQueueRelacyMutant, TheFirstThatIsTheLastMayBeLeft) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<PushMarkAndLook<Mutant::injection_any_end, 2>>(3);
+}
+
+TEST(InjectionQueueRelacyMutant, WhoSeesAMarkMustSeeHowFarOthersAre) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<PushMarkAndLook<Mutant::injection_relaxed_push, 3>>(3);
 }
 
 // Two sleepers and one who wakes them, one by one. A sleeper that is never woken is a deadlock.

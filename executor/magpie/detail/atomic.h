@@ -61,9 +61,11 @@ enum class Mutant : std::uint8_t {
   timer_relaxed_plan,          // so is the monitor's plan
   timer_single_look,           // the monitor does not look again after it has planned
   timer_firings_no_wait,       // an owner does not wait for who has claimed his timer
-  injection_no_lock,           // push() without the lock
-  injection_in_neither,        // what is moved to the old list is in neither for a moment
-  injection_relaxed_move,      // ... or may seem to be
+  injection_no_lock,           // who takes does so without the lock
+  injection_relaxed_push,      // a node is made the last one with relaxed orders
+  injection_one_end,           // one end mark is put behind itself
+  injection_first_first,       // who asks whether all is taken looks at the last one last
+  injection_any_end,           // a node that is the first and the last is taken for an end mark
   depot_no_lock,               // a chain is taken without the lock
   depot_single_look,           // who puts a chain does not look at the bound when it has counted it
   depot_kept_count,            // a chain that is refused stays counted

@@ -11,105 +11,139 @@
 //     queue.push(runnable);   // then a fence and a notification: PARKING.md, P6
 //     if (Runnable* work = queue.pop()) work->run();
 //
-// Two lists, each with a lock: who pushes appends to the new one; who takes has the old one, and
-// when that is empty, makes the new one the old one as a whole. So nobody who pushes waits while
-// somebody walks along nodes that other processors have written (the two locks of Michael and
-// Scott, 1996, would have both sides write the node between them).
+// One list. Who pushes puts his node in the place of the last one by an exchange, and then links it
+// to the one before: nobody who pushes waits for anybody (Vyukov's intrusive queue, 2010). Who
+// takes has a lock, and puts an end mark behind what there is, the same way: up to there the list
+// is his and his successors', and they walk along it without meeting who pushes. There are two
+// marks, as the last one lies before what comes next.
 //
 // Threads: any. Whoever destroys the queue has emptied it. No cancellation, no errors.
 
+#include <atomic>
 #include <cstddef>
 #include <mutex>  // std::lock_guard
+#include <type_traits>
+#include <utility>
 
 #include <magpie/detail/atomic.h>
+#include <magpie/detail/backoff.h>
 #include <magpie/detail/runnable.h>
 #include <magpie/detail/spin_lock.h>
 
 namespace magpie::detail {
 
-template <class Env = StdEnv>
+template <class Env = StdEnv, class Node = Runnable>
 class InjectionQueue {
  public:
-  InjectionQueue() = default;
+  InjectionQueue() noexcept { unlink(ends_[0]); }
   InjectionQueue(const InjectionQueue&) = delete;
   InjectionQueue& operator=(const InjectionQueue&) = delete;
 
-  void push(Runnable& runnable) noexcept {
-    runnable.next = nullptr;
-    if constexpr (Env::mutant(Mutant::injection_no_lock)) {
-      append(runnable);
-      return;
-    }
-    std::lock_guard hold(new_.lock);
-    append(runnable);
+  // I1, I2. One exchange, no waiting.
+  void push(Node& node) noexcept {
+    unlink(node);
+    // Release: what is in the node, for whoever links the next one to it, and with the loads of
+    // last_ in takers and in still_empty(). Acquire: of the one before, which has been unlinked.
+    Node* const before = last_.exchange(&node, Env::mutant(Mutant::injection_relaxed_push)
+                                                   ? std::memory_order_relaxed
+                                                   : std::memory_order_acq_rel);
+    // Release: pairs with the load in behind(), whose thread may free the one before.
+    link(*before).store(&node, std::memory_order_release);
   }
 
   // The oldest, or null.
-  [[nodiscard("the work has left the queue")]] Runnable* pop() noexcept {
-    Runnable* oldest = nullptr;
+  [[nodiscard("the work has left the queue")]] Node* pop() noexcept {
+    Node* oldest = nullptr;
     return pop_batch(&oldest, 1) != 0 ? oldest : nullptr;
   }
 
   // Up to `limit` of the oldest, in order: how many. Fewer does not mean that there are no more.
-  [[nodiscard("the work has left the queue")]] std::size_t pop_batch(Runnable** taken,
+  [[nodiscard("the work has left the queue")]] std::size_t pop_batch(Node** taken,
                                                                      std::size_t limit) noexcept {
     if (empty()) return 0;
-    std::lock_guard hold(old_.lock);
-    Runnable* next = old_.first.load(std::memory_order_relaxed);
-    if (next == nullptr) next = age();
-    std::size_t count = 0;
-    for (; count < limit && next != nullptr; next = next->next) taken[count++] = next;
-    old_.first.store(next, std::memory_order_relaxed);
-    return count;
+    if constexpr (Env::mutant(Mutant::injection_no_lock)) return take(taken, limit);
+    std::lock_guard hold(lock_);
+    return take(taken, limit);
   }
 
   // Two relaxed loads. A worker that is about to park asks after its fence.
-  bool empty() const noexcept {
-    return new_.first.load(std::memory_order_relaxed) == nullptr &&
-           old_.first.load(std::memory_order_relaxed) == nullptr;
-  }
+  bool empty() const noexcept { return seems_empty(std::memory_order_relaxed); }
+
   /// After a seq_cst operation on what pushers look at behind their fence: either they see that, or
   /// this sees what they pushed, until it is taken.
   bool still_empty() const noexcept {
-    // In this order: what is no longer in the new list is in the old one by then. Pairs with the
-    // release in age(), and with the fence behind a push.
-    return new_.first.load(std::memory_order_seq_cst) == nullptr &&
-           old_.first.load(std::memory_order_relaxed) == nullptr;
+    // Pairs with the exchange in push(), and with the fence behind it.
+    return seems_empty(std::memory_order_seq_cst);
   }
 
  private:
-  // Each on a line of its own: who takes the lock needs the rest. Written under the lock.
-  struct alignas(kCacheLine) List {
-    SpinLock<Env> lock;
-    typename Env::template Atomic<Runnable*> first{nullptr};
-    Runnable* last = nullptr;  // of the new one, if there is one
-  };
+  // I5. In this order: whatever was pushed before the mark that is the last, has been taken when
+  // the mark is the first.
+  bool seems_empty(std::memory_order order) const noexcept {
+    const Node* first = nullptr;
+    if constexpr (Env::mutant(Mutant::injection_first_first)) first = first_.load(order);
+    const Node* const last = last_.load(order);
+    if constexpr (!Env::mutant(Mutant::injection_first_first))
+      first = first_.load(std::memory_order_relaxed);
+    if (!Env::mutant(Mutant::injection_any_end) && last != &ends_[0] && last != &ends_[1])
+      return false;
+    return first == last;
+  }
 
-  void append(Runnable& runnable) noexcept {
-    if (new_.first.load(std::memory_order_relaxed) != nullptr) {
-      new_.last->next = &runnable;
-    } else {
-      new_.first.store(&runnable, std::memory_order_relaxed);
+  // I3, I4.
+  std::size_t take(Node** taken, std::size_t limit) noexcept {
+    Node* first = first_.load(std::memory_order_relaxed);
+    if (first == end_) {
+      if (last_.load(std::memory_order_relaxed) == end_) return 0;  // somebody else came first
+      if (!Env::mutant(Mutant::injection_one_end)) end_ = end_ == &ends_[0] ? &ends_[1] : &ends_[0];
+      push(*end_);
+      first = behind(*first);
     }
-    new_.last = &runnable;
+    std::size_t count = 0;
+    while (count < limit && first != end_) {
+      // What is taken already does not wait.
+      Node* const next = count == 0 ? behind(*first) : linked_to(*first);
+      if (next == nullptr) break;
+      taken[count++] = std::exchange(first, next);
+    }
+    first_.store(first, std::memory_order_relaxed);
+    return count;
   }
 
-  // Under the lock of the old list, which is empty: the first of it from now on.
-  Runnable* age() noexcept {
-    std::lock_guard hold(new_.lock);
-    Runnable* const first = new_.first.load(std::memory_order_relaxed);
-    if constexpr (Env::mutant(Mutant::injection_in_neither))
-      new_.first.store(nullptr, std::memory_order_release);
-    old_.first.store(first, std::memory_order_relaxed);
-    // Release: pairs with the load in still_empty().
-    new_.first.store(nullptr, Env::mutant(Mutant::injection_relaxed_move)
-                                  ? std::memory_order_relaxed
-                                  : std::memory_order_release);
-    return first;
+  // Who pushed what comes behind has made it the last, and links it with his next instruction; if
+  // he is held up in between, this waits for him.
+  static Node* behind(Node& node) noexcept {
+    Node* next = linked_to(node);
+    for (Backoff<Env> backoff; next == nullptr; next = linked_to(node)) backoff.wait();
+    return next;
+  }
+  static Node* linked_to(Node& node) noexcept {
+    return link(node).load(std::memory_order_acquire);  // pairs with the store in push()
   }
 
-  List new_;
-  List old_;
+  // A model's nodes have links that are atomic themselves.
+  static decltype(auto) link(Node& node) noexcept {
+    if constexpr (std::is_pointer_v<decltype(node.next)>) {
+      return std::atomic_ref<Node*>(node.next);
+    } else {
+      return (node.next);
+    }
+  }
+  static void unlink(Node& node) noexcept {
+    if constexpr (std::is_pointer_v<decltype(node.next)>) {
+      node.next = nullptr;
+    } else {
+      node.next.store(nullptr, std::memory_order_relaxed);
+    }
+  }
+
+  // Who pushes; the marks with what he writes, as the first one who pushes writes one of them.
+  alignas(kCacheLine) typename Env::template Atomic<Node*> last_{&ends_[0]};
+  Node ends_[2];
+  // Who takes.
+  alignas(kCacheLine) SpinLock<Env> lock_;
+  typename Env::template Atomic<Node*> first_{&ends_[0]};  // written under the lock
+  Node* end_{&ends_[0]};                                   // under the lock: the newest mark
 };
 
 }  // namespace magpie::detail

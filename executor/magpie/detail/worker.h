@@ -68,7 +68,7 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   std::size_t from_inbox = 0;  // so many items are the deque's turn: what came along, and one
   std::uint32_t searches = 0;
   std::uint32_t in_stream = 0;  // posts follow upon one another, so many more tries long
-  bool inbox_due = true;        // false: in a stream, it has just looked there
+  bool inbox_due = true;        // false: in a stream, and has run what it found there
   bool prefer_oldest = false;   // a strand has yielded
   bool woken = false;           // back from the sleepers, has not run anything since
   bool left_some = false;       // steal(), or search(), has left a strand to its worker
