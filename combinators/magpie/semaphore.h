@@ -59,9 +59,9 @@ class [[nodiscard("the permit is given back when this object dies")]] Permit {
 
  private:
   void give_back() const noexcept;
-  // Not in the order of AcquireOperation's: a compiler copies both by one load of 16 bytes there, to
-  // which a processor cannot forward the two stores of 8 that came right before, and waits for them
-  // (bench/NOTES.md, "A word of state").
+  // Not in the order of AcquireOperation's: a compiler copies both by one load of 16 bytes there,
+  // to which a processor cannot forward the two stores of 8 that came right before, and waits for
+  // them (bench/NOTES.md, "A load that waits for two stores").
   std::size_t count_ = 0;  // none: the semaphore may be gone
   Semaphore* semaphore_ = nullptr;
 };
