@@ -74,17 +74,8 @@ class MAGPIE_EXPORT PromiseCore : public OutcomeCore {
 };
 
 template <class T>
-class FutureState final : public OutcomeState<T, PromiseCore> {
+class FutureState final : public OutcomeState<T, PromiseCore>, public FrameAllocated {
  public:
-  static void* operator new(std::size_t size) { return allocate_frame(size); }
-  static void operator delete(void* state, std::size_t size) noexcept { free_frame(state, size); }
-  static void* operator new(std::size_t size, std::align_val_t align) {
-    return ::operator new(size, align);
-  }
-  static void operator delete(void* state, std::size_t, std::align_val_t align) noexcept {
-    ::operator delete(state, align);
-  }
-
   FutureState() noexcept = default;
 };
 

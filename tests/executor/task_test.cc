@@ -6,6 +6,9 @@
 
 #include <magpie/task.h>
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -548,6 +551,52 @@ TEST(Task, CanaryAwaitInAConditionOfABodyThatDeclaresSomething) {
   EXPECT_EQ(run(body(1)), 11);
   EXPECT_EQ(run(body(-1)), 20);
 }
+
+#ifdef __clang__  // g++ 12 does not align frames (CHANGELOG.md, "Known")
+template <std::size_t Alignment>
+struct alignas(Alignment) OverAligned {
+  OverAligned() noexcept { look(); }
+  OverAligned(const OverAligned& other) noexcept {
+    other.look();
+    look();
+  }
+  ~OverAligned() { look(); }
+  // The compiler knows where it ought to lie, and must not say so without looking.
+  void look() const noexcept {
+    const void* const volatile where = this;
+    if (reinterpret_cast<std::uintptr_t>(where) % Alignment != 0) misplaced.fetch_add(1);
+  }
+  static inline std::atomic<int> misplaced{0};
+};
+
+template <class Aligned>
+Task<Aligned> pass_on(Aligned parameter) {
+  Aligned local;
+  co_await this_task::yield();
+  local.look();
+  co_return parameter;
+}
+
+template <class Aligned>
+Task<> keep_and_await() {
+  std::vector<Task<Aligned>> children;
+  for (int i = 0; i < 8; ++i) {  // frames beside each other
+    const Aligned awaited = co_await pass_on(Aligned());
+    awaited.look();
+    co_await gather(pass_on(awaited), pass_on(awaited));
+    co_await spawn(pass_on(awaited));
+    children.push_back(pass_on(awaited));
+  }
+  co_await gather(std::move(children));
+  EXPECT_EQ(Aligned::misplaced.load(), 0);
+}
+
+TEST(Task, WhatIsOverAlignedLiesInTheFrameWhereItMust) {
+  run(keep_and_await<OverAligned<32>>());
+  run(keep_and_await<OverAligned<64>>());
+  run(keep_and_await<OverAligned<256>>());
+}
+#endif
 
 }  // namespace
 }  // namespace magpie

@@ -88,18 +88,8 @@ MAGPIE_EXPORT MAGPIE_COLD std::exception_ptr make_wrong_number(std::size_t input
 template <class In, class Out>
 class BatcherCore : public BatcherBase, public std::enable_shared_from_this<BatcherCore<In, Out>> {
  public:
-  struct Member : BatchMemberLinks {
+  struct Member : BatchMemberLinks, FrameAllocated {
     explicit Member(In&& the_item) : item(std::move(the_item)) {}
-    static void* operator new(std::size_t size) { return allocate_frame(size); }
-    static void operator delete(void* member, std::size_t size) noexcept {
-      free_frame(member, size);
-    }
-    static void* operator new(std::size_t size, std::align_val_t align) {
-      return ::operator new(size, align);
-    }
-    static void operator delete(void* member, std::size_t, std::align_val_t align) noexcept {
-      ::operator delete(member, align);
-    }
 
     In item;
     Promise<Out> promise;

@@ -127,4 +127,25 @@ MAGPIE_ALWAYS_INLINE void free_frame(void* memory, std::size_t size) noexcept {
 #endif
 }
 
+/// Base of what comes from the cache of frames, or from the allocator if it is over-aligned.
+struct FrameAllocated {
+  MAGPIE_ALWAYS_INLINE static void* operator new(std::size_t size) { return allocate_frame(size); }
+  MAGPIE_ALWAYS_INLINE static void operator delete(void* memory, std::size_t size) noexcept {
+    free_frame(memory, size);
+  }
+  // For a coroutine clang++ asks these, with whatever alignment (-fcoro-aligned-allocation).
+  MAGPIE_ALWAYS_INLINE static void* operator new(std::size_t size, std::align_val_t align) {
+    return is_over(align) ? ::operator new(size, align) : allocate_frame(size);
+  }
+  MAGPIE_ALWAYS_INLINE static void operator delete(void* memory, std::size_t size,
+                                                   std::align_val_t align) noexcept {
+    is_over(align) ? ::operator delete(memory, align) : free_frame(memory, size);
+  }
+
+ private:
+  static constexpr bool is_over(std::align_val_t align) noexcept {
+    return static_cast<std::size_t>(align) > __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+  }
+};
+
 }  // namespace magpie::detail

@@ -24,15 +24,10 @@
 
 namespace magpie::detail {
 
-struct PromiseBase {
+struct PromiseBase : FrameAllocated {
   Scope* scope;
   Continuation continuation;
   SlotBase* slot;
-
-  MAGPIE_ALWAYS_INLINE static void* operator new(std::size_t size) { return allocate_frame(size); }
-  MAGPIE_ALWAYS_INLINE static void operator delete(void* frame, std::size_t size) noexcept {
-    free_frame(frame, size);
-  }
 };
 
 /// Notes the end of a coroutine of which somebody asks what its outcome is.

@@ -65,20 +65,11 @@ struct Spawner {
     return JoinHandle<T>(StateHandle<T>::adopt(state));
   }
 
-  // What is posted comes from one thread and is freed by another, all the time: an allocator that
-  // keeps memory for each thread would go to its common part for each of them.
-  struct FromFrames {
-    static void* operator new(std::size_t size) { return allocate_frame(size); }
-    static void operator delete(void* node, std::size_t size) noexcept { free_frame(node, size); }
-  };
-  struct FromAllocator {};  // frames are aligned for everything but over-aligned types
-  template <class F>
-  using PostedMemory = std::conditional_t<(alignof(F) > __STDCPP_DEFAULT_NEW_ALIGNMENT__),
-                                          FromAllocator, FromFrames>;
-
   template <class F>
   static void post(Executor& executor, F&& function) {
-    struct Node : Runnable, PostedMemory<std::decay_t<F>> {
+    // What is posted comes from one thread and is freed by another, all the time: an allocator
+    // that keeps memory for each thread would go to its common part for each of them.
+    struct Node : Runnable, FrameAllocated {
       Node(Executor& its_home, F&& f) : home(its_home), call(std::forward<F>(f)) {}
       Executor& home;
       std::decay_t<F> call;

@@ -172,18 +172,8 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
 };
 
 template <class T>
-class TaskState final : public OutcomeState<T, TaskRecord> {
+class TaskState final : public OutcomeState<T, TaskRecord>, public FrameAllocated {
  public:
-  // Records come from the frame cache too.
-  static void* operator new(std::size_t size) { return allocate_frame(size); }
-  static void operator delete(void* record, std::size_t size) noexcept { free_frame(record, size); }
-  static void* operator new(std::size_t size, std::align_val_t align) {
-    return ::operator new(size, align);
-  }
-  static void operator delete(void* record, std::size_t, std::align_val_t align) noexcept {
-    ::operator delete(record, align);
-  }
-
   TaskState() noexcept { this->unstarted().how = &kStart; }
   Runnable& node() noexcept { return this->unstarted(); }
 
