@@ -56,8 +56,8 @@ std::uintptr_t WorkStealingMachine::search(Worker& self) noexcept {
   const bool spins = spinners_.load(std::memory_order_relaxed) < most_spinners_;
   if (!spins && !self.left_some) {
     if (std::exchange(self.inbox_due, true)) return 0;
-    const std::uintptr_t item = next_item(self);
-    return item != 0 ? item : steal(self);
+    if (const std::uintptr_t item = next_item(self); item != 0) return item;
+    if (const std::uintptr_t item = steal(self); item != 0 || !self.left_some) return item;
   }
   if (spins) spinners_.fetch_add(1, std::memory_order_relaxed);
   const bool stream = self.in_stream != 0 || ++self.searches % kTryStreamEvery == 0;

@@ -307,8 +307,8 @@ TEST(WorkStealingExecutor, WhatComesFromOutsideIsServedWithinSoManySteps) {
 }
 
 // A worker that has just run a post of a stream goes to the injection queue again before it takes
-// from another one what may last.
-TEST(WorkStealingExecutor, APostThatIsThereIsNotOvertakenByWhatCanBeStolen) {
+// from another one what may last: whether the post came first.
+bool a_post_comes_before_what_can_be_stolen() {
   WorkStealingExecutor executor({.threads = 2});
   std::atomic<bool> offer{false};
   std::atomic<bool> offered{false};
@@ -348,7 +348,11 @@ TEST(WorkStealingExecutor, APostThatIsThereIsNotOvertakenByWhatCanBeStolen) {
   });
   offer = true;
   until([&] { return end == 4 && ran == kStream; });
-  EXPECT_LT(posted, stolen);
+  return posted < stolen;
+}
+TEST(WorkStealingExecutor, APostThatIsThereIsNotOvertakenByWhatCanBeStolen) {
+  // The stream has to be seen as one: it mostly is not.
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(a_post_comes_before_what_can_be_stolen());
 }
 
 TEST(WorkStealingExecutor, TimersFireWhileEveryWorkerIsBusyAndNothingSuspends) {

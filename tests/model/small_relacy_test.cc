@@ -281,6 +281,105 @@ TEST(InjectionQueueRelacyMutant, WhoSeesAMarkMustSeeHowFarOthersAre) {
   expect_killed<PushMarkAndLook<Mutant::injection_relaxed_push, 3>>(3);
 }
 
+// Nodes that are freed, or pushed again, as soon as they have been taken.
+template <class Env>
+struct Freed {
+  class Watched {
+   public:
+    void store(Freed* to, std::memory_order order) {
+      to == nullptr ? node_.write(1) : static_cast<void>(node_.read());
+      next_.store(to, order);
+    }
+    Freed* load(std::memory_order order) { return next_.load(order); }
+    void free() { node_.write(0); }
+
+   private:
+    typename Env::template Atomic<Freed*> next_{nullptr};
+    RelacyData<int> node_{0};
+  };
+  Watched next;
+};
+
+template <Mutant kMutant>
+struct TakeAndFree {
+  using Env = RelacyEnv<kMutant>;
+  using Node = Freed<Env>;
+  InjectionQueue<Env, Node> queue;
+  std::array<Node, 3> nodes{};
+  int pushed = 0;
+  typename Env::template Atomic<int> taken{0};
+
+  void free(Node& node) {
+    node.next.free();
+    taken.fetch_add(1, std::memory_order_relaxed);
+  }
+  void free_and_push(Node& node) {
+    free(node);
+    ++pushed;
+    queue.push(node);
+  }
+  void after() {
+    while (Node* const node = queue.pop()) free(*node);
+    relacy_check(taken.load(std::memory_order_relaxed) == static_cast<int>(nodes.size()) + pushed);
+  }
+};
+
+template <Mutant kMutant>
+struct TwoPushAndOneFrees : RelacyTest<TwoPushAndOneFrees<kMutant>, 3>, TakeAndFree<kMutant> {
+  void thread(unsigned index) {
+    if (index == 0) {
+      this->queue.push(this->nodes[0]);
+      this->queue.push(this->nodes[1]);
+    } else if (index == 1) {
+      this->queue.push(this->nodes[2]);
+    } else {
+      if (auto* const node = this->queue.pop()) this->free_and_push(*node);
+      if (auto* const node = this->queue.pop()) this->free(*node);
+    }
+  }
+  void after() { TakeAndFree<kMutant>::after(); }
+};
+
+template <Mutant kMutant>
+struct OnePushesAndTwoFree : RelacyTest<OnePushesAndTwoFree<kMutant>, 3>, TakeAndFree<kMutant> {
+  void thread(unsigned index) {
+    if (index == 0) {
+      for (auto& node : this->nodes) this->queue.push(node);
+      return;
+    }
+    std::array<typename TakeAndFree<kMutant>::Node*, 2> some{};
+    const std::size_t count = this->queue.pop_batch(some.data(), some.size());
+    for (std::size_t i = 0; i < count; ++i)
+      index == 2 && i == 0 ? this->free_and_push(*some[i]) : this->free(*some[i]);
+  }
+  void after() { TakeAndFree<kMutant>::after(); }
+};
+
+TEST(InjectionQueueRelacy, WhoHasTakenANodeMayFreeIt) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<TwoPushAndOneFrees<Mutant::none>>(3);
+}
+
+TEST(InjectionQueueRelacy, WhoHasTakenSomeMayFreeThem) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<OnePushesAndTwoFree<Mutant::none>>(3);
+}
+
+TEST(InjectionQueueRelacyMutant, WhoLinksTheNextOneMustSeeThatANodeIsUnlinked) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<TwoPushAndOneFrees<Mutant::injection_release_push>>(3);
+}
+
+TEST(InjectionQueueRelacyMutant, WhoLinksTheNextOneMustBeThroughWithTheNodeBefore) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<TwoPushAndOneFrees<Mutant::injection_relaxed_link>>(3);
+}
+
+TEST(InjectionQueueRelacyMutant, WhoFreesANodeMustSeeThatOthersAreThroughWithIt) {
+  MAGPIE_SKIP_RELACY();
+  expect_killed<TwoPushAndOneFrees<Mutant::injection_relaxed_walk>>(3);
+}
+
 // Two sleepers and one who wakes them, one by one. A sleeper that is never woken is a deadlock.
 template <Mutant kMutant>
 struct SleepAndWake : RelacyTest<SleepAndWake<kMutant>, 3> {

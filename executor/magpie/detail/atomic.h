@@ -63,6 +63,9 @@ enum class Mutant : std::uint8_t {
   timer_firings_no_wait,       // an owner does not wait for who has claimed his timer
   injection_no_lock,           // who takes does so without the lock
   injection_relaxed_push,      // a node is made the last one with relaxed orders
+  injection_release_push,      // ... or without an acquire
+  injection_relaxed_link,      // it is linked to the one before by a relaxed store
+  injection_relaxed_walk,      // ... and that is read by a relaxed load
   injection_one_end,           // one end mark is put behind itself
   injection_first_first,       // who asks whether all is taken looks at the last one last
   injection_any_end,           // a node that is the first and the last is taken for an end mark

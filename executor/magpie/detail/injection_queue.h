@@ -44,11 +44,11 @@ class InjectionQueue {
     unlink(node);
     // Release: what is in the node, for whoever links the next one to it, and with the loads of
     // last_ in takers and in still_empty(). Acquire: of the one before, which has been unlinked.
-    Node* const before = last_.exchange(&node, Env::mutant(Mutant::injection_relaxed_push)
-                                                   ? std::memory_order_relaxed
-                                                   : std::memory_order_acq_rel);
-    // Release: pairs with the load in behind(), whose thread may free the one before.
-    link(*before).store(&node, std::memory_order_release);
+    Node* const before = last_.exchange(&node, push_order());
+    // Release: pairs with the load in linked_to(), whose thread may free the one before.
+    link(*before).store(&node, Env::mutant(Mutant::injection_relaxed_link)
+                                   ? std::memory_order_relaxed
+                                   : std::memory_order_release);
   }
 
   // The oldest, or null.
@@ -77,6 +77,12 @@ class InjectionQueue {
   }
 
  private:
+  static constexpr std::memory_order push_order() noexcept {
+    if (Env::mutant(Mutant::injection_relaxed_push)) return std::memory_order_relaxed;
+    if (Env::mutant(Mutant::injection_release_push)) return std::memory_order_release;
+    return std::memory_order_acq_rel;
+  }
+
   // I5. In this order: whatever was pushed before the mark that is the last, has been taken when
   // the mark is the first.
   bool seems_empty(std::memory_order order) const noexcept {
@@ -118,7 +124,9 @@ class InjectionQueue {
     return next;
   }
   static Node* linked_to(Node& node) noexcept {
-    return link(node).load(std::memory_order_acquire);  // pairs with the store in push()
+    // Acquire: pairs with the store in push().
+    return link(node).load(Env::mutant(Mutant::injection_relaxed_walk) ? std::memory_order_relaxed
+                                                                       : std::memory_order_acquire);
   }
 
   // A model's nodes have links that are atomic themselves.
