@@ -24,10 +24,6 @@
 namespace magpie::detail {
 namespace {
 
-// Every so many pieces a worker takes its oldest item: what lies at the far end of a busy deque is
-// served within a bounded number of steps. A prime, so that it does not fall into step with a
-// program's own period.
-constexpr std::uint32_t kOldestEvery = 61;
 // How many injected items an idle worker takes along; the rest can be stolen from it.
 constexpr std::size_t kInboxBatch = 16;
 // How many items are lifted so that the parts of a bundle come below them.
@@ -177,18 +173,34 @@ void WorkStealingMachine::pin(std::size_t index) noexcept {
 
 void WorkStealingMachine::schedule(Runnable& work) noexcept {
   LocalQueue* const queue = local_queue();
-  if (queue != nullptr && queue->executor == &executor_) [[likely]] {
-    if (queue->deque.owner().push(reinterpret_cast<std::uintptr_t>(&work))) [[likely]] {
-      const std::uint32_t bits = attention_.load(std::memory_order_relaxed);
-      if ((bits & attention::kForPushes) == 0) [[likely]]
-        return;
-      // Somebody naps, and it is one more strand that is passed on: nothing for him.
-      if ((bits & attention::kForHops) == 0 && queue->deque.size_hint() <= 1) return;
-      attend(queue);
-      return;
-    }
-  }
-  inject(work);
+  if (queue == nullptr || queue->executor != &executor_) [[unlikely]]
+    return inject(work);
+  const auto item = reinterpret_cast<std::uintptr_t>(&work);
+  queue->deque.owner().with_room_for(
+      1,
+      [&](auto batch) {
+        batch.add(item);
+        batch.commit();
+        StdEnv::light_fence();  // P6, as in push()
+        const std::uint32_t bits = attention_.load(std::memory_order_relaxed);
+        if ((bits & attention::kForPushes) != 0) [[unlikely]]
+          attend_to_strand(*queue, bits);
+      },
+      [&] { schedule_without_room(*queue, work); });
+}
+
+MAGPIE_NOINLINE void WorkStealingMachine::schedule_without_room(LocalQueue& queue,
+                                                                Runnable& work) noexcept {
+  if (!queue.deque.owner().push(reinterpret_cast<std::uintptr_t>(&work))) return inject(work);
+  attend_to_strand(queue, attention_.load(std::memory_order_relaxed));
+}
+
+// Behind the push of a strand.
+void WorkStealingMachine::attend_to_strand(LocalQueue& queue, std::uint32_t bits) noexcept {
+  if ((bits & attention::kForPushes) == 0) return;
+  // Somebody naps, and it is one more strand that is passed on: nothing for him.
+  if ((bits & attention::kForHops) == 0 && queue.deque.size_hint() <= 1) return;
+  attend(&queue);
 }
 
 void WorkStealingMachine::schedule_behind(Runnable& work) noexcept {
@@ -325,33 +337,48 @@ void WorkStealingMachine::housekeeping(Worker& self) noexcept {
   }
 }
 
+// Mostly nothing is due and nobody posts.
 std::uintptr_t WorkStealingMachine::next_item(Worker& self) noexcept {
-  if (++self.tick % kHousekeepingEvery == 0) housekeeping(self);
-  auto deque = self.deque.owner();
-  const bool inbox = (attention_.load(std::memory_order_relaxed) & attention::kInbox) != 0;
+  const bool posts = (attention_.load(std::memory_order_relaxed) & attention::kInbox) != 0;
+  if (--self.until_care == 0 || posts || self.from_inbox != 0) [[unlikely]]
+    return next_item_with_care(self, posts);
+  return self.prefer_oldest ? oldest_item(self) : newest_item(self);
+}
+
+MAGPIE_NOINLINE std::uintptr_t WorkStealingMachine::next_item_with_care(Worker& self,
+                                                                        bool posts) noexcept {
+  if (self.until_care == 0) {
+    self.until_care = kHousekeepingEvery;
+    self.prefer_oldest = true;
+    housekeeping(self);
+  }
   // The inbox and the deque take turns, so that neither starves: what was taken along from the
   // inbox comes out of the deque first, then an item of its own.
   if (self.from_inbox != 0) {
     --self.from_inbox;
-  } else if (inbox && (deque.size_hint() != 0 || (self.inbox_due && !inbox_.empty()))) {
+  } else if (posts && (self.deque.size_hint() != 0 || (self.inbox_due && !inbox_.empty()))) {
     // With nothing to do at all the mark may stay: the next one to push need not set it again.
     if (const std::uintptr_t item = take_from_inbox(self); item != 0) return item;
   }
-  const bool oldest = self.prefer_oldest || self.tick % kOldestEvery == 0;
-  self.prefer_oldest = false;
-  if (oldest) {
-    if (const std::uintptr_t item = deque.take_oldest(); item != 0) {
-      WorkerCounters::add<std::uint64_t>(self.counters.local_pops);
-      return is_bundle(item) ? open_oldest(self, item) : item;
-    }
-  }
-  if (const std::uintptr_t item = deque.pop(); item != 0) {
+  return self.prefer_oldest ? oldest_item(self) : newest_item(self);
+}
+
+inline std::uintptr_t WorkStealingMachine::newest_item(Worker& self) noexcept {
+  if (const std::uintptr_t item = self.deque.owner().pop(); item != 0) [[likely]] {
     WorkerCounters::add<std::uint64_t>(self.counters.local_pops);
     return item;
   }
   // The queue itself is asked, not the bit: who pushed may be held up before it sets that, and this
   // worker would look for work, and see it, for as long.
   return !self.inbox_due || inbox_.empty() ? 0 : take_from_inbox(self);
+}
+
+MAGPIE_NOINLINE std::uintptr_t WorkStealingMachine::oldest_item(Worker& self) noexcept {
+  self.prefer_oldest = false;
+  const std::uintptr_t item = self.deque.owner().take_oldest();
+  if (item == 0) return newest_item(self);
+  WorkerCounters::add<std::uint64_t>(self.counters.local_pops);
+  return is_bundle(item) ? open_oldest(self, item) : item;
 }
 
 // A bundle that was the oldest: its first child is one piece, the others are the oldest still. On

@@ -424,6 +424,8 @@ std::uintptr_t Deque<Env>::take_oldest() noexcept {
   const std::uint64_t bottom = bottom_.load(std::memory_order_relaxed);
   Word top = top_.load(std::memory_order_acquire);  // acquire: see O7
   const std::uint64_t index = index_of(top);
+  // The only one, as of a strand that yields to nobody: without a locked instruction.
+  if (index + 1 == bottom && mode_of(top) == Mode::biased) return pop();
   while (index < bottom && index_of(top) == index) {
     const std::uintptr_t item = slots_[index & mask_].load(std::memory_order_relaxed);
     // T1. Pairs with S6; tried again only if a thief changed the mode.

@@ -30,8 +30,10 @@ namespace magpie::detail {
 
 class WorkStealingMachine;
 
-/// Every so many pieces, or jobs taken back, a worker looks at the clock.
-inline constexpr std::uint32_t kHousekeepingEvery = 64;
+/// Every so many pieces, or jobs taken back, a worker looks at the clock. Of the pieces, the next
+/// one is its oldest: what lies at the far end of a busy deque is served within a bounded number of
+/// steps. A prime, so that it does not fall into step with a program's own period.
+inline constexpr std::uint32_t kHousekeepingEvery = 61;
 /// How long a worker looks for work before it sleeps: about what a wake-up costs.
 inline constexpr std::uint64_t kSpinNs = 20'000;
 /// While others are awake the first sleep is short and needs no heavy fence; a wake-up that slipped
@@ -64,7 +66,7 @@ struct alignas(kCacheLine) Worker : LocalQueue {
   WorkStealingMachine& machine;
   const std::size_t index;
   Random random;
-  std::uint32_t tick = 0;
+  std::uint32_t until_care = kHousekeepingEvery;  // pieces
   std::size_t from_inbox = 0;  // so many items are the deque's turn: what came along, and one
   std::uint32_t searches = 0;
   std::uint32_t in_stream = 0;  // posts follow upon one another, so many more tries long
@@ -110,6 +112,8 @@ class WorkStealingMachine {
 
  private:
   friend struct Worker;
+  void schedule_without_room(LocalQueue& queue, Runnable& work) noexcept;
+  void attend_to_strand(LocalQueue& queue, std::uint32_t bits) noexcept;
   void inject(Runnable& work) noexcept;
   bool wake(std::uint32_t most) noexcept;
   bool wake_idle(std::uint32_t bits, bool new_work) noexcept;
@@ -132,6 +136,9 @@ class WorkStealingMachine {
   void delete_workers() noexcept;
   void work(Worker& self) noexcept;
   std::uintptr_t next_item(Worker& self) noexcept;
+  std::uintptr_t next_item_with_care(Worker& self, bool posts) noexcept;
+  std::uintptr_t newest_item(Worker& self) noexcept;
+  std::uintptr_t oldest_item(Worker& self) noexcept;
   std::uintptr_t open_oldest(Worker& self, std::uintptr_t bundle) noexcept;
   std::uintptr_t take_from_inbox(Worker& self) noexcept;
   std::uint32_t unmark_inbox() noexcept;
