@@ -18,9 +18,14 @@ if(MAGPIE_ASIO_INCLUDE_DIR)
 else()
   set(asio_found OFF)
 endif()
+set(MPI_CXX_SKIP_MPICXX ON)  # its C functions alone
+if(NOT DEFINED MAGPIE_WITH_MPI)
+  find_package(MPI QUIET COMPONENTS CXX)
+endif()
 option(MAGPIE_WITH_TBB "Build magpie::tbb" ${TBB_FOUND})
 option(MAGPIE_WITH_ABSEIL "Build magpie::status" ${absl_FOUND})
 option(MAGPIE_WITH_ASIO "Build magpie::asio" ${asio_found})
+option(MAGPIE_WITH_MPI "Build magpie::mpi" "${MPI_CXX_FOUND}")
 
 # Relacy runs threads as fibers, which the sanitizers do not follow: the models are left out there.
 if(MAGPIE_SANITIZE)
