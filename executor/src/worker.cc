@@ -406,9 +406,14 @@ std::uintptr_t WorkStealingMachine::take_from_inbox(Worker& self) noexcept {
   auto deque = self.deque.owner();
   const bool idle = deque.size_hint() == 0;
   std::array<Runnable*, kInboxBatch> taken;
-  const std::size_t count = inbox_.pop_batch(taken.data(), idle ? kInboxBatch : 1);
+  std::size_t count = 0;
+  if (idle) {
+    count = inbox_.pop_batch(taken.data(), kInboxBatch);
+  } else if (Runnable* const work = inbox_.try_pop(); work != nullptr) {
+    taken[count++] = work;
+  }
   if (count == 0) {
-    unmark_inbox();
+    if (inbox_.empty()) unmark_inbox();
     return 0;
   }
   WorkerCounters::add<std::uint64_t>(self.counters.injected, count);

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <thread>
 #include <vector>
@@ -48,6 +49,47 @@ TEST(InjectionQueue, ARunnableMayGoInAgainOnceItIsOut) {
     queue.push(node);
     EXPECT_EQ(queue.pop(), &node);
   }
+}
+
+// A node whose poster is held up after the exchange, before it links the node to the one before it:
+// the link says so when it is about to be written, and waits.
+struct HeldUp {
+  struct Link {
+    void store(HeldUp* to, std::memory_order order) {
+      if (to != nullptr && to->slow) {
+        to->exchanged = true;
+        while (!to->may_go_on) std::this_thread::yield();
+      }
+      word.store(to, order);
+    }
+    HeldUp* load(std::memory_order order) { return word.load(order); }
+    std::atomic<HeldUp*> word{nullptr};
+  };
+  Link next;
+  bool slow = false;
+  std::atomic<bool> exchanged{false};
+  std::atomic<bool> may_go_on{false};
+};
+
+TEST(InjectionQueue, WhoHasOtherWorkDoesNotWaitForAPosterThatIsHeldUp) {
+  InjectionQueue<StdEnv, HeldUp> queue;
+  HeldUp slow;
+  HeldUp behind;
+  slow.slow = true;
+  std::thread poster([&] { queue.push(slow); });
+  while (!slow.exchanged) std::this_thread::yield();
+  queue.push(behind);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(queue.try_pop(), nullptr);
+    EXPECT_FALSE(queue.empty());
+    EXPECT_FALSE(queue.still_empty());
+  }
+  slow.may_go_on = true;
+  poster.join();
+  EXPECT_EQ(queue.try_pop(), &slow);
+  EXPECT_EQ(queue.try_pop(), &behind);
+  EXPECT_EQ(queue.try_pop(), nullptr);
+  EXPECT_TRUE(queue.still_empty());
 }
 
 TEST(InjectionQueue, ABatchTakesUpToItsLimit) {

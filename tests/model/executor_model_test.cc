@@ -197,10 +197,14 @@ class Machine final : Strand<Env>::Home {
 
   std::uintptr_t take_from_inbox(std::size_t self) {
     std::array<Runnable*, 2> taken{};
-    const std::size_t count =
-        inbox_.pop_batch(taken.data(), deques_[self].size_hint() == 0 ? 2 : 1);
+    std::size_t count = 0;
+    if (deques_[self].size_hint() == 0) {
+      count = inbox_.pop_batch(taken.data(), taken.size());
+    } else if (Runnable* const work = inbox_.try_pop(); work != nullptr) {
+      taken[count++] = work;
+    }
     if (count == 0) {
-      unmark_inbox();
+      if (inbox_.empty()) unmark_inbox();
       return 0;
     }
     from_inbox_[self] = count;

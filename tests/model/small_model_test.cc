@@ -256,16 +256,19 @@ struct Linked {
   typename Env::template Atomic<Linked*> next{nullptr};
 };
 
-TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
-  expect_clean(explore({.preemptions = bound(3)}, [](Sim& sim) {
-    using Node = Linked<SimEnv<>>;
-    InjectionQueue<SimEnv<>, Node> queue;
+// Two push, and one takes while they do, as who has something else to do, or as who has not.
+template <Mutant kMutant, bool kPatient>
+Report two_who_push() {
+  return explore({.preemptions = bound(3)}, [](Sim& sim) {
+    using Node = Linked<SimEnv<kMutant>>;
+    InjectionQueue<SimEnv<kMutant>, Node> queue;
     std::array<Node, 4> runnables{};
     std::array<int, 4> out{};
     int order = 0;
     const auto take = [&](Node* runnable) {
       if (runnable == nullptr) return;
       const auto index = static_cast<std::size_t>(runnable - runnables.data());
+      sim.check(index < runnables.size(), "a mark came out");
       sim.check(out[index] == 0, "a runnable came out twice");
       out[index] = ++order;
     };
@@ -278,17 +281,29 @@ TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
       queue.push(runnables[3]);
     });
     sim.spawn([&] {
-      take(queue.pop());
-      take(queue.pop());
+      take(kPatient ? queue.pop() : queue.try_pop());
+      take(kPatient ? queue.pop() : queue.try_pop());
     });
     sim.run();
     while (Node* const rest = queue.pop()) take(rest);
     sim.check(order == 4 && queue.empty(), "a runnable was lost");
     sim.check(out[0] < out[1] && out[2] < out[3], "runnables came out in a wrong order");
-  }));
+  });
 }
 
-template <Mutant kMutant>
+TEST(InjectionQueueModel, EveryRunnableComesOutOnceAndInOrder) {
+  expect_clean(two_who_push<Mutant::none, true>());
+}
+
+TEST(InjectionQueueModel, WhoWaitsForNobodyLosesNothing) {
+  expect_clean(two_who_push<Mutant::none, false>());
+}
+
+TEST(InjectionQueueModelMutant, WhoFindsNothingBehindAMarkLeavesItThere) {
+  hunt(two_who_push<Mutant::injection_takes_mark, false>());
+}
+
+template <Mutant kMutant, bool kPatient>
 Report two_who_take() {
   return explore({.preemptions = bound(3)}, [](Sim& sim) {
     using Node = Linked<SimEnv<kMutant>>;
@@ -304,8 +319,14 @@ Report two_who_take() {
     sim.spawn([&] {
       for (Node& runnable : runnables) queue.push(runnable);
     });
+    const auto try_to_take = [&] {
+      for (int i = 0; i < 2; ++i) {
+        Node* const node = queue.try_pop();
+        if (node != nullptr) ++out[static_cast<std::size_t>(node - runnables.data())];
+      }
+    };
     sim.spawn(take);
-    sim.spawn(take);
+    kPatient ? sim.spawn(take) : sim.spawn(try_to_take);
     sim.run();
     while (!queue.empty()) take();
     for (const int times : out) sim.check(times == 1, "a runnable came out another time than once");
@@ -313,20 +334,24 @@ Report two_who_take() {
 }
 
 TEST(InjectionQueueModel, TwoWhoTakeGetEachRunnableOnce) {
-  expect_clean(two_who_take<Mutant::none>());
+  expect_clean(two_who_take<Mutant::none, true>());
+}
+
+TEST(InjectionQueueModel, WhoTakesAndWhoTriesToGetEachRunnableOnce) {
+  expect_clean(two_who_take<Mutant::none, false>());
 }
 
 TEST(InjectionQueueModelMutant, TwoWhoTakeWithoutTheLockGetTheSame) {
-  hunt(two_who_take<Mutant::injection_no_lock>());
+  hunt(two_who_take<Mutant::injection_no_lock, true>());
 }
 
 TEST(InjectionQueueModelMutant, AnEndMarkCannotLieBehindItself) {
-  hunt(two_who_take<Mutant::injection_one_end>());
+  hunt(two_who_take<Mutant::injection_one_end, true>());
 }
 
 // One pushes some and then looks for sleepers, as inject() does; another one takes all but one; and
 // a third, who has said that he will sleep, looks whether something is left.
-template <Mutant kMutant, std::size_t kPushes>
+template <Mutant kMutant, std::size_t kPushes, bool kPatient = true>
 Report push_mark_and_look() {
   return explore({.preemptions = bound(3)}, [](Sim& sim) {
     using Env = SimEnv<kMutant>;
@@ -342,7 +367,7 @@ Report push_mark_and_look() {
       seen_to = sleeps.load(std::memory_order_relaxed) != 0;
     });
     sim.spawn([&] {
-      for (std::size_t i = 1; i < kPushes; ++i) (void)queue.pop();
+      for (std::size_t i = 1; i < kPushes; ++i) (void)(kPatient ? queue.pop() : queue.try_pop());
     });
     sim.spawn([&] {
       sleeps.fetch_add(1, std::memory_order_seq_cst);
@@ -360,6 +385,10 @@ TEST(InjectionQueueModel, WhatIsBeforeTheMarkIsSeenByWhoeverWillSleep) {
 // The second mark behind which something may be left is the first one, again.
 TEST(InjectionQueueModel, WhatIsBeforeTheSecondMarkIsSeenByWhoeverWillSleep) {
   expect_clean(push_mark_and_look<Mutant::none, 3>());
+}
+
+TEST(InjectionQueueModel, WhatSomebodyDidNotWaitForIsSeenByWhoeverWillSleep) {
+  expect_clean(push_mark_and_look<Mutant::none, 3, false>());
 }
 
 TEST(InjectionQueueModelMutant, TheFirstThatIsTheLastMayBeLeft) {

@@ -324,8 +324,9 @@ struct TakeAndFree {
   }
 };
 
-template <Mutant kMutant>
-struct TwoPushAndOneFrees : RelacyTest<TwoPushAndOneFrees<kMutant>, 3>, TakeAndFree<kMutant> {
+template <Mutant kMutant, bool kPatient = true>
+struct TwoPushAndOneFrees : RelacyTest<TwoPushAndOneFrees<kMutant, kPatient>, 3>,
+                            TakeAndFree<kMutant> {
   void thread(unsigned index) {
     if (index == 0) {
       this->queue.push(this->nodes[0]);
@@ -333,10 +334,11 @@ struct TwoPushAndOneFrees : RelacyTest<TwoPushAndOneFrees<kMutant>, 3>, TakeAndF
     } else if (index == 1) {
       this->queue.push(this->nodes[2]);
     } else {
-      if (auto* const node = this->queue.pop()) this->free_and_push(*node);
-      if (auto* const node = this->queue.pop()) this->free(*node);
+      if (auto* const node = take()) this->free_and_push(*node);
+      if (auto* const node = take()) this->free(*node);
     }
   }
+  auto* take() { return kPatient ? this->queue.pop() : this->queue.try_pop(); }
   void after() { TakeAndFree<kMutant>::after(); }
 };
 
@@ -358,6 +360,11 @@ struct OnePushesAndTwoFree : RelacyTest<OnePushesAndTwoFree<kMutant>, 3>, TakeAn
 TEST(InjectionQueueRelacy, WhoHasTakenANodeMayFreeIt) {
   MAGPIE_SKIP_RELACY();
   expect_clean<TwoPushAndOneFrees<Mutant::none>>(3);
+}
+
+TEST(InjectionQueueRelacy, WhoHasTakenANodeWithoutWaitingMayFreeIt) {
+  MAGPIE_SKIP_RELACY();
+  expect_clean<TwoPushAndOneFrees<Mutant::none, false>>(3);
 }
 
 TEST(InjectionQueueRelacy, WhoHasTakenSomeMayFreeThem) {

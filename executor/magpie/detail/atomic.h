@@ -67,6 +67,7 @@ enum class Mutant : std::uint8_t {
   injection_relaxed_link,      // it is linked to the one before by a relaxed store
   injection_relaxed_walk,      // ... and that is read by a relaxed load
   injection_one_end,           // one end mark is put behind itself
+  injection_takes_mark,        // a mark that somebody has left as the first is taken for a node
   injection_first_first,       // who asks whether all is taken looks at the last one last
   injection_any_end,           // a node that is the first and the last is taken for an end mark
   depot_no_lock,               // a chain is taken without the lock

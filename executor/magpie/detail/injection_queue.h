@@ -61,9 +61,20 @@ class InjectionQueue {
   [[nodiscard("the work has left the queue")]] std::size_t pop_batch(Node** taken,
                                                                      std::size_t limit) noexcept {
     if (empty()) return 0;
-    if constexpr (Env::mutant(Mutant::injection_no_lock)) return take(taken, limit);
+    const auto wait = [](Node& node) noexcept { return behind(node); };
+    if constexpr (Env::mutant(Mutant::injection_no_lock)) return take(taken, limit, wait);
     std::lock_guard hold(lock_);
-    return take(taken, limit);
+    return take(taken, limit, wait);
+  }
+
+  // The same for who has something else to do, and so waits for nobody: null also if somebody takes
+  // at this moment, or has pushed and not linked yet.
+  [[nodiscard("the work has left the queue")]] Node* try_pop() noexcept {
+    if (empty() || lock_.seems_held() || !lock_.try_lock()) return nullptr;
+    std::lock_guard hold(lock_, std::adopt_lock);
+    Node* oldest = nullptr;
+    const auto look = [](Node& node) noexcept { return linked_to(node); };
+    return take(&oldest, 1, look) != 0 ? oldest : nullptr;
   }
 
   // Two relaxed loads. A worker that is about to park asks after its fence.
@@ -96,25 +107,33 @@ class InjectionQueue {
     return first == last;
   }
 
-  // I3, I4.
-  std::size_t take(Node** taken, std::size_t limit) noexcept {
+  // I3, I4. `behind_first` may say that there is nothing yet.
+  template <class BehindFirst>
+  std::size_t take(Node** taken, std::size_t limit, BehindFirst behind_first) noexcept {
     Node* first = first_.load(std::memory_order_relaxed);
-    if (first == end_) {
+    const bool at_end = first == end_;
+    if (at_end) {
       if (last_.load(std::memory_order_relaxed) == end_) return 0;  // somebody else came first
-      if (!Env::mutant(Mutant::injection_one_end)) end_ = end_ == &ends_[0] ? &ends_[1] : &ends_[0];
+      if (!Env::mutant(Mutant::injection_one_end)) end_ = other_mark();
       push(*end_);
-      first = behind(*first);
+    }
+    // One that was left here by somebody who did not wait, too.
+    if (Env::mutant(Mutant::injection_takes_mark) ? at_end : first == other_mark()) {
+      first = behind_first(*first);
+      if (first == nullptr) return 0;
     }
     std::size_t count = 0;
     while (count < limit && first != end_) {
       // What is taken already does not wait.
-      Node* const next = count == 0 ? behind(*first) : linked_to(*first);
+      Node* const next = count == 0 ? behind_first(*first) : linked_to(*first);
       if (next == nullptr) break;
       taken[count++] = std::exchange(first, next);
     }
     first_.store(first, std::memory_order_relaxed);
     return count;
   }
+
+  Node* other_mark() noexcept { return end_ == &ends_[0] ? &ends_[1] : &ends_[0]; }
 
   // Who pushed what comes behind has made it the last, and links it with his next instruction; if
   // he is held up in between, this waits for him.

@@ -42,6 +42,9 @@ class SpinLock {
     return word_.exchange(kHeld, std::memory_order_acquire) == kFree;
   }
 
+  /// Leaves the line with those who share it.
+  bool seems_held() const noexcept { return word_.load(std::memory_order_relaxed) != kFree; }
+
   void unlock() noexcept {
     // Release: pairs with the exchange in try_lock().
     word_.store(kFree, Env::mutant(Mutant::spin_lock_relaxed_unlock) ? std::memory_order_relaxed
