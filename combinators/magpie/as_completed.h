@@ -242,7 +242,6 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
     ThreadState* const thread = thread_state();
     const auto count = static_cast<std::uint32_t>(children_.size());
     start_counting(count + 1);
-    children_lie_at(children_.first_item(), children_.bytes());
     home = thread->executor;
     std::uint32_t index = 0;
     children_.for_each([&](Child& child) {
@@ -274,7 +273,8 @@ class StreamOf : public CombinatorBase, protected Join, protected EndSink {
     auto& child = static_cast<Child&>(item);
     return {child, child.slot()};
   }
-  static constexpr JoinKind kKind{&StreamOf::settle, nullptr, true, Children::kStride};
+  static constexpr JoinKind kKind{&StreamOf::settle, nullptr, true, Children::kStride,
+                                  1 /* the body's */};
 
   Children children_;
   std::optional<Duration> limit_;

@@ -152,7 +152,6 @@ class MAGPIE_EXPORT RateDriver : OperationPlace {
     next_child_ = next_child<Children>;
     const auto units = static_cast<std::uint32_t>(count_ + 1);
     join.start_counting(units);
-    join.children_lie_at(children.first_item(), children.bytes());
     join.home = current_executor();
     children.for_each_with_frame([&](auto& child, std::uint32_t index, std::uintptr_t its_frame) {
       child.index = index;

@@ -48,7 +48,6 @@ std::coroutine_handle<> AttemptsJoin::start(std::coroutine_handle<> awaiting, Sc
   parent = awaiting;
   home = current_executor();
   start_counting(static_cast<std::uint32_t>(std::min(most, kMostAttempts)));
-  children_lie_at(0, 0);  // attempts lie anywhere: none is taken over by the address
   most_ = units;
   reserve_ = units - 1;
   first_ = latest_ = &first;

@@ -45,7 +45,6 @@ std::coroutine_handle<> LaneJoin::start(std::coroutine_handle<> awaiting, Scope&
   parent = awaiting;
   home = current_executor();
   start_counting(static_cast<std::uint32_t>(std::min(most, kMostLanes)));
-  children_lie_at(0, 0);  // lanes lie anywhere: none is taken over by the address
   set_up(first, units - 1);
   return start_calls(&first);
 }

@@ -58,7 +58,6 @@ std::coroutine_handle<> WaitCore::start(std::coroutine_handle<> awaiting, Scope&
   kind = &kKind;
   parent = awaiting;
   home = current_executor();
-  children_lie_at(0, 0);
   start_counting(static_cast<std::uint32_t>(nodes_.size()));
   std::uint32_t ended = 0;
   std::uint32_t index = 0;

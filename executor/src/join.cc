@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The magpie authors
 // SPDX-License-Identifier: Apache-2.0
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -111,19 +112,18 @@ void hand_item_to_executor(std::uintptr_t item) noexcept {
 }
 
 void unbundle(Fork& rec, std::uint32_t half, LocalQueue* queue) noexcept {
-  const Join& join = *rec.join;
+  const JoinKind& kind = *rec.join->kind;
+  const std::uint32_t left = rec.join->units - kind.own_units - rec.index;  // with this one
   const std::uintptr_t first = tagged(&rec, kForkTag);
-  const std::uintptr_t stride = join.kind->stride;
+  const std::uintptr_t stride = kind.stride;
   const auto queue_one = [queue](std::uintptr_t item) noexcept {
     if (queue == nullptr || !queue->deque.owner().push(item)) hand_item_to_executor(item);
   };
   for (; half >= kSingly; half /= 2) {
-    const std::uintptr_t behind = first + half * stride;
-    if (is_sibling(&join, behind)) queue_one(behind - kForkTag + kBundleTag);
+    if (half < left) queue_one(first + half * stride - kForkTag + kBundleTag);
   }
   // The last ones may be fewer.
-  std::uintptr_t last = first + (kSingly - 1) * stride;
-  while (!is_sibling(&join, last)) last -= stride;
+  const std::uintptr_t last = first + (std::min(left, kSingly) - 1) * stride;
   const auto one_by_one = [=]() noexcept {
     for (std::uintptr_t item = last; item != first; item -= stride) queue_one(item);
   };

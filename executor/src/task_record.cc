@@ -171,14 +171,14 @@ namespace {
 // through the deque, unless the loop is wanted for something else.
 MAGPIE_ALWAYS_INLINE std::coroutine_handle<> go_on_with(JoinWaiter* waiter,
                                                         const LocalQueue* queue) noexcept {
-  if (waiter == nullptr) return std::noop_coroutine();
+  if (waiter == nullptr) return nullptr;
   if (waiter->is_awaited() && queue != nullptr && queue->executor == waiter->executor &&
       !queue->noticed()) [[likely]] {
     install_locals(*waiter->scope());
     return transfer(waiter->awaiting());
   }
   waiter->hand_over();
-  return std::noop_coroutine();
+  return nullptr;
 }
 
 }  // namespace

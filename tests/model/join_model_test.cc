@@ -39,7 +39,8 @@ enum class Hop {
   carry_overwritten,     // they take the place of those that the sibling brings along already
   without_tag,           // an item with a sibling's address is a fork, whatever its tag
   without_pop,           // the sibling that lies at the bottom is started and stays there
-  any_join,              // whatever lies in the range is a sibling, also another join's child
+  any_join,              // whatever has not started is a sibling, also another join's child
+  kept_back,             // another join's child that was popped does not go back
   touch_after_delivery,  // a look at the join after its units have been handed in
   bundle_is_a_fork,      // who takes a bundle starts the first of it and forgets the others
   still_a_bundle,        // a child that goes back to the deque is a bundle again
@@ -50,8 +51,7 @@ struct Setup {
   unsigned workers = 2;
   // What each child does: r runs to its end; s suspends, somebody else wakes it; w first wakes who
   // has suspended; f fails, so that children that have not started are skipped; o, the last ones
-  // only: an operation that has ended at once; n is a callable that holds a join of its own, within
-  // the range of the outer one's children, and awaits it.
+  // only: an operation that has ended at once; n holds a join of its own, and awaits it.
   const char* children = "rr";
   const char* inner = "rr";  // the two children of that
   unsigned rounds = 1;       // joins at the same address, one after the other
@@ -116,12 +116,10 @@ class World {
     BasicJoinCounter<Env> counter;
     typename Env::template Atomic<int> cancelled{0};
     std::uint32_t units;
-    std::uintptr_t begin;
-    std::uintptr_t bytes;
   };
   struct Outer : Join {
     std::array<Rec, kMost> recs;
-    Join inner;  // from here on: within child n
+    Join inner;
     std::array<Rec, 2> inner_recs;
   };
 
@@ -130,9 +128,6 @@ class World {
   void fork(unsigned self) {
     Outer& join = join_.make();
     join.units = n_;
-    join.begin = reinterpret_cast<std::uintptr_t>(join.recs.data());
-    join.bytes = setup_.bundles ? n_ * sizeof(Rec)
-                                : reinterpret_cast<std::uintptr_t>(&join + 1) - join.begin;
     join.counter.start(n_);
     unsigned forks = 0;
     for (unsigned i = 0; i < n_; ++i) {
@@ -197,8 +192,6 @@ class World {
     inner_holder_ = holder;
     inner.units = 2;
     inner.counter.start(2);
-    inner.begin = reinterpret_cast<std::uintptr_t>(outer.inner_recs.data());
-    inner.bytes = sizeof outer.inner_recs;
     for (unsigned i = 0; i < 2; ++i) outer.inner_recs[i] = {0, kInner + i, &inner};
     Rec* const first = &outer.inner_recs[0];
     sim_.check(deques_[self].owner().push(item_of(outer.inner_recs[1])), "push failed");
@@ -246,16 +239,12 @@ class World {
   static unsigned half_of(const Rec& rec) { return (rec.index & (0 - rec.index)) / 2; }
   void unbundle(unsigned self, Rec& rec, unsigned half) {
     if (kHop == Hop::bundle_is_a_fork && rec.index != 0) return;
-    Join* const join = rec.join;
-    const auto is_there = [&](std::uintptr_t item) {
-      return is_sibling(join, item) || kHop == Hop::bundle_without_end;
-    };
+    const unsigned left = kHop == Hop::bundle_without_end ? kMost : rec.join->units - rec.index;
     for (; half >= kRow; half /= 2) {
-      if (is_there(item_of(*(&rec + half))))
+      if (half < left)
         sim_.check(deques_[self].owner().push(bundle_of(*(&rec + half))), "push failed");
     }
-    if (is_there(item_of(*(&rec + 1))))
-      sim_.check(deques_[self].owner().push(item_of(*(&rec + 1))), "push failed");
+    if (1 < left) sim_.check(deques_[self].owner().push(item_of(*(&rec + 1))), "push failed");
   }
 
   void count_end(const Join* join) { ++(join == &(*join_).inner ? inner_ended_ : ended_); }
@@ -265,26 +254,23 @@ class World {
     return advance(self, rec->join, rec->carry + 1);
   }
 
-  bool is_sibling(const Join* join, std::uintptr_t item) {
-    static_cast<void>(*join_);
-    if (kHop == Hop::without_tag) return (item & ~kTagMask) - join->begin < join->bytes;
-    return std::rotr(item - (join->begin | kForkTag), 3) < join->bytes / 8;
+  static bool may_be_sibling(std::uintptr_t item) {
+    return kHop == Hop::without_tag ? item != 0 : detail::is_fork(item);
   }
 
   // What was popped, if it is this join's; else it goes back.
   Rec* own_sibling(unsigned self, const Join* join, std::uintptr_t item) {
     Rec* const rec = reinterpret_cast<Rec*>(item & ~kTagMask);
     if (rec->join == join || kHop == Hop::any_join) return rec;
-    sim_.check(deques_[self].owner().push(item), "push failed");
+    if (kHop != Hop::kept_back) sim_.check(deques_[self].owner().push(item), "push failed");
     return nullptr;
   }
 
   Rec* pop_sibling(unsigned self, const Join* join) {
     auto deque = deques_[self].owner();
     const std::uintptr_t item = deque.peek();
-    const bool bundle = (item & kTagMask) == kBundleTag;
-    if (!is_sibling(join, bundle ? item - kBundleTag + kForkTag : item) || deque.pop() != item)
-      return nullptr;
+    if (!detail::is_unstarted(item) || deque.size_hint() == 0 || deque.pop() == 0) return nullptr;
+    const bool bundle = detail::is_bundle(item);
     Rec* const rec = own_sibling(self, join, item);
     if (bundle && rec != nullptr) unbundle(self, *rec, half_of(*rec));
     return rec;
@@ -299,9 +285,9 @@ class World {
     Popped popped = Popped::yes;
     if (kHop == Hop::without_pop) {
       item = deque.peek();
-      if (!is_sibling(join, item)) popped = Popped::not_wanted;
+      if (!may_be_sibling(item)) popped = Popped::not_wanted;
     } else {
-      popped = deque.pop_biased_if([&](std::uintptr_t i) { return is_sibling(join, i); }, item);
+      popped = deque.pop_biased_if(&may_be_sibling, item);
     }
     Rec* const sibling =
         popped == Popped::yes ? own_sibling(self, join, item) : pop_sibling(self, join);
@@ -428,8 +414,8 @@ TEST(JoinModel, AThiefTakesABundleOfChildren) {
   }
 }
 
-// Its children lie within the range of the outer ones.
-TEST(JoinModel, AJoinWithinTheCallableOfAnothersChild) {
+// Either's children lie in the deque when one of the other's ends.
+TEST(JoinModel, AJoinWithinAnothersChild) {
   for (const char* children : {"sn", "rn", "nr"}) {
     for (const char* inner : {"rr", "wr"}) {
       expect_clean(play({.preemptions = 1}, {.children = children, .inner = inner}));
@@ -441,8 +427,12 @@ TEST(JoinModel, AJoinWithinTheCallableOfAnothersChild) {
       {.workers = 3, .children = "snr", .inner = "wr", .rounds = 2, .attention = true}, 3'000);
 }
 
-TEST(JoinModelMutant, WhatLiesInTheRangeMayBeAnotherJoinsChild) {
+TEST(JoinModelMutant, WhatHasNotStartedMayBeAnotherJoinsChild) {
   hunt(play<Mutant::none, Hop::any_join>({.preemptions = 1}, {.children = "sn", .inner = "wr"}));
+}
+
+TEST(JoinModelMutant, AnotherJoinsChildGoesBack) {
+  hunt(play<Mutant::none, Hop::kept_back>({.preemptions = 1}, {.children = "sn", .inner = "wr"}));
 }
 
 TEST(JoinModelMutant, UnitsThatStayBehindAreMissing) {

@@ -159,8 +159,6 @@ class ChildPack : public PackStorage<std::index_sequence_for<Child...>, Child...
   static constexpr std::size_t size() noexcept { return sizeof...(Child); }
   /// Whether they were moved from or started before: all of them, so that one look will do.
   MAGPIE_FLAT bool spent() noexcept { return this->template get<0>().spent(); }
-  MAGPIE_FLAT std::uintptr_t first_item() const noexcept { return detail::tagged(this, kForkTag); }
-  static constexpr std::size_t bytes() noexcept { return sizeof(ChildPack); }
   static constexpr void free_memory() noexcept {}
 };
 
@@ -175,8 +173,6 @@ class ChildPack<> {
   explicit ChildPack(std::in_place_t) {}
   static constexpr std::size_t size() noexcept { return 0; }
   static constexpr bool spent() noexcept { return false; }
-  static constexpr std::uintptr_t first_item() noexcept { return 0; }
-  static constexpr std::size_t bytes() noexcept { return 0; }
   static constexpr void free_memory() noexcept {}
   static Outcomes outcomes() noexcept {
     return {[](void*, Outcomes::Look, void*) {}, nullptr};
@@ -259,10 +255,6 @@ class ChildVector {
   bool spent() const noexcept {
     return capacity_ == kMovedFrom || (size_ != 0 && children_->spent());
   }
-  std::uintptr_t first_item() const noexcept {
-    return reinterpret_cast<std::uintptr_t>(children_) + kForkTag;
-  }
-  std::size_t bytes() const noexcept { return size_ * sizeof(Child); }
 
   // This may be gone when fn returns for the last child, as the join may have ended: its members
   // are read before.
@@ -416,7 +408,6 @@ std::uint32_t start_operations(Join& join, Children& children, bool is_race) noe
 template <bool Settled, class Children>
 MAGPIE_FLAT inline void arm_children(Join& join, Children& children) noexcept {
   join.start_counting(static_cast<std::uint32_t>(children.size()));
-  join.children_lie_at(children.first_item(), children.bytes());
   children.for_each_with_frame([&](auto& child, std::uint32_t index, std::uintptr_t frame)
                                    MAGPIE_FLAT {
                                      child.index = index;

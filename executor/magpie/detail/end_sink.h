@@ -55,12 +55,18 @@ class Continuation {
   std::uintptr_t tag() const noexcept { return word_ & kTag; }
   bool is_asked() const noexcept { return (word_ & kAsked) != 0; }
   bool is_coroutine() const noexcept { return tag() == kCoroutine; }
+  // Plain: not asked.
+  bool is_plain_rec() const noexcept { return ((word_ - kRec) & kTag) == 0; }
+  bool is_plain_task() const noexcept { return tag() == kTask; }
   bool is_rec() const noexcept { return (word_ & kRec) != 0; }
   bool is_task() const noexcept { return (word_ & kTask) != 0; }
 
   std::coroutine_handle<> coroutine() const noexcept {
-    return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(word_ & ~kTag));
+    static_assert(kCoroutine == 0);
+    return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(word_));
   }
+  Fork* plain_rec() const noexcept { return reinterpret_cast<Fork*>(word_ - kRec); }
+  TaskRecord* plain_task() const noexcept { return reinterpret_cast<TaskRecord*>(word_ - kTask); }
   Fork* rec() const noexcept { return reinterpret_cast<Fork*>(word_ & ~kTag); }
   TaskRecord* task() const noexcept { return reinterpret_cast<TaskRecord*>(word_ & ~kTag); }
   EndSink* sink() const noexcept { return reinterpret_cast<EndSink*>(word_ & ~kTag); }

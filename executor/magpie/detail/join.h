@@ -15,7 +15,6 @@
 // and its frame be gone.
 
 #include <atomic>
-#include <bit>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -127,6 +126,7 @@ struct JoinKind {
   // Bytes from one child to the next, where they are forks of one type in a row; else 0. Many of
   // those are queued in bundles.
   std::uint32_t stride = 0;
+  std::uint32_t own_units = 0;  // of the units, those that no child is for
 };
 
 /// The scope of the children comes first: its address is that of the join, and the first thing that
@@ -151,15 +151,6 @@ struct Join : JoinScope, Runnable {
   /// destroy.
   void destroy_scope() noexcept { std::destroy_at(&scope); }
 
-  /// The children lie in so many bytes; `first` is the item that a fork at the beginning would be.
-  /// No bytes: none does.
-  void children_lie_at(std::uintptr_t first, std::uintptr_t bytes) noexcept {
-    static_assert(alignof(Fork) == kWord);
-    first_item = first;
-    words = bytes / kWord;
-  }
-  static constexpr std::uintptr_t kWord = 8;
-
   void start_counting(std::uint32_t n) noexcept {
     units = n;
     std::construct_at(&counter, n);
@@ -170,10 +161,7 @@ struct Join : JoinScope, Runnable {
     BasicJoinCounter<StdEnv> counter;
   };
   std::uint32_t units;  // n
-  // Where the children lie: the item that one at the beginning would be, and how many words.
-  std::uintptr_t first_item;
-  std::uintptr_t words;
-  Executor* home;  // where the parent awaited, and goes on
+  Executor* home;       // where the parent awaited, and goes on
   union {
     std::coroutine_handle<> parent;
   };
@@ -247,15 +235,6 @@ inline std::coroutine_handle<> start_fork(Fork* rec) noexcept {
   return start_child(rec);
 }
 
-/// Whether an item of the deque lies among the children of this join. Only the address is looked
-/// at: the item may be gone. A child whose callable holds another combinator has the children of
-/// that one within itself: whoever has popped the item looks at its join.
-inline bool is_sibling(const Join* join, std::uintptr_t item) noexcept {
-  // Both questions in one: the lowest bits of the distance are 0 if the tags are the same, else
-  // they make it larger than any number of words.
-  return std::rotr(item - join->first_item, std::countr_zero(Join::kWord)) < join->words;
-}
-
 /// An item that was popped, and is another join's.
 MAGPIE_EXPORT MAGPIE_COLD void put_back(LocalQueue* queue, std::uintptr_t item) noexcept;
 
@@ -267,29 +246,26 @@ MAGPIE_EXPORT MAGPIE_COLD std::coroutine_handle<> put_back_and_deliver(
 inline Fork* pop_sibling(const Join* join, LocalQueue* queue) noexcept {
   auto deque = queue->deque.owner();
   const std::uintptr_t item = deque.peek();  // maybe stale
-  const bool bundle = is_bundle(item);
-  if (!is_sibling(join, bundle ? item - kBundleTag + kForkTag : item) || deque.pop() != item)
-    return nullptr;
+  // What lies there is often stale, and a pop from an empty deque may make a fence.
+  if (!is_unstarted(item) || deque.size_hint() == 0 || deque.pop() == 0) return nullptr;
   Fork& fork = fork_of(item);
-  if (fork.join != join) [[unlikely]] {
+  if (fork.join != join) {
     put_back(queue, item);
     return nullptr;
   }
-  if (bundle) unbundle(fork, queue);
+  if (is_bundle(item)) unbundle(fork, queue);
   return &fork;
 }
 
 /// A bearer of `units` goes on: with a sibling if one lies ready, else it delivers.
-MAGPIE_ALWAYS_INLINE std::coroutine_handle<> advance(Join* join, std::uint32_t units,
-                                                     LocalQueue* queue = local_queue()) noexcept {
-  if (queue == nullptr) [[unlikely]]
-    return deliver_to(join, units);
+MAGPIE_ALWAYS_INLINE std::coroutine_handle<> advance_on_worker(Join* join, std::uint32_t units,
+                                                               LocalQueue* queue) noexcept {
   // All units in one hand, and at home: nothing shared is touched.
   if (units == join->units && queue->executor == join->home) return transfer(join->parent);
   std::uintptr_t item = 0;
   using Popped = Deque<StdEnv>::Popped;
-  const Popped popped = queue->deque.owner().pop_biased_if(
-      [join](std::uintptr_t i) { return is_sibling(join, i); }, item);
+  // Whether the newest item is a sibling is asked of the child, which is there once it was popped.
+  const Popped popped = queue->deque.owner().pop_biased_if(&is_fork, item);
   if (popped != Popped::yes) [[unlikely]]
     return advance_carefully(join, units);
   Fork* const sibling = reinterpret_cast<Fork*>(item - kForkTag);
@@ -300,6 +276,12 @@ MAGPIE_ALWAYS_INLINE std::coroutine_handle<> advance(Join* join, std::uint32_t u
     return start_attentively(sibling);
   }
   return start_child(sibling);
+}
+
+/// The same on any thread.
+inline std::coroutine_handle<> advance(Join* join, std::uint32_t units) noexcept {
+  LocalQueue* const queue = local_queue();
+  return queue != nullptr ? advance_on_worker(join, units, queue) : deliver_to(join, units);
 }
 
 /// The outcome of a child lies in its slot: before its unit is delivered, the combinator hears of

@@ -23,8 +23,15 @@ inline constexpr std::uintptr_t kForkTag = 1;
 inline constexpr std::uintptr_t kJobTag = 2;     // a Job, once a thief has it
 inline constexpr std::uintptr_t kBundleTag = 3;  // a Fork, and with it some of those behind it
 inline constexpr std::uintptr_t kTagMask = 3;
+inline bool is_fork(std::uintptr_t item) noexcept {
+  return ((item - kForkTag) & kTagMask) == 0;
+}
 inline bool is_bundle(std::uintptr_t item) noexcept {
   return (item & kTagMask) == kBundleTag;
+}
+/// One or several children that have not started.
+inline bool is_unstarted(std::uintptr_t item) noexcept {
+  return (item & (kForkTag & kBundleTag)) != 0;
 }
 
 /// Bits of the word of attention: one relaxed load after each push and each hop tells whether

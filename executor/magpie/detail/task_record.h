@@ -109,7 +109,7 @@ class MAGPIE_EXPORT TaskRecord : public OutcomeCore, public TaskCore {
   // --- the end -----------------------------------------------------------------------------------
 
   /// The task's coroutine is gone, its outcome lies in its place. Returns what this thread runs
-  /// next.
+  /// next; null: nothing.
   std::coroutine_handle<> has_ended(SlotState outcome) noexcept;
   /// For the simulator. The task's frame was destroyed where it waited: this is its outcome.
   void end_by_force(std::exception_ptr error) noexcept;
