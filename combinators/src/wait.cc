@@ -12,7 +12,7 @@ namespace magpie::detail {
 
 bool RecordWait::start() noexcept {
   if (refused()) return false;
-  fill = [](JoinWaiter*) noexcept {};  // not a mover: it goes on at once, with those who copy
+  fill = nothing();  // not a mover: it goes on at once, with those who copy
   switch (record_->park_waiter(*this)) {
     case TaskRecord::Parked::yes:
       return true;

@@ -87,6 +87,13 @@ Task<void> spawns(std::size_t times) {
   for (std::size_t i = 0; i < times; ++i) co_await spawn(one());
 }
 
+Task<void> spawns_with_name(std::size_t times) {
+  for (std::size_t i = 0; i < times; ++i) {
+    const JoinHandle<int> handle = spawn(one());
+    co_await handle;
+  }
+}
+
 Task<void> posts(std::size_t times) {
   auto& executor = static_cast<WorkStealingExecutor&>(co_await this_task::executor());
   std::size_t ran = 0;
@@ -132,12 +139,13 @@ Task<void> scopes(std::size_t times) {
   for (std::size_t i = 0; i < times; ++i) co_await cancel_scope([](CancelScope&) { return one(); });
 }
 
-constexpr std::array<std::pair<const char*, Path>, 13> kPaths{{
+constexpr std::array<std::pair<const char*, Path>, 14> kPaths{{
     {"await", awaits},
     {"fork_join", fork_joins},
     {"gather of 2", gathers_of_two},
     {"gather of 10", gathers_of_ten},
     {"spawn", spawns},
+    {"spawn, copied", spawns_with_name},
     {"post", posts},
     {"semaphore", acquires},
     {"mutex", locks},

@@ -18,6 +18,7 @@
 #include <magpie/sleep.h>
 #include <magpie/spawn.h>
 #include <magpie/task.h>
+#include <magpie/testing/simulated_executor.h>
 #include <magpie/this_task.h>
 #include <magpie/work_stealing_executor.h>
 
@@ -73,7 +74,7 @@ Task<int> give_behind(Gate& gate, int value) {
   co_return value;
 }
 
-class JoinHandleTest : public testing::Test {
+class JoinHandleTest : public ::testing::Test {
  protected:
   std::optional<WorkStealingExecutor> slot_{std::in_place, ExecutorOptions{.threads = 2}};
   WorkStealingExecutor& executor = *slot_;
@@ -146,6 +147,40 @@ TEST_F(JoinHandleTest, MoverGetsTheValueAfterThoseWhoWaitedBeforeHaveTheirs) {
     gate.open();
     for (auto& h : all) ASSERT_EQ(h.wait().value(), 64U);
   }
+}
+
+// Nobody makes a copy of a number for those who wait: they read it when they go on.
+TEST(JoinHandleOrders, ANumberIsThereForWhoWaitedAlsoWhenAMoverGoesOnFirst) {
+  bool mover_was_first = false;
+  testing::explore(1000, [&](testing::SimulatedExecutor& simulator) {
+    auto body = [&]() -> Task<> {
+      Gate gate;
+      JoinHandle<int> handle = spawn(give_behind(gate, 7));
+      int waiting = 0;
+      bool moved = false;
+      const auto copier = [&](JoinHandle<int> h) -> Task<int> {
+        ++waiting;
+        const int value = co_await h;
+        mover_was_first |= moved;
+        co_return value;
+      };
+      const auto mover = [&](JoinHandle<int> h) -> Task<int> {
+        ++waiting;
+        const int value = co_await std::move(h);
+        moved = true;
+        co_return value;
+      };
+      auto first = spawn(copier(handle));
+      auto second = spawn(mover(handle));
+      while (waiting != 2) co_await this_task::yield();
+      gate.open();
+      EXPECT_EQ(co_await first, 7);
+      EXPECT_EQ(co_await second, 7);
+      EXPECT_THROW(co_await handle, InvalidStateError);  // came later
+    };
+    simulator.run(body());
+  });
+  EXPECT_TRUE(mover_was_first);
 }
 
 TEST_F(JoinHandleTest, OfTwoMoversOneGetsTheValue) {

@@ -55,6 +55,7 @@ struct JoinWait : StrandWaiter<Env> {
   BasicScope<Env>& where;
   void (*fill)(JoinWait*) noexcept = nullptr;
   bool moves() const noexcept { return fill == nullptr; }
+  bool is_filled() const noexcept { return fill != nullptr; }
   bool park_in_scope() noexcept {
     this->state.set(WaitPhase::waiting);
     if (where.park(*this)) return true;

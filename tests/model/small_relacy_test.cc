@@ -515,6 +515,7 @@ template <class Env>
 struct RelacyWait : detail::BasicWaiter<Env> {
   void (*fill)(RelacyWait*) noexcept = nullptr;
   bool moves() const noexcept { return true; }
+  bool is_filled() const noexcept { return false; }
   bool park_in_scope() noexcept { return true; }
   bool try_complete(bool*) noexcept { return this->state.try_complete(); }
   void hand_over() noexcept {}

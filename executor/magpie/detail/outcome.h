@@ -106,6 +106,15 @@ class OutcomeState : public Core,
     }
   }
 
+  /// The same for who waited when it was published, and goes on later: of such a value it does not
+  /// matter that it has been moved out meanwhile.
+  void copy_kept_to(Slot<T>& target) noexcept
+  requires kMovedByCopying<T>
+  {
+    this->mark_observed();
+    target = slot();
+  }
+
   /// Calls f(const Result<T>&) while nobody moves the value out. InvalidStateError if somebody has.
   template <class F>
   void show_to(F&& f) {
@@ -211,9 +220,13 @@ class [[nodiscard("co_await it")]] OutcomeWait
 
   bool start() {
     State& awaited = handle_.require();
-    if constexpr (!Move) copied_.reset();  // of an await before this one
+    if constexpr (kGetsACopy) copied_.reset();  // of an await before this one
     awaited.refuse_self(*this->scope());
-    if constexpr (!Move) this->fill = copy_now;
+    if constexpr (kGetsACopy) {
+      this->fill = copy_now;
+    } else if constexpr (!Move) {
+      this->fill = this->nothing();
+    }
     switch (awaited.park_waiter(*this)) {
       case OutcomeCore::Parked::yes:
         return true;
@@ -232,14 +245,23 @@ class [[nodiscard("co_await it")]] OutcomeWait
         return;
       }
       handle_.get()->move_to(slot);
-    } else if (!copied_.empty()) {
-      slot = std::move(copied_);
-    } else {
+    } else if constexpr (kGetsACopy) {
+      if (!copied_.empty()) {
+        slot = std::move(copied_);
+      } else {
+        handle_.get()->copy_to(slot);
+      }
+    } else if (this->completed_at_once()) {
       handle_.get()->copy_to(slot);
+    } else {
+      handle_.get()->copy_kept_to(slot);
     }
   }
 
  private:
+  // When the outcome is published, before anybody can move it out.
+  static constexpr bool kGetsACopy = !Move && !kMovedByCopying<T>;
+
   static void copy_now(JoinWaiter* waiter) noexcept {
     auto* const self = static_cast<OutcomeWait*>(waiter);
     try {
@@ -250,7 +272,7 @@ class [[nodiscard("co_await it")]] OutcomeWait
   }
 
   OutcomeHandle<State> handle_;
-  [[no_unique_address]] std::conditional_t<Move, Nothing, Slot<T>> copied_;
+  [[no_unique_address]] std::conditional_t<kGetsACopy, Slot<T>, Nothing> copied_;
 };
 
 }  // namespace magpie::detail

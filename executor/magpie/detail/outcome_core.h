@@ -31,8 +31,12 @@ namespace magpie::detail {
 /// What waits for an outcome. Those who copy the value get their copies before anybody is woken, so
 /// that a mover comes after them.
 struct MAGPIE_EXPORT JoinWaiter : OperationBase {
-  void (*fill)(JoinWaiter*) noexcept = nullptr;  // copies the outcome; null for movers
+  using Fill = void (*)(JoinWaiter*) noexcept;
+  Fill fill = nullptr;  // copies the outcome; null for movers
   bool moves() const noexcept { return fill == nullptr; }
+  /// What those have who are no movers, and for whom nothing need be copied before others go on.
+  static Fill nothing() noexcept { return reinterpret_cast<Fill>(kNothing); }
+  bool is_filled() const noexcept { return reinterpret_cast<std::uintptr_t>(fill) > kNothing; }
   bool park_in_scope() noexcept { return park(); }
   void hand_over() noexcept;  // to its executor; the last touch of it
 
@@ -40,6 +44,9 @@ struct MAGPIE_EXPORT JoinWaiter : OperationBase {
   using OperationBase::OperationBase;
   JoinWaiter(JoinWaiter&&) noexcept = default;
   ~JoinWaiter() = default;
+
+ private:
+  static constexpr std::uintptr_t kNothing = 1;  // no function's address
 };
 
 /// A function to call with the outcome.
@@ -155,11 +162,11 @@ class MAGPIE_EXPORT BasicOutcomeCore {
     auto* const first = static_cast<Join*>(waiters_.front());
     Join* one = nullptr;
     if (outcome == SlotState::error || waiters_.has_bystanders() || blocked_ ||
-        (first != nullptr && (first->queue_next != nullptr || !first->moves()))) [[unlikely]] {
+        (first != nullptr && (first->queue_next != nullptr || first->is_filled()))) [[unlikely]] {
       publish_locked(outcome, &one);
       return one;
     }
-    // What it comes to where nobody has to be told but one mover.
+    // What it comes to where nobody has to be told but one, who needs no copy.
     outcome_ = outcome;
     if constexpr (!Env::mutant(Mutant::outcome_done_after_lock)) done_.store(kSettled, kValueOrder);
     if (first != nullptr) {
@@ -283,7 +290,7 @@ BasicWaiter<Env>* BasicOutcomeCore<Env, Join>::claim_waiters(bool settling) noex
 template <class Env, class Join>
 bool BasicOutcomeCore<Env, Join>::somebody_copies() const noexcept {
   for (BasicWaiter<Env>* w = waiters_.front(); w != nullptr; w = w->queue_next) {
-    if (!static_cast<Join*>(w)->moves()) return true;
+    if (static_cast<Join*>(w)->is_filled()) return true;
   }
   return false;
 }
@@ -329,13 +336,13 @@ void BasicOutcomeCore<Env, Join>::publish_locked(SlotState outcome, Join** only_
   if (only_one != nullptr && latest == nullptr && ready != nullptr &&
       ready->queue_next == nullptr) {
     *only_one = static_cast<Join*>(std::exchange(ready, nullptr));
-    if ((*only_one)->fill != nullptr) (*only_one)->fill(*only_one);
+    if ((*only_one)->is_filled()) (*only_one)->fill(*only_one);
   }
   // O4. Those who were there first get their copies, and callbacks look at the value itself;
   // movers, also those who come only now, wait until that is over.
   for (BasicWaiter<Env>* w = ready; w != nullptr; w = w->queue_next) {
     auto* const op = static_cast<Join*>(w);
-    if (op->fill != nullptr) op->fill(op);
+    if (op->is_filled()) op->fill(op);
   }
   wake_all(ready);
   BasicBystander<Env>* first = nullptr;
